@@ -1,0 +1,80 @@
+# The commands of a checkout; each sets itself up. Any POSIX shell and GNU make since 3.81 will do.
+#
+#   VENV=DIR      the environment to make and use
+#   PYTHON=PATH   the Python to make it from (default: the first of CANDIDATES that will do)
+#   ARGS="…"      passed on to the command
+
+VENV = .venv
+PYTHON ?=
+ARGS =
+
+CANDIDATES = python3 python3.13 python3.12 python3.11 python3.10
+PACKAGES = hesrl agents envs configs
+STAMP = $(VENV)/.installed
+
+.PHONY: help train test lint FORCE
+
+help:
+	@echo 'make train   train PPO with AdaHesScale on HalfCheetah-v5  (ARGS="--seed 2 …": options)'
+	@echo 'make test    run the tests                                 (ARGS="-k ppo …": some of them)'
+	@echo 'make lint    check style and types'
+	@echo
+	@echo 'Each installs hesrl into $(VENV) first, when that is missing or out of date.'
+	@echo 'PYTHON=/path/to/python chooses the Python (3.10 or newer), VENV=DIR the environment.'
+
+train: $(STAMP)
+	@$(VENV)/bin/hesrl train ppo $(ARGS)
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+# mypy does not follow package_dir: it finds hesrl.agents, hesrl.envs and hesrl.configs through
+# links in build/mypy, which setup.cfg names.
+lint: $(STAMP)
+	@$(VENV)/bin/python -m ruff check $(PACKAGES) tests
+	@$(VENV)/bin/python -m ruff format --check $(PACKAGES) tests
+	@rm -rf build/mypy && mkdir -p build/mypy/hesrl
+	@for package in agents envs configs; do \
+	    ln -s ../../../$$package build/mypy/hesrl/$$package || exit 1; \
+	done
+	@$(VENV)/bin/python -m mypy
+
+# Makes the environment from the first Python that will do. `--clear` repairs a broken environment;
+# any other folder of that name is left as it is.
+MAKE_VENV = \
+    for python in $(or $(PYTHON),$(CANDIDATES)); do \
+        $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 || continue; \
+        if $$python -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+            [ -f $(VENV)/pyvenv.cfg ] && clear=--clear || clear=; \
+            exec $$python -m venv $$clear $(VENV); \
+        fi; \
+        incomplete=$${incomplete:-$$python}; \
+    done; \
+    if [ -n "$$incomplete" ]; then \
+        echo "error: $$incomplete has no venv or ensurepip module; install it (Debian, Ubuntu:" \
+            "apt install python3-venv) or name another Python: PYTHON=/path/to/python" >&2; \
+    else \
+        echo "error: no Python 3.10 or newer (tried: $(or $(PYTHON),$(CANDIDATES)));" \
+            "install one or say where it is: PYTHON=/path/to/python" >&2; \
+    fi; \
+    exit 1
+
+PIP_INSTALL = $(VENV)/bin/python -m pip install
+INSTALL_HESRL = $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+
+# The stamp holds the checkout's path, because an environment that was copied or moved along with
+# it still runs the old one.
+ifneq ($(shell [ -x $(VENV)/bin/python ] && cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+
+# pip 21.3 is the first that installs in place from a pyproject.toml; Python 3.10.0 brings 21.2.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@rm -f $@
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { incomplete=; $(MAKE_VENV); }
+	@echo 'Installing hesrl and what it needs into $(VENV); the first time takes some minutes.'
+	@{ $(PIP_INSTALL) -qq 'pip>=21.3' && $(INSTALL_HESRL) -qq; } || { \
+	    echo "error: the installation failed; this shows all of it: $(INSTALL_HESRL)" >&2; \
+	    exit 1; \
+	}
+	@echo '$(CURDIR)' >$@

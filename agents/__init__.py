@@ -1,0 +1,1 @@
+"""Single-file agents; each is also a script (``python agents/ppo.py``)."""

@@ -1,0 +1,520 @@
+"""PPO (Schulman et al., 2017) for continuous actions, with Adam or AdaHesScale.
+
+The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What differs:
+
+- Truncation is not termination: where a time limit ends an episode, the value of the state that
+  was reached is bootstrapped, as in Stable-Baselines3. CleanRL takes zero there.
+- The value loss is ½·MSE, as in CleanRL (Stable-Baselines3: MSE). ``target_kl`` stops after an
+  epoch, as in CleanRL (Stable-Baselines3: before a step, at 1.5 times the target).
+- N environments share their observation and reward statistics.
+- The update is written out: the losses give gradient and Hessian diagonal at the outputs of the
+  networks, and one recursion carries both through the layers (`hesrl.mlp`). ``loss.backward()``
+  gives the same numbers; this is three times as fast.
+- Actions are computed in NumPy, the values of a whole rollout in one pass afterwards.
+- The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hesrl.envs.evaluation import evaluate
+from hesrl.envs.vector import NormalizedEnvs
+from torch import Tensor, nn
+
+from hesrl.cli import run_command
+from hesrl.curvature import take_curvature
+from hesrl.errors import UserError
+from hesrl.losses import gaussian_surrogate, value_loss
+from hesrl.mlp import ExplicitMLP, FlatParameters, numpy_forward
+from hesrl.optim import OPTIMIZERS
+from hesrl.runs import Session, generator_state, set_generator_state, settings_in_force
+
+LEARNING_RATES = {"adam": 3e-4, "adahesscale": 1e-3}
+"""Step size of each optimizer where none is given; docs/ppo-step-sizes.md has the sweep."""
+
+MAX_GRAD_NORMS = {"adam": 0.5, "adahesscale": math.inf}
+"""Gradient clipping of each optimizer where none is given."""
+
+
+@dataclass
+class Args:
+    """Train PPO on a continuous-control environment."""
+
+    # Run
+    seed: int = 1
+    """seed of the network, the environments, the actions and the minibatches"""
+    runs_dir: Path = Path("runs")
+    """folder in which the directory of this run is made"""
+    resume: Path | None = None
+    """directory of an interrupted run to continue; takes all settings from it"""
+    checkpoint_interval: int = 10
+    """updates from one checkpoint to the next"""
+    eval_episodes: int = 10
+    """episodes played at the end with the mean action and frozen statistics"""
+    torch_threads: int = 1
+    """threads of PyTorch; the networks are too small to gain from more"""
+
+    # Environment
+    env_id: str = "HalfCheetah-v5"
+    """Gymnasium id of the environment"""
+    num_envs: int = 1
+    """environments stepped in turn in this process"""
+
+    # Algorithm
+    total_timesteps: int = 1_000_000
+    """length of the run (environment steps, over all environments)"""
+    num_steps: int = 2048
+    """length of a rollout (environment steps, per environment)"""
+    gamma: float = 0.99
+    """discount factor γ per environment step"""
+    gae_lambda: float = 0.95
+    """λ of generalized advantage estimation"""
+    num_minibatches: int = 32
+    """minibatches that a rollout is cut into"""
+    update_epochs: int = 10
+    """passes over a rollout in one update"""
+    norm_adv: bool = True
+    """whether to normalize the advantages of each minibatch"""
+    clip_coef: float = 0.2
+    """largest rewarded change of the probability ratio, ε"""
+    clip_vloss: bool = True
+    """whether to clip the value loss, with the same ε in units of the value"""
+    ent_coef: float = 0.0
+    """weight of the entropy bonus in the loss"""
+    vf_coef: float = 0.5
+    """weight of the value loss in the loss"""
+    target_kl: float | None = None
+    """approximate KL divergence (nats) after which an update ends early; None: never"""
+
+    # Optimizer
+    optimizer: str = "adahesscale"
+    """adam or adahesscale"""
+    learning_rate: float | None = None
+    """step size (adam: in units of the parameters, adahesscale: none); None: the optimizer's own"""
+    anneal_lr: bool = True
+    """whether the step size falls linearly to zero over the run"""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """decay rates of the moving averages of gradient and scale, per optimizer step"""
+    eps: float = 1e-5
+    """ε in the denominator, in units of the gradient (adam) or the curvature (adahesscale)"""
+    max_grad_norm: float | None = None
+    """largest norm of the gradient (inf: no clipping); None: 0.5 for adam, inf for adahesscale"""
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps in one rollout, over all environments."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def minibatch_size(self) -> int:
+        """Samples in one minibatch."""
+        return self.batch_size // self.num_minibatches
+
+    @property
+    def num_iterations(self) -> int:
+        """Rollouts, each with its update, in the run."""
+        return self.total_timesteps // self.batch_size
+
+    def check(self) -> None:
+        """Refuse settings that cannot work and fill in the optimizer's own defaults.
+
+        Raises:
+            UserError: One setting is impossible; the message names it.
+        """
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise UserError(f"--optimizer {self.optimizer}: unknown; choose one of {known}")
+        if self.learning_rate is None:
+            self.learning_rate = LEARNING_RATES[self.optimizer]
+        if self.max_grad_norm is None:
+            self.max_grad_norm = MAX_GRAD_NORMS[self.optimizer]
+        for name in (
+            "num_envs", "num_steps", "num_minibatches", "update_epochs", "checkpoint_interval",
+            "eval_episodes", "torch_threads", "total_timesteps", "learning_rate", "clip_coef",
+            "max_grad_norm", "eps",
+        ):  # fmt: skip
+            if not getattr(self, name) > 0:
+                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be greater than zero")
+        for name in ("seed", "ent_coef", "vf_coef"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be zero or more")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be from 0 to 1")
+        if self.batch_size % self.num_minibatches:
+            raise UserError(
+                f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
+                f"{self.batch_size} steps (num_envs × num_steps)"
+            )
+        if self.norm_adv and self.minibatch_size < 2:
+            raise UserError(
+                f"--num-minibatches {self.num_minibatches}: leaves one sample per minibatch, whose "
+                "advantage cannot be normalized; use fewer, or --no-norm-adv"
+            )
+        if self.num_iterations == 0:
+            raise UserError(
+                f"--total-timesteps {self.total_timesteps}: is less than one rollout of "
+                f"{self.batch_size} steps (num_envs × num_steps)"
+            )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def layer_init(layer: nn.Linear, std: float = math.sqrt(2), bias_const: float = 0.0) -> nn.Linear:
+    """Initialize a layer in place: orthogonal weights of gain ``std``, constant bias."""
+    nn.init.orthogonal_(layer.weight, std)
+    nn.init.constant_(layer.bias, bias_const)
+    return layer
+
+
+class Agent(nn.Module):
+    """Separate critic and actor of two hidden tanh layers, and a state-independent log σ."""
+
+    def __init__(self, obs_dim: int, act_dim: int) -> None:
+        super().__init__()
+        self.critic = nn.Sequential(
+            layer_init(nn.Linear(obs_dim, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, 1), std=1.0),
+        )
+        self.actor_mean = nn.Sequential(
+            layer_init(nn.Linear(obs_dim, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, 64)),
+            nn.Tanh(),
+            layer_init(nn.Linear(64, act_dim), std=0.01),
+        )
+        self.actor_logstd = nn.Parameter(torch.zeros(1, act_dim))
+
+
+class Batch(NamedTuple):
+    """One rollout, flattened over steps and environments (B samples)."""
+
+    obs: Tensor
+    actions: Tensor
+    logprobs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+
+
+class Learner:
+    """An agent with what its update needs.
+
+    Args:
+        agent: The networks; their parameters move to one flat tensor.
+        args: The settings.
+    """
+
+    def __init__(self, agent: Agent, args: Args) -> None:
+        assert args.learning_rate is not None
+        self.agent = agent
+        self.flat = FlatParameters(
+            agent.parameters(), with_curvature=args.optimizer == "adahesscale"
+        )
+        self.optimizer = OPTIMIZERS[args.optimizer](
+            [self.flat.vector], lr=args.learning_rate, betas=args.betas, eps=args.eps
+        )
+        self.actor, self.critic = ExplicitMLP(agent.actor_mean), ExplicitMLP(agent.critic)
+        self.act = numpy_forward(agent.actor_mean)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the networks and the optimizer's state."""
+        return {"agent": self.agent.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.agent.load_state_dict(state["agent"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def rollout(
+    envs: NormalizedEnvs,
+    learner: Learner,
+    next_obs: np.ndarray,
+    num_steps: int,
+    rng: np.random.Generator,
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[Any]]:
+    """Act for ``num_steps`` steps in each of N environments.
+
+    Args:
+        envs: The environments.
+        learner: Its actor acts.
+        next_obs: The observations to start from (N, obs_dim).
+        num_steps: T.
+        rng: Draws the actions.
+
+    Returns:
+        Arrays of shape (T, N, …): observations ``obs``, ``actions`` and their ``noise`` in units
+        of σ, ``rewards``, ``terminations``, ``truncations`` and, of the rows that a truncation
+        ended, the last observation ``final_obs``; then the observations to go on from, and the
+        episodes that ended, each with the step of the rollout.
+    """
+    num_envs, obs_dim = next_obs.shape
+    std = learner.agent.actor_logstd.detach().exp().numpy()
+    noise = rng.standard_normal((num_steps, num_envs, std.shape[1]), dtype=np.float32)
+    scaled_noise = noise * std
+    actions = np.empty_like(noise)
+    obs = np.empty((num_steps, num_envs, obs_dim), dtype=np.float32)
+    rewards = np.empty((num_steps, num_envs), dtype=np.float32)
+    terminations = np.empty((num_steps, num_envs), dtype=bool)
+    truncations = np.empty((num_steps, num_envs), dtype=bool)
+    final_obs = np.zeros_like(obs)
+    episodes = []
+    act, step_envs = learner.act, envs.step
+
+    for step in range(num_steps):
+        obs[step] = next_obs
+        action = actions[step]
+        np.add(act(next_obs), scaled_noise[step], out=action)
+        next_obs, rewards[step], terminations[step], truncations[step], final, ended = step_envs(
+            action
+        )
+        if final is not None:
+            final_obs[step] = final
+        if ended:
+            episodes.extend((step, episode) for episode in ended)
+
+    storage = {
+        "obs": obs,
+        "actions": actions,
+        "noise": noise,
+        "rewards": rewards,
+        "terminations": terminations,
+        "truncations": truncations,
+        "final_obs": final_obs,
+    }
+    return storage, next_obs, episodes
+
+
+def compute_gae(
+    rewards: np.ndarray,
+    values: np.ndarray,
+    next_values: np.ndarray,
+    dones: np.ndarray,
+    gamma: float,
+    gae_lambda: float,
+) -> np.ndarray:
+    """Generalized advantage estimation (Schulman et al., 2016).
+
+        δ_t = r_t + γ V(s_{t+1}) − V(s_t),    A_t = δ_t + γ λ A_{t+1} within an episode
+
+    Args:
+        rewards: r (T, N).
+        values: V(s_t) (T, N).
+        next_values: V(s_{t+1}) (T, N): of the state that step t reached, zero if it is terminal.
+        dones: Whether step t ended its episode (T, N).
+        gamma: γ.
+        gae_lambda: λ.
+
+    Returns:
+        The advantages A (T, N), float32.
+    """
+    deltas = rewards + gamma * next_values - values
+    decays = gamma * gae_lambda * (1.0 - dones)
+    advantages = np.empty_like(deltas, dtype=np.float32)
+    for env in range(deltas.shape[1]):
+        advantage, column = 0.0, []
+        for delta, decay in zip(deltas[::-1, env].tolist(), decays[::-1, env].tolist(), strict=True):
+            advantage = delta + decay * advantage
+            column.append(advantage)
+        advantages[:, env] = column[::-1]
+    return advantages
+
+
+@torch.no_grad()
+def make_batch(
+    storage: dict[str, np.ndarray], next_obs: np.ndarray, agent: Agent, args: Args
+) -> Batch:
+    """Compute values, advantages and log-probabilities of a rollout, all in one pass each."""
+    obs = torch.from_numpy(storage["obs"])
+    values = agent.critic(obs).squeeze(-1).numpy()
+    next_values = np.empty_like(values)
+    next_values[:-1] = values[1:]
+    next_values[-1] = agent.critic(torch.from_numpy(next_obs)).squeeze(-1).numpy()
+    truncations = storage["truncations"]
+    if truncations.any():
+        final_obs = torch.from_numpy(storage["final_obs"][truncations])
+        next_values[truncations] = agent.critic(final_obs).squeeze(-1).numpy()
+    next_values[storage["terminations"]] = 0.0
+    advantages = compute_gae(
+        storage["rewards"], values, next_values, storage["terminations"] | truncations,
+        args.gamma, args.gae_lambda,
+    )  # fmt: skip
+
+    noise = torch.from_numpy(storage["noise"])
+    log_std = agent.actor_logstd
+    logprobs = -(0.5 * (noise.square() + math.log(2 * math.pi)) + log_std).sum(-1)
+    return Batch(
+        obs.flatten(0, 1),
+        torch.from_numpy(storage["actions"]).flatten(0, 1),
+        logprobs.flatten(),
+        torch.from_numpy(advantages).flatten(),
+        torch.from_numpy(advantages + values).flatten(),
+        torch.from_numpy(values).flatten(),
+    )
+
+
+@torch.no_grad()
+def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
+    """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
+    assert args.max_grad_norm is not None
+    actor, critic, flat = learner.actor, learner.critic, learner.flat
+    actor_logstd = learner.agent.actor_logstd
+    log_std, hess_log_std = actor_logstd.detach(), take_curvature(actor_logstd)
+    value_clip = args.clip_coef if args.clip_vloss else None
+    logratios = []
+    for _epoch in range(args.update_epochs):
+        inds = torch.randperm(len(batch.obs))
+        for minibatch in zip(*(b[inds].split(args.minibatch_size) for b in batch), strict=True):
+            mb_obs, mb_actions, mb_logprobs, mb_advantages, mb_returns, mb_values = minibatch
+            if args.norm_adv:
+                std, mean = torch.std_mean(mb_advantages)
+                mb_advantages = (mb_advantages - mean) / (std + 1e-8)
+
+            pg = gaussian_surrogate(
+                actor.forward(mb_obs), log_std, mb_actions, mb_logprobs, mb_advantages,
+                args.clip_coef,
+            )  # fmt: skip
+            newvalue = critic.forward(mb_obs).squeeze(1)
+            v = value_loss(newvalue, mb_returns, mb_values, value_clip)
+
+            # loss = pg_loss − ent_coef entropy + vf_coef v_loss; the entropy is linear in log σ.
+            actor.backward(pg.grad_mean, pg.hess_mean)
+            critic.backward(
+                (args.vf_coef * v.grad).unsqueeze(1), (args.vf_coef * v.hess).unsqueeze(1)
+            )
+            torch.sub(pg.grad_log_std, args.ent_coef, out=actor_logstd.grad)
+            if hess_log_std is not None:
+                hess_log_std.copy_(pg.hess_log_std)
+            if args.max_grad_norm < math.inf:
+                flat.clip_grad_norm(args.max_grad_norm)
+            learner.optimizer.step()
+            logratios.append(pg.logratio)
+
+        logratio = logratios[-1]
+        approx_kl = (logratio.exp() - 1 - logratio).mean().item()
+        if args.target_kl is not None and approx_kl > args.target_kl:
+            break
+
+    ratios = torch.stack(logratios).exp()
+    metrics = {
+        "losses/policy_loss": pg.loss.item(),
+        "losses/value_loss": v.loss.item(),
+        "losses/entropy": (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum().item(),
+        "losses/old_approx_kl": -logratio.mean().item(),
+        "losses/approx_kl": approx_kl,
+        "losses/clipfrac": ((ratios - 1).abs() > args.clip_coef).float().mean().item(),
+        "losses/explained_variance": 1
+        - ((batch.returns - batch.values).var() / batch.returns.var()).item(),
+    }
+    if flat.hess is not None:
+        metrics["curvature/norm"] = flat.hess.norm().item()
+        metrics["curvature/negative_share"] = (flat.hess < 0).float().mean().item()
+        metrics["curvature/largest"] = flat.hess.abs().max().item()
+    return metrics
+
+
+def check_finite(learner: Learner, metrics: dict[str, float], global_step: int) -> None:
+    """Refuse an update that produced NaN or infinity, before it reaches a checkpoint.
+
+    Raises:
+        FloatingPointError: The message names the first quantity that is not finite.
+    """
+    moments = learner.optimizer.state[learner.flat.vector]
+    scale = "curvature" if "exp_hess_sq" in moments else "squared gradient"
+    for name, value in (
+        ("loss", metrics["losses/policy_loss"] + metrics["losses/value_loss"]),
+        ("gradient", moments["exp_avg"].sum().item()),
+        (scale, moments.get("exp_hess_sq", moments.get("exp_avg_sq")).sum().item()),
+    ):
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the {name} is not finite at step {global_step}: use a smaller --learning-rate "
+                "or a larger --eps; the last checkpoint is as it was before"
+            )
+
+
+def main(args: Args) -> int:
+    """Train, evaluate and summarize one run; return the exit status."""
+    args = settings_in_force(args)
+    args.check()
+    torch.set_num_threads(args.torch_threads)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    envs = NormalizedEnvs(args.env_id, args.num_envs, seed=args.seed, gamma=args.gamma)
+    agent = Agent(envs.observation_space.shape[0], envs.action_space.shape[0])
+    learner = Learner(agent, args)
+
+    with contextlib.closing(envs), Session("ppo", args) as session:
+        if session.checkpoint is None:
+            next_obs = envs.reset()
+        else:
+            next_obs = restore(session.checkpoint, learner, envs, rng)
+        first_iteration = session.start_step // args.batch_size + 1
+        for iteration in range(first_iteration, args.num_iterations + 1):
+            frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
+            lr = learner.optimizer.param_groups[0]["lr"] = frac * args.learning_rate
+            start_step = (iteration - 1) * args.batch_size
+            global_step = iteration * args.batch_size
+
+            storage, next_obs, episodes = rollout(envs, learner, next_obs, args.num_steps, rng)
+            for step, episode in episodes:
+                session.log_episode(start_step + (step + 1) * args.num_envs, episode)
+            batch = make_batch(storage, next_obs, agent, args)
+            metrics = update(learner, batch, args)
+            check_finite(learner, metrics, global_step)
+            session.log(global_step, {**metrics, "charts/learning_rate": lr})
+
+            last = session.stop_requested or iteration == args.num_iterations
+            if last or iteration % args.checkpoint_interval == 0:
+                session.save(checkpoint(learner, envs, rng))
+            if session.stop_requested and iteration < args.num_iterations:
+                return session.interrupted()
+
+        return session.finish(
+            lambda: evaluate(
+                learner.act,
+                args.env_id,
+                observation=envs.observation_normalizer,
+                episodes=args.eval_episodes,
+                seed=args.seed + args.num_envs,
+            )
+        )
+
+
+def checkpoint(learner: Learner, envs: NormalizedEnvs, rng: np.random.Generator) -> dict[str, Any]:
+    """Return all that the next update depends on."""
+    return {
+        "learner": learner.state_dict(),
+        "envs": envs.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "action_rng": generator_state(rng),
+    }
+
+
+def restore(
+    state: dict[str, Any], learner: Learner, envs: NormalizedEnvs, rng: np.random.Generator
+) -> np.ndarray:
+    """Take over a checkpoint and return the observations to go on from."""
+    learner.load_state_dict(state["learner"])
+    torch.set_rng_state(state["torch_rng"])
+    set_generator_state(rng, state["action_rng"])
+    if not envs.load_state_dict(state["envs"]):
+        print("the environment's state cannot be saved: it starts a new episode")
+    return envs.observations
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(Args, main))

@@ -1,0 +1,1 @@
+"""Settings of agents and grids of experiments, as YAML files."""

@@ -1,0 +1,85 @@
+"""The ``hesrl`` command: ``hesrl train ppo --env-id HalfCheetah-v5``, ``hesrl bench agents``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import tyro
+
+from hesrl.errors import UserError
+
+ArgsT = TypeVar("ArgsT")
+
+COMMANDS = {
+    "train ppo": ("hesrl.agents.ppo", "train PPO on a continuous-control environment"),
+    "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
+    "sweep ppo": ("hesrl.experiments.sweep", "PPO over step sizes, seeds and environments"),
+}
+"""Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
+
+
+def run_command(
+    args_class: type[ArgsT],
+    main: Callable[[ArgsT], int],
+    argv: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> int:
+    """Parse the command line into ``args_class``, run ``main`` and return the exit status.
+
+    Args:
+        args_class: A dataclass of settings.
+        main: Takes the settings and returns the exit status.
+        argv: The arguments; those of the process if None.
+        prog: Name of the command in its help.
+
+    Returns:
+        What ``main`` returned; 2 after a mistake in the input and 1 after a number that is not
+        finite, both with one line on standard error.
+    """
+    try:
+        args, unknown = tyro.cli(
+            args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True
+        )
+        if unknown:
+            raise UserError(_unknown_option(unknown[0], args))
+        return main(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _unknown_option(option: str, args: Any) -> str:
+    name = option.split("=")[0]
+    known = ["--" + field.replace("_", "-") for field in vars(args)]
+    near = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
+    return f"unknown option {name}: {hint}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that ``argv`` names and return the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    name = " ".join(argv[:2])
+    if name in COMMANDS:
+        module = importlib.import_module(COMMANDS[name][0])
+        return run_command(module.Args, module.main, argv[2:], prog=f"hesrl {name}")
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: hesrl COMMAND [OPTIONS]; COMMAND --help lists the options\n")
+        for command, (_, help_line) in COMMANDS.items():
+            print(f"  hesrl {command:14} {help_line}")
+        return 0
+    near = get_close_matches(name, COMMANDS, n=1, cutoff=0.3)
+    hint = f"did you mean hesrl {near[0]}?" if near else "hesrl --help lists the commands"
+    print(f"error: unknown command hesrl {name}: {hint}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

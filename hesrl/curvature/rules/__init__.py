@@ -1,0 +1,10 @@
+"""The curvature rules, one module per family; importing this package registers them all.
+
+Every rule follows from one definition, for an operation ``y = f(x)``:
+
+    h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²
+"""
+
+from hesrl.curvature.rules import activation, arithmetic, linear, loss, reduce, shape, softmax
+
+__all__ = ["activation", "arithmetic", "linear", "loss", "reduce", "shape", "softmax"]

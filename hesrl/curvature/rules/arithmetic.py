@@ -1,0 +1,113 @@
+"""Elementwise operations of several tensors; their inputs broadcast against each other.
+
+    h(x_i) = f_i² h(y) + f_ii g(y),   with f_i = ∂f/∂x_i;  f_ij counts where paths meet again.
+
+Autograd saves an operand only where the gradient of another one needs it: a partial derivative
+that is None belongs to an input that takes no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hesrl.curvature.registry import Partials, register_pointwise
+
+
+@register_pointwise("AddBackward0")
+def add(node: Any) -> Partials:
+    """``y = a + α b``."""
+    return (1.0, node._saved_alpha), ()
+
+
+@register_pointwise("SubBackward0")
+def subtract(node: Any) -> Partials:
+    """``y = a − α b``."""
+    return (1.0, -node._saved_alpha), ()
+
+
+@register_pointwise("RsubBackward1")
+def subtract_from_number(node: Any) -> Partials:
+    """``y = c − α a``."""
+    return (-node._saved_alpha,), ()
+
+
+@register_pointwise("MulBackward0")
+def multiply(node: Any) -> Partials:
+    """``y = a b``: ``f_a = b``, ``f_b = a``, ``f_ab = 1``."""
+    return (node._saved_other, node._saved_self), ((0, 1, 1.0),)
+
+
+@register_pointwise("DivBackward0")
+def divide(node: Any) -> Partials:
+    """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
+    a, inverse = node._saved_self, node._saved_other.reciprocal()
+    if a is None:
+        return (inverse, None), ()
+    square = inverse * inverse
+    f_b = -a * square
+    return (inverse, f_b), ((0, 1, -square), (1, 1, -2 * f_b * inverse))
+
+
+@register_pointwise("PowBackward1")
+def power(node: Any) -> Partials:
+    """``y = a^b`` for tensors, ``a > 0`` where b takes a gradient."""
+    a, b, y = node._saved_self, node._saved_exponent, node._saved_result
+    f_a = b * a ** (b - 1)
+    f_aa = b * (b - 1) * a ** (b - 2)
+    if node.next_functions[1][0] is None:
+        return (f_a, None), ((0, 0, f_aa),)
+    log = a.log()
+    f_b = y * log
+    return (f_a, f_b), ((0, 0, f_aa), (0, 1, a ** (b - 1) * (1 + b * log)), (1, 1, f_b * log))
+
+
+@register_pointwise("PowBackward2")
+def power_of_number(node: Any) -> Partials:
+    """``y = c^b`` for a number ``c > 0``."""
+    f_b = node._saved_result * node._saved_self.log()
+    return (f_b,), ((0, 0, f_b * node._saved_self.log()),)
+
+
+def _larger(a: Tensor, b: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+    """Return the slopes of max(a, b); a tie counts half for either, as in the gradient."""
+    tie = (a == b).to(dtype) / 2
+    return (a > b).to(dtype) + tie, (b > a).to(dtype) + tie
+
+
+@register_pointwise("MaximumBackward0")
+def maximum(node: Any) -> Partials:
+    """``y = max(a, b)``: the larger one's slope is 1."""
+    return _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype), ()
+
+
+@register_pointwise("MinimumBackward0")
+def minimum(node: Any) -> Partials:
+    """``y = min(a, b)``: the smaller one's slope is 1."""
+    slope_b, slope_a = _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype)
+    return (slope_a, slope_b), ()
+
+
+@register_pointwise("WhereBackward0")
+def where(node: Any) -> Partials:
+    """``y = a`` where the condition holds and ``b`` elsewhere."""
+    condition = node._saved_condition
+    dtype = node._input_metadata[0].dtype
+    return (condition.to(dtype), (~condition).to(dtype)), ()
+
+
+@register_pointwise("AddcmulBackward0")
+def addcmul(node: Any) -> Partials:
+    """``y = a + c b_1 b_2`` for a number c."""
+    b_1, b_2, c = node._saved_tensor1, node._saved_tensor2, node._saved_value
+    f_1 = None if b_2 is None else c * b_2
+    f_2 = None if b_1 is None else c * b_1
+    return (1.0, f_1, f_2), ((1, 2, float(c)),)
+
+
+@register_pointwise("LerpBackward0")
+def lerp(node: Any) -> Partials:
+    """``y = a + w (b − a)`` for a number w."""
+    w = node._saved_weight
+    return (1 - w, w), ()

@@ -1,0 +1,1 @@
+"""Experiments over many runs: grids, their execution and their tables."""

@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM as a request to stop after the current update."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a flag that a training loop can look at.
+
+    The first signal prints one line to standard error and sets `requested`; a SIGINT after it
+    raises `KeyboardInterrupt` where the program is. The handlers that were there come back at the
+    end of the ``with`` block::
+
+        with StopRequest() as stop:
+            while global_step < total_timesteps and not stop.requested:
+                ...
+        sys.exit(stop.exit_code)
+
+    Python lets only the main thread install signal handlers: in another thread this does nothing,
+    and `requested` stays False.
+    """
+
+    def __init__(self) -> None:
+        """Prepare; the handlers are installed on entering the ``with`` block."""
+        self._signum: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self._signum is not None
+
+    @property
+    def signal_name(self) -> str | None:
+        """``SIGINT`` or ``SIGTERM``, whichever came first; None if none has."""
+        return None if self._signum is None else signal.Signals(self._signum).name
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the number of the first signal, as a shell reports it; 0 if none has come."""
+        return 0 if self._signum is None else 128 + self._signum
+
+    def __enter__(self) -> StopRequest:
+        """Install the handlers."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Restore the previous handlers."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._signum is not None:
+            if signum == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        self._signum = signum
+        # Straight to the descriptor: a signal can arrive inside a buffered write, which must not
+        # be entered twice. A terminal has echoed ^C on this line; and a reader that has gone, as
+        # `tee` does on the same Ctrl-C, must not cost the checkpoint.
+        start = "\n" if os.isatty(2) else ""
+        with contextlib.suppress(OSError):
+            os.write(2, f"{start}{MESSAGE}\n".encode())

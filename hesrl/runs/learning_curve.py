@@ -1,0 +1,101 @@
+"""The learning curve of one run as a picture."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hesrl.runs.atomic import write_atomically
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
+
+WINDOW = 20
+COLOR = "#1f5fa8"
+EVALUATION_COLOR = "#d1495b"
+
+
+def plot_learning_curve(run: RunDirectory, title: str) -> None:
+    """Draw ``learning_curve.png``: episode returns, their running mean and evaluation returns.
+
+    Reads ``charts/episodic_return`` and, if there, ``eval/episodic_return`` from ``metrics.csv``.
+    Leaves matplotlib's global settings and backend alone.
+
+    Args:
+        run: The run, locked by this process.
+        title: Text above the plot.
+
+    Raises:
+        UserError: ``metrics.csv`` is missing or foreign, or the directory is not writable.
+    """
+    # Importing matplotlib takes 0.4 s, which only the end of a run needs.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    steps, returns = read_metric(run, "charts/episodic_return")
+    eval_steps, eval_returns = read_metric(run, "eval/episodic_return")
+
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(steps, returns, ".", color=COLOR, alpha=0.25, markersize=5, label="one episode")
+    axes.plot(
+        steps,
+        running_mean(returns, WINDOW),
+        color=COLOR,
+        linewidth=2,
+        label=f"mean of the last {WINDOW} episodes",
+    )
+    if eval_steps.size:
+        axes.plot(
+            *_mean_by_step(eval_steps, eval_returns),
+            "D",
+            color=EVALUATION_COLOR,
+            markersize=8,
+            clip_on=False,
+            label="evaluation (mean)",
+        )
+    if steps.size or eval_steps.size:
+        axes.legend(frameon=False, fontsize=11)
+    else:
+        axes.text(0.5, 0.5, "no episode has ended", ha="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=14, loc="left")
+    axes.set_xlabel("environment steps", fontsize=12)
+    axes.set_ylabel("episode return (sum of rewards)", fontsize=12)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(left=0)
+    axes.tick_params(labelsize=11)
+    axes.grid(color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(run.learning_curve, buffer.getbuffer())
+
+
+def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean of the last ``window`` values, or of all so far where there are fewer.
+
+    Args:
+        values: Shape (n,).
+        window: Number of values to average.
+
+    Returns:
+        Shape (n,).
+    """
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    last = np.arange(1, values.size + 1)
+    first = np.maximum(last - window, 0)
+    mean: NDArray[np.float64] = (total[last] - total[first]) / (last - first)
+    return mean
+
+
+def _mean_by_step(
+    steps: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    unique, group = np.unique(steps, return_inverse=True)
+    return unique, np.bincount(group, weights=values) / np.bincount(group)

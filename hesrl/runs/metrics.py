@@ -1,0 +1,160 @@
+"""Metrics of a run, for TensorBoard and as a tidy table in ``metrics.csv``."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hesrl.errors import UserError
+from hesrl.runs.atomic import AppendFile, write_atomically
+from hesrl.runs.directory import RunDirectory
+
+HEADER = "global_step,wall_time,key,value\n"
+ROW = re.compile(r"\d+,[\d.]+,[^,]+,-?(\d[\d.e+-]*|inf|nan)\n")
+FLUSH_SECONDS = 5.0
+
+
+class MetricsLog:
+    """Writes scalars to ``metrics.csv`` (full precision) and to a TensorBoard event file.
+
+    Rows are kept in memory and handed to the operating system by `flush`, which `log` also calls
+    when the last one is `FLUSH_SECONDS` ago. Call `flush` before saving a checkpoint, so that a
+    run resumed from it misses no row.
+    """
+
+    def __init__(self, run: RunDirectory, *, resume_step: int | None = None) -> None:
+        """Start the log of a new run, or continue that of an interrupted one.
+
+        Args:
+            run: The run, locked by this process.
+            resume_step: Environment step of the checkpoint that the run continues from: rows of
+                later steps are dropped here and in TensorBoard, since they will be logged again.
+                None for a new run.
+
+        Raises:
+            UserError: A new run has metrics already, the ``metrics.csv`` to continue is foreign
+                or missing, or the directory is not writable.
+        """
+        # TensorBoard's messages take 0.1 s to import, which only training needs.
+        from hesrl.runs.event_file import EventFile
+
+        if resume_step is not None:
+            _drop_after(run.metrics_csv, resume_step)
+        elif run.metrics_csv.exists():
+            raise UserError(f"{run.metrics_csv} exists: resume that run or start a new one")
+        else:
+            write_atomically(run.metrics_csv, HEADER.encode())
+        self._rows: list[str] = []
+        self._keys: set[str] = set()
+        self._csv = AppendFile(run.metrics_csv)
+        purge_step = None if resume_step is None else resume_step + 1
+        self._events = EventFile(run.path, purge_step=purge_step)
+        self._last_flush = time.time()
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Record scalars of one environment step.
+
+        Args:
+            step: Environment steps so far.
+            values: Scalars by key, such as ``charts/episodic_return``; not finite ones too.
+
+        Raises:
+            ValueError: A key has a comma, a quote or a line break.
+            UserError: The disk is full; what was flushed before is safe.
+        """
+        wall_time = time.time()
+        scalars = {key: float(value) for key, value in values.items()}
+        if not self._keys.issuperset(scalars):
+            self._add_keys(scalars)
+        for key, value in scalars.items():
+            self._rows.append(f"{step},{wall_time!r},{key},{value!r}\n")
+        self._events.add(step, wall_time, scalars)
+        if wall_time - self._last_flush >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand all rows to the operating system, so that they outlive this process.
+
+        Raises:
+            UserError: The disk is full. The files end with the last whole row as before, and the
+                rows that did not fit are tried again by the next call.
+        """
+        self._csv.append("".join(self._rows).encode())
+        self._rows.clear()
+        self._events.flush()
+        self._last_flush = time.time()
+
+    def close(self) -> None:
+        """Flush and close both files.
+
+        Raises:
+            UserError: The disk is full; the files are closed nevertheless.
+        """
+        try:
+            self.flush()
+        finally:
+            self._csv.close()
+            self._events.close()
+
+    def __enter__(self) -> MetricsLog:
+        """Return the log itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Flush and close."""
+        self.close()
+
+    def _add_keys(self, keys: Mapping[str, float]) -> None:
+        for key in keys:
+            if any(character in key for character in ',"\r\n'):
+                raise ValueError(f"metric key {key!r} has a comma, a quote or a line break")
+        self._keys.update(keys)
+
+
+def read_metric(run: RunDirectory, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Read one metric back, also from a run that is going on or was killed.
+
+    Args:
+        run: The run.
+        key: A key that was logged; one that was not gives two empty arrays.
+
+    Returns:
+        Environment steps and values, both of shape (number of rows,), in the order logged.
+
+    Raises:
+        UserError: ``metrics.csv`` is missing or foreign.
+    """
+    rows = [row.split(",") for row in _read_rows(run.metrics_csv)]
+    steps = [int(row[0]) for row in rows if row[2] == key]
+    values = [float(row[3]) for row in rows if row[2] == key]
+    return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    kept = [row for row in _read_rows(path) if int(row.split(",", 1)[0]) <= step]
+    write_atomically(path, "".join([HEADER, *kept]).encode())
+
+
+def _read_rows(path: Path) -> list[str]:
+    try:
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text: restore it, or start a new run") from error
+    if rows and not rows[-1].endswith("\n"):
+        rows.pop()  # cut short by a kill in the middle of a write
+    if header != HEADER or not all(map(ROW.fullmatch, rows)):
+        raise UserError(f"{path} was not written by hesrl: restore it, or start a new run")
+    return rows

@@ -1,0 +1,178 @@
+"""Progress of a training run: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from statistics import fmean
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+RECENT_EPISODES = 20
+BAR_SECONDS = 0.2
+LINE_SECONDS = 1.0
+LINE_SHARE = 0.1
+
+
+class Progress:
+    """Shows steps, mean return of the last 20 episodes, steps per second and time left.
+
+    In a terminal this is a bar, drawn at most five times a second and from `update` only: no
+    thread competes with training. Elsewhere it is a line per tenth of the run, at most one a
+    second, and one at the end::
+
+        with Progress(args.total_timesteps) as progress:
+            progress.update(global_step, episodic_return)
+    """
+
+    def __init__(
+        self, total_steps: int, *, initial_step: int = 0, console: Console | None = None
+    ) -> None:
+        """Prepare; nothing is shown yet.
+
+        Args:
+            total_steps: Environment steps of the whole run.
+            initial_step: Environment steps done before, for a resumed run.
+            console: Where to show it; standard output if None.
+
+        Raises:
+            ValueError: ``total_steps`` is not positive.
+        """
+        if total_steps <= 0:
+            raise ValueError(f"total_steps must be positive, got {total_steps}")
+        self._total = total_steps
+        self._initial = self._step = initial_step
+        self._returns: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self._start = time.monotonic()
+        console = Console() if console is None else console
+        self._display = _Bar(console, self) if console.is_interactive else _Lines(console, self)
+
+    def update(self, global_step: int, episodic_return: float | None = None) -> None:
+        """Take note of progress, and show it if it is time to.
+
+        Args:
+            global_step: Environment steps so far, those before a resume included.
+            episodic_return: Return of an episode that has just ended, None if none has.
+        """
+        self._step = global_step
+        if episodic_return is not None:
+            self._returns.append(episodic_return)
+        self._display.update()
+
+    def __enter__(self) -> Progress:
+        """Start the clock and show the bar."""
+        self._start = time.monotonic()
+        self._display.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Show the last state and leave it on the screen."""
+        self._display.stop()
+
+    @property
+    def step(self) -> int:
+        """Environment steps so far."""
+        return self._step
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps of the whole run."""
+        return self._total
+
+    def describe(self) -> str:
+        """The state in one line, such as ``return 812.3  5100 steps/s  0:35 left``."""
+        done = self._step - self._initial
+        rate = done / max(time.monotonic() - self._start, 1e-9)
+        parts = [f"return {fmean(self._returns):.1f}"] if self._returns else []
+        if done > 0:
+            left = max(self._total - self._step, 0) / rate
+            parts += [f"{rate:.0f} steps/s", f"{format_duration(left)} left"]
+        return "  ".join(parts)
+
+
+def format_duration(seconds: float) -> str:
+    """``m:ss``, or ``h:mm:ss`` from one hour on."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class _Bar:
+    """The bar in a terminal."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._progress = progress
+        self._bar = RichProgress(
+            TextColumn("{task.completed}/{task.total} steps"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            auto_refresh=False,
+        )
+        self._next = 0.0
+
+    def start(self) -> None:
+        progress = self._progress
+        self._task = self._bar.add_task("", total=progress.total_steps, completed=progress.step)
+        self._bar.start()
+
+    def update(self) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + BAR_SECONDS
+            self._draw()
+
+    def stop(self) -> None:
+        self._draw()
+        self._bar.stop()
+
+    def _draw(self) -> None:
+        progress = self._progress
+        self._bar.update(
+            self._task, completed=progress.step, description=progress.describe(), refresh=True
+        )
+
+
+class _Lines:
+    """Plain lines, for a log file or a pipe."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._shown = progress.step
+        self._next = 0.0
+
+    def start(self) -> None:
+        self._next = time.monotonic() + LINE_SECONDS
+
+    def update(self) -> None:
+        grown = self._progress.step - self._shown
+        if grown >= LINE_SHARE * self._progress.total_steps and time.monotonic() >= self._next:
+            self._print()
+
+    def stop(self) -> None:
+        if self._progress.step != self._shown:
+            self._print()
+
+    def _print(self) -> None:
+        progress = self._progress
+        self._shown = progress.step
+        self._next = time.monotonic() + LINE_SECONDS
+        line = f"step {progress.step}/{progress.total_steps}  {progress.describe()}"
+        try:
+            print(line.rstrip(), file=self._console.file, flush=True)
+        except BrokenPipeError:
+            # The reader, such as `tee`, has gone; Ctrl-C ends it along with us. The run and its
+            # checkpoint matter more than its lines, so from here on they go nowhere.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._console.file.fileno())

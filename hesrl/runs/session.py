@@ -1,0 +1,215 @@
+"""One training run from its first step to its summary: what the agents share around their loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Protocol, TypeVar
+
+from hesrl.errors import UserError
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.interrupts import StopRequest
+from hesrl.runs.learning_curve import plot_learning_curve
+from hesrl.runs.metrics import MetricsLog, read_metric
+from hesrl.runs.progress import Progress
+from hesrl.runs.summary import print_summary, write_summary
+
+LAST_EPISODES = 20
+"""Training episodes at the end of a run whose mean return the summary gives."""
+
+
+class Settings(Protocol):
+    """What a session needs to know of an agent's ``Args``, a dataclass."""
+
+    seed: int
+    runs_dir: Path
+    resume: Path | None
+    env_id: str
+    total_timesteps: int
+    optimizer: str
+
+
+class Episode(Protocol):
+    """A finished episode."""
+
+    episodic_return: float
+    """Sum of the unscaled rewards."""
+    episodic_length: int
+    """Environment steps."""
+
+
+ArgsT = TypeVar("ArgsT", bound=Settings)
+
+
+def settings_in_force(args: ArgsT) -> ArgsT:
+    """Return the settings to train with: ``args``, or those of the run that it resumes.
+
+    Args:
+        args: The settings of the command line, an instance of a dataclass.
+
+    Raises:
+        UserError: ``args`` resumes a run and sets something besides, the run is not one of this
+            agent, or it has no checkpoint.
+    """
+    if args.resume is None:
+        return args
+    fields = {field.name: field for field in dataclasses.fields(args)}  # type: ignore[arg-type]
+    defaults = type(args)()
+    for name in fields.keys() - {"resume"}:
+        if getattr(args, name) != getattr(defaults, name):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} does not go with --resume, which takes the run's own settings")
+    run = RunDirectory.open(args.resume, read_only=True)
+    settings = dict(run.settings)
+    if run.settings.keys() | {"resume"} != fields.keys():
+        odd = ", ".join(sorted((run.settings.keys() | {"resume"}) ^ fields.keys()))
+        raise UserError(f"{run.config} is of another agent or version (differs in: {odd})")
+    if not run.checkpoint.exists():
+        raise UserError(f"{run.path} has no checkpoint yet: start the run anew")
+    for name, value in settings.items():
+        default = getattr(defaults, name)
+        if isinstance(default, tuple | Path):
+            settings[name] = type(default)(value)
+    return type(args)(**{**settings, "resume": args.resume})
+
+
+class Session:
+    """The run directory of a training run with its log, progress, signals and checkpoints.
+
+    A context manager. A new run gets a directory; with ``args.resume`` that run goes on, and
+    `checkpoint` holds what it saved.
+
+    Args:
+        agent: Name of the agent, such as ``"ppo"``.
+        args: Settings in force.
+
+    Raises:
+        UserError: The directory cannot be written, or the checkpoint cannot be read.
+    """
+
+    def __init__(self, agent: str, args: Settings) -> None:
+        self._args = args
+        self._title = f"{agent} · {args.env_id} · {args.optimizer} · seed {args.seed}"
+        self.checkpoint: dict[str, Any] | None = None
+        if args.resume is None:
+            config = dataclasses.asdict(args)  # type: ignore[call-overload]
+            del config["resume"]
+            config = {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in config.items()
+            }
+            self.run = RunDirectory.create(
+                args.runs_dir,
+                env_id=args.env_id,
+                agent=agent,
+                optimizer=args.optimizer,
+                seed=args.seed,
+                config=config,
+            )
+            self.start_step = 0
+        else:
+            self.run = RunDirectory.open(args.resume)
+            self.checkpoint = load_checkpoint(self.run.checkpoint)
+            self.start_step = self.checkpoint["global_step"]
+        self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
+        self._metrics = MetricsLog(
+            self.run, resume_step=None if self.checkpoint is None else self.start_step
+        )
+        self._progress = Progress(args.total_timesteps, initial_step=self.start_step)
+        self._stop = StopRequest()
+        self._global_step = self.start_step
+
+    def __enter__(self) -> Session:
+        """Start the clock and take signals as requests to stop."""
+        verb = "resuming" if self.checkpoint else "writing to"
+        print(f"{verb} {self.run.path}", flush=True)
+        self._start = time.perf_counter()
+        self._stop.__enter__()
+        self._progress.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Close everything; what was logged is on disk then."""
+        self._progress.__exit__(*exception)
+        self._stop.__exit__(*exception)
+        self._metrics.close()
+        self.run.close()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether SIGINT or SIGTERM asked for an end."""
+        return self._stop.requested
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, that before a resume included (s)."""
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def log_episode(self, global_step: int, episode: Episode) -> None:
+        """Record a finished training episode."""
+        self._metrics.log(
+            global_step,
+            {
+                "charts/episodic_return": episode.episodic_return,
+                "charts/episodic_length": episode.episodic_length,
+            },
+        )
+        self._progress.update(global_step, episode.episodic_return)
+
+    def log(self, global_step: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of an update and the steps per second since this process began."""
+        steps = global_step - self.start_step
+        speed = steps / (time.perf_counter() - self._start)
+        self._metrics.log(global_step, {**metrics, "charts/SPS": speed})
+        self._progress.update(global_step)
+        self._global_step = global_step
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint of the last step that was logged."""
+        self._metrics.flush()
+        save_checkpoint(
+            self.run.checkpoint,
+            {"global_step": self._global_step, "seconds": self.seconds, **state},
+        )
+
+    def interrupted(self) -> int:
+        """Say how to go on after a stop that was asked for; return the exit status."""
+        self._progress.__exit__(None, None, None)
+        print(f"stopped by {self._stop.signal_name} at step {self._global_step}; to go on, give")
+        print(f"    --resume {self.run.path}")
+        return self._stop.exit_code
+
+    def finish(self, evaluate: Callable[[], list[Any]]) -> int:
+        """Evaluate, write summary and learning curve, show the result; return the exit status.
+
+        Args:
+            evaluate: Plays the evaluation episodes.
+        """
+        self._progress.__exit__(None, None, None)
+        seconds = self.seconds
+        steps = self._global_step - self.start_step
+        returns = [episode.episodic_return for episode in evaluate()]
+        self._metrics.log(self._global_step, {"eval/episodic_return": fmean(returns)})
+        self._metrics.flush()
+        plot_learning_curve(self.run, self._title)
+        _, training_returns = read_metric(self.run, "charts/episodic_return")
+        last = training_returns[-LAST_EPISODES:]
+        summary = {
+            "environment": self._args.env_id,
+            "optimizer": self._args.optimizer,
+            "seed": self._args.seed,
+            "steps": self._global_step,
+            "minutes": seconds / 60,
+            "steps per second": steps / (seconds - self._seconds_before),
+            f"return of the last {len(last)} episodes": float(last.mean()) if len(last) else None,
+            f"return of {len(returns)} evaluation episodes": fmean(returns),
+            "their standard deviation": pstdev(returns),
+            "run": str(self.run.path),
+        }
+        write_summary(self.run, {**summary, "evaluation_returns": returns})
+        print_summary(self.run, summary)
+        return 0

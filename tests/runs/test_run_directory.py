@@ -1,0 +1,138 @@
+"""Making, opening and locking a run directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hesrl.errors import UserError
+from hesrl.runs import RunDirectory
+
+HOLD = """
+import sys
+from hesrl.runs import RunDirectory
+run = RunDirectory.open(sys.argv[1])
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def create(root: Path, **changes: object) -> RunDirectory:
+    given = {"env_id": "A-v0", "agent": "ppo", "optimizer": "adam", "seed": 0, "config": {}}
+    return RunDirectory.create(root, **(given | changes))
+
+
+def test_name_holds_environment_agent_optimizer_seed_and_time(make_run):
+    name = make_run("hesrl/UR5Reacher-v0").path.name
+    assert re.fullmatch(r"hesrl-UR5Reacher-v0__ppo__adahesscale__3__\d{8}-\d{6}", name)
+
+
+def test_config_holds_settings_and_provenance(run):
+    content = yaml.safe_load(run.config.read_text())
+    assert content["settings"] == {"learning_rate": 1e-3, "hidden": [64, 64], "note": None}
+    assert content["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert set(content) >= {"commit", "dirty", "created", "command"}
+
+
+def test_runs_of_the_same_second_get_their_own_directories(make_run, monkeypatch):
+    monkeypatch.setattr("hesrl.runs.directory.time.strftime", lambda _: "20250102-030405")
+    names = [make_run().path.name.rpartition("__")[2] for _ in range(3)]
+    assert names == ["20250102-030405", "20250102-030405-2", "20250102-030405-3"]
+
+
+def test_open_reads_the_settings_back(run):
+    run.close()
+    with RunDirectory.open(str(run.path)) as again:
+        assert again.path == run.path
+        assert again.settings == run.settings
+
+
+@pytest.mark.parametrize("root", ["/dev/null", "/dev/null/runs", "/proc/runs"])
+def test_an_unwritable_root_is_named(root):
+    with pytest.raises(UserError, match=f"cannot make a run folder in {root}: .*writable folder"):
+        create(Path(root))
+
+
+def test_a_setting_that_yaml_lacks_leaves_no_directory(tmp_path):
+    with pytest.raises(yaml.representer.RepresenterError):
+        create(tmp_path, config={"device": object()})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_no_directory(tmp_path, full_disk):
+    full_disk(100_000)
+    with pytest.raises(UserError, match=r"cannot write .*config\.yaml: File too large"):
+        create(tmp_path, config={"note": "x" * 200_000})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "not a run directory: it has no config.yaml"),
+        (b"a: [1, 2", "config.yaml is not valid YAML"),
+        (b"\xff\xfe\xfd", "config.yaml is not valid YAML"),
+        (b"day: 2024-99-99", "config.yaml is not valid YAML"),
+        (b"!!python/object/apply:os.getpid []", "config.yaml is not valid YAML"),
+        (b"- a list", "config.yaml was not written by hesrl"),
+        (b"name: another program", "config.yaml was not written by hesrl"),
+        (b"format: hesrl run 1", "config.yaml has no 'settings' mapping"),
+    ],
+)
+def test_open_refuses_what_is_no_run(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        RunDirectory.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_open_names_a_missing_directory_and_a_config_that_is_a_folder(tmp_path):
+    with pytest.raises(UserError, match=r"no run directory .*missing"):
+        RunDirectory.open(tmp_path / "missing")
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(UserError, match=r"cannot read .*config\.yaml: Is a directory"):
+        RunDirectory.open(tmp_path)
+
+
+def test_a_second_process_is_refused_until_the_first_one_dies(run):
+    run.close()
+    command = [sys.executable, "-c", HOLD, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"locked\n"
+        with pytest.raises(UserError, match=f"in use by process {holder.pid}: "):
+            RunDirectory.open(run.path)
+        holder.kill()
+    RunDirectory.open(run.path).close()
+
+
+def test_a_new_run_is_locked_and_can_still_be_read(run):
+    with pytest.raises(UserError, match=f"in use by process {os.getpid()}: "):
+        RunDirectory.open(run.path)
+    assert RunDirectory.open(run.path, read_only=True).settings == run.settings
+
+
+def test_a_forgotten_run_releases_its_lock(tmp_path):
+    path = create(tmp_path).path
+    RunDirectory.open(path).close()
+
+
+def test_a_lock_that_cannot_be_made_is_named(run):
+    run.close()
+    (run.path / "run.lock").unlink()
+    (run.path / "run.lock").mkdir()
+    with pytest.raises(UserError, match=r"cannot lock .*: Is a directory"):
+        RunDirectory.open(run.path)
+
+
+def test_a_system_without_file_locks_is_told_so(run, monkeypatch):
+    run.close()
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(UserError, match="needs Linux or macOS"):
+        RunDirectory.open(run.path)
