@@ -29,12 +29,12 @@ from hesrl.envs.vector import NormalizedEnvs
 from torch import Tensor, nn
 
 from hesrl.cli import run_command
-from hesrl.curvature import take_curvature
 from hesrl.errors import UserError
+from hesrl.learner import Learner
 from hesrl.losses import gaussian_surrogate, value_loss
-from hesrl.mlp import ExplicitMLP, FlatParameters, numpy_forward
 from hesrl.optim import OPTIMIZERS
-from hesrl.runs import Session, generator_state, set_generator_state, settings_in_force
+from hesrl.runs import Session, generator_state, set_generator_state
+from hesrl.settings import require_between, require_positive, settings_in_force
 
 LEARNING_RATES = {"adam": 3e-4, "adahesscale": 1e-3}
 """Step size of each optimizer where none is given; docs/ppo-step-sizes.md has the sweep."""
@@ -135,19 +135,15 @@ class Args:
             self.learning_rate = LEARNING_RATES[self.optimizer]
         if self.max_grad_norm is None:
             self.max_grad_norm = MAX_GRAD_NORMS[self.optimizer]
-        for name in (
-            "num_envs", "num_steps", "num_minibatches", "update_epochs", "checkpoint_interval",
-            "eval_episodes", "torch_threads", "total_timesteps", "learning_rate", "clip_coef",
-            "max_grad_norm", "eps",
-        ):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be greater than zero")
-        for name in ("seed", "ent_coef", "vf_coef"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be zero or more")
-        for name in ("gamma", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{_flag(name)} {getattr(self, name)}: must be from 0 to 1")
+        require_positive(
+            self,
+            "num_envs num_steps num_minibatches update_epochs total_timesteps checkpoint_interval "
+            "eval_episodes torch_threads learning_rate clip_coef max_grad_norm eps",
+        )
+        require_between(self, "seed ent_coef vf_coef", 0, math.inf)
+        require_between(self, "gamma gae_lambda", 0, 1)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"--betas {self.betas}: must be two numbers from 0 to below 1")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
@@ -163,10 +159,6 @@ class Args:
                 f"--total-timesteps {self.total_timesteps}: is less than one rollout of "
                 f"{self.batch_size} steps (num_envs × num_steps)"
             )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def layer_init(layer: nn.Linear, std: float = math.sqrt(2), bias_const: float = 0.0) -> nn.Linear:
@@ -207,36 +199,6 @@ class Batch(NamedTuple):
     advantages: Tensor
     returns: Tensor
     values: Tensor
-
-
-class Learner:
-    """An agent with what its update needs.
-
-    Args:
-        agent: The networks; their parameters move to one flat tensor.
-        args: The settings.
-    """
-
-    def __init__(self, agent: Agent, args: Args) -> None:
-        assert args.learning_rate is not None
-        self.agent = agent
-        self.flat = FlatParameters(
-            agent.parameters(), with_curvature=args.optimizer == "adahesscale"
-        )
-        self.optimizer = OPTIMIZERS[args.optimizer](
-            [self.flat.vector], lr=args.learning_rate, betas=args.betas, eps=args.eps
-        )
-        self.actor, self.critic = ExplicitMLP(agent.actor_mean), ExplicitMLP(agent.critic)
-        self.act = numpy_forward(agent.actor_mean)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the networks and the optimizer's state."""
-        return {"agent": self.agent.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.agent.load_state_dict(state["agent"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def rollout(
@@ -326,7 +288,9 @@ def compute_gae(
     advantages = np.empty_like(deltas, dtype=np.float32)
     for env in range(deltas.shape[1]):
         advantage, column = 0.0, []
-        for delta, decay in zip(deltas[::-1, env].tolist(), decays[::-1, env].tolist(), strict=True):
+        for delta, decay in zip(
+            deltas[::-1, env].tolist(), decays[::-1, env].tolist(), strict=True
+        ):
             advantage = delta + decay * advantage
             column.append(advantage)
         advantages[:, env] = column[::-1]
@@ -370,9 +334,8 @@ def make_batch(
 def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
     """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
     assert args.max_grad_norm is not None
-    actor, critic, flat = learner.actor, learner.critic, learner.flat
-    actor_logstd = learner.agent.actor_logstd
-    log_std, hess_log_std = actor_logstd.detach(), take_curvature(actor_logstd)
+    actor, critic = learner.actor, learner.critic
+    log_std = learner.agent.actor_logstd.detach()
     value_clip = args.clip_coef if args.clip_vloss else None
     logratios = []
     for _epoch in range(args.update_epochs):
@@ -391,16 +354,12 @@ def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
             v = value_loss(newvalue, mb_returns, mb_values, value_clip)
 
             # loss = pg_loss − ent_coef entropy + vf_coef v_loss; the entropy is linear in log σ.
-            actor.backward(pg.grad_mean, pg.hess_mean)
-            critic.backward(
-                (args.vf_coef * v.grad).unsqueeze(1), (args.vf_coef * v.hess).unsqueeze(1)
+            learner.backward(
+                mean=(pg.grad_mean, pg.hess_mean),
+                log_std=(pg.grad_log_std - args.ent_coef, pg.hess_log_std),
+                values=(args.vf_coef * v.grad, args.vf_coef * v.hess),
             )
-            torch.sub(pg.grad_log_std, args.ent_coef, out=actor_logstd.grad)
-            if hess_log_std is not None:
-                hess_log_std.copy_(pg.hess_log_std)
-            if args.max_grad_norm < math.inf:
-                flat.clip_grad_norm(args.max_grad_norm)
-            learner.optimizer.step()
+            learner.step(args.max_grad_norm)
             logratios.append(pg.logratio)
 
         logratio = logratios[-1]
@@ -409,7 +368,7 @@ def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
             break
 
     ratios = torch.stack(logratios).exp()
-    metrics = {
+    return {
         "losses/policy_loss": pg.loss.item(),
         "losses/value_loss": v.loss.item(),
         "losses/entropy": (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum().item(),
@@ -418,32 +377,8 @@ def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
         "losses/clipfrac": ((ratios - 1).abs() > args.clip_coef).float().mean().item(),
         "losses/explained_variance": 1
         - ((batch.returns - batch.values).var() / batch.returns.var()).item(),
+        **learner.curvature_metrics(),
     }
-    if flat.hess is not None:
-        metrics["curvature/norm"] = flat.hess.norm().item()
-        metrics["curvature/negative_share"] = (flat.hess < 0).float().mean().item()
-        metrics["curvature/largest"] = flat.hess.abs().max().item()
-    return metrics
-
-
-def check_finite(learner: Learner, metrics: dict[str, float], global_step: int) -> None:
-    """Refuse an update that produced NaN or infinity, before it reaches a checkpoint.
-
-    Raises:
-        FloatingPointError: The message names the first quantity that is not finite.
-    """
-    moments = learner.optimizer.state[learner.flat.vector]
-    scale = "curvature" if "exp_hess_sq" in moments else "squared gradient"
-    for name, value in (
-        ("loss", metrics["losses/policy_loss"] + metrics["losses/value_loss"]),
-        ("gradient", moments["exp_avg"].sum().item()),
-        (scale, moments.get("exp_hess_sq", moments.get("exp_avg_sq")).sum().item()),
-    ):
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the {name} is not finite at step {global_step}: use a smaller --learning-rate "
-                "or a larger --eps; the last checkpoint is as it was before"
-            )
 
 
 def main(args: Args) -> int:
@@ -455,7 +390,7 @@ def main(args: Args) -> int:
     rng = np.random.default_rng(args.seed)
     envs = NormalizedEnvs(args.env_id, args.num_envs, seed=args.seed, gamma=args.gamma)
     agent = Agent(envs.observation_space.shape[0], envs.action_space.shape[0])
-    learner = Learner(agent, args)
+    learner = Learner(agent, args.optimizer, lr=args.learning_rate, betas=args.betas, eps=args.eps)
 
     with contextlib.closing(envs), Session("ppo", args) as session:
         if session.checkpoint is None:
@@ -474,7 +409,8 @@ def main(args: Args) -> int:
                 session.log_episode(start_step + (step + 1) * args.num_envs, episode)
             batch = make_batch(storage, next_obs, agent, args)
             metrics = update(learner, batch, args)
-            check_finite(learner, metrics, global_step)
+            loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
+            learner.check_finite(loss, global_step)
             session.log(global_step, {**metrics, "charts/learning_rate": lr})
 
             last = session.stop_requested or iteration == args.num_iterations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import numpy as np
@@ -30,19 +31,17 @@ def evaluate(
         episodes: How many to play.
         seed: Seed of the first one; the others follow from it.
     """
-    env = make_env(env_id)
-    low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
     played = []
-    obs, _ = env.reset(seed=seed)
-    for _ in range(episodes):
-        episodic_return, length, ended = 0.0, 0, False
-        while not ended:
-            action = act(observation.normalize(obs[None]))[0]
-            obs, reward, terminated, truncated, _ = env.step(np.clip(action, low, high))
-            episodic_return += float(reward)
-            length += 1
-            ended = terminated or truncated
-        played.append(Episode(0, episodic_return, length))
-        obs, _ = env.reset()
-    env.close()
+    with contextlib.closing(make_env(env_id)) as env:
+        low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+        for episode in range(episodes):
+            obs, _ = env.reset(seed=seed if episode == 0 else None)
+            episodic_return, length, ended = 0.0, 0, False
+            while not ended:
+                action = act(observation.normalize(obs[None]))[0]
+                obs, reward, terminated, truncated, _ = env.step(np.clip(action, low, high))
+                episodic_return += float(reward)
+                length += 1
+                ended = terminated or truncated
+            played.append(Episode(0, episodic_return, length))
     return played

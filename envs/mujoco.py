@@ -9,11 +9,12 @@ from difflib import get_close_matches
 from typing import Any
 
 import gymnasium as gym
-import mujoco
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.spaces import Box
+from numpy.typing import NDArray
 
 from hesrl.errors import UserError
 
@@ -26,48 +27,63 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
         **kwargs: Passed on to the environment, such as ``max_episode_steps``.
 
     Raises:
-        UserError: There is no such environment, or its spaces are others.
+        UserError: There is no such environment, it needs what is not installed, or its spaces are
+            others.
     """
+    if env_id.count(":") > 1:
+        raise UserError(f"no environment {env_id!r}: write it as Name-v0 or module:Name-v0")
     try:
         with _quiet_compiler():
             env = gym.make(env_id, disable_env_checker=True, **kwargs)
-    except (gym.error.UnregisteredEnv, gym.error.MalformedEnvironmentID) as error:
-        near = get_close_matches(env_id, gym.registry, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"no environment {env_id}{hint}") from error
-    except gym.error.DependencyNotInstalled as error:
-        raise UserError(f"environment {env_id} needs a package that is missing: {error}") from error
+    except (gym.error.Error, ImportError) as error:
+        if env_id.split(":")[-1] in gym.registry:
+            raise UserError(_one_line(f"cannot make environment {env_id}: {error}")) from error
+        near = _near_matches(env_id)
+        hint = f"did you mean {' or '.join(near)}?" if near else error
+        raise UserError(_one_line(f"no environment {env_id!r}: {hint}")) from error
     observations, actions = env.observation_space, env.action_space
     if not isinstance(actions, Box) or len(actions.shape) != 1 or not actions.is_bounded():
         raise UserError(
-            f"environment {env_id} has actions {actions}; only a bounded vector (Box) of "
-            "continuous actions is supported"
+            f"environment {env_id} has actions {_one_line(actions)}; only a bounded vector (Box) "
+            "of continuous actions is supported"
         )
     if not isinstance(observations, Box) or len(observations.shape) != 1:
         raise UserError(
-            f"environment {env_id} has observations {observations}; only a vector (Box) is "
-            "supported"
+            f"environment {env_id} has observations {_one_line(observations)}; only a vector "
+            "(Box) is supported"
         )
     return env
+
+
+def _near_matches(env_id: str) -> list[str]:
+    """Return the ids most like one that does not exist, each in its newest version."""
+    by_age = sorted(gym.registry.values(), key=lambda spec: spec.version or 0)
+    newest = {(spec.namespace, spec.name): spec.id for spec in by_age}
+    return get_close_matches(env_id.split(":")[-1], newest.values(), n=3)
+
+
+def _one_line(text: object) -> str:
+    """Return a text that stands in an error message: spaces print their bounds in columns."""
+    return " ".join(str(text).split())
 
 
 @contextmanager
 def _quiet_compiler() -> Iterator[None]:
     """Keep MuJoCo from printing that Gymnasium's models use deprecated attributes.
 
-    Any other warning of the model compiler becomes a Python warning.
+    Any other message of the model compiler becomes a Python warning: afterwards, because an
+    exception in MuJoCo's callback ends the process, and a warning can be an exception.
     """
-
-    def report(message: str) -> None:
-        if "deprecated" not in message:
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-
+    messages: list[str] = []
     before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(report)
+    mujoco.set_mju_user_warning(messages.append)
     try:
         yield
     finally:
         mujoco.set_mju_user_warning(before)
+    for message in messages:
+        if "deprecated" not in message:
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
@@ -75,27 +91,23 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
 
     Several environments read quantities that the previous step derived (positions of bodies,
     contact forces) before they step again. So the state is MuJoCo's integration state and every
-    array of its data that has a fixed size, and going on from it is identical to the bit.
+    array of its data that has a fixed size, the arrays and numbers that the environment and its
+    wrappers hold, and the random generator. Going on from it is identical to the bit. The list of
+    contacts is not among it: until the next step it is that of the present position.
+
+    Returns:
+        Nested dicts and lists of tensors and numbers, fit for a checkpoint.
     """
     inner = env.unwrapped
     if not isinstance(inner, MujocoEnv):
         return None
-    model, data = inner.model, inner.data
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
-    physics = np.empty(mujoco.mj_stateSize(model, spec))
-    mujoco.mj_getState(model, data, physics, spec)
-    arrays = {
-        name: torch.from_numpy(np.array(value))
-        for name, value in vars(inner).items()
-        if isinstance(value, np.ndarray)
-    }
+    physics = np.empty(mujoco.mj_stateSize(inner.model, spec))
+    mujoco.mj_getState(inner.model, inner.data, physics, spec)
     return {
         "physics": torch.from_numpy(physics),
-        "derived": {
-            name: torch.from_numpy(np.array(value)) for name, value in _fixed_arrays(data)
-        },
-        "attributes": arrays,
-        "counters": [_counters(wrapper) for wrapper in _wrappers(env)],
+        "derived": {name: torch.from_numpy(array.copy()) for name, array in _derived(inner.data)},
+        "attributes": [_attributes(layer) for layer in _layers(env)],
         "rng": inner.np_random.bit_generator.state,
     }
 
@@ -109,35 +121,48 @@ def set_env_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
     """
     inner = env.unwrapped
     assert isinstance(inner, MujocoEnv)
-    model, data = inner.model, inner.data
     spec = mujoco.mjtState.mjSTATE_INTEGRATION
-    mujoco.mj_setState(model, data, state["physics"].numpy(), spec)
-    mujoco.mj_forward(model, data)
-    for name, value in _fixed_arrays(data):
-        value[...] = state["derived"][name].numpy()
-    for name, value in state["attributes"].items():
-        setattr(inner, name, value.numpy().copy())
-    for wrapper, counters in zip(_wrappers(env), state["counters"], strict=True):
-        vars(wrapper).update(counters)
+    mujoco.mj_setState(inner.model, inner.data, state["physics"].numpy(), spec)
+    mujoco.mj_forward(inner.model, inner.data)
+    for name, array in _derived(inner.data):
+        array[...] = state["derived"][name].numpy()
+    for layer, attributes in zip(_layers(env), state["attributes"], strict=True):
+        for name, value in attributes.items():
+            # Indexing by () makes a scalar of an array without dimensions.
+            is_array = isinstance(value, torch.Tensor)
+            setattr(layer, name, value.numpy().copy()[()] if is_array else value)
     inner.np_random.bit_generator.state = state["rng"]
 
 
-def _fixed_arrays(data: Any) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Yield the float arrays of MuJoCo's data whose size the model fixes."""
+def _derived(data: mujoco.MjData) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the float arrays of MuJoCo's data whose size the model fixes.
+
+    They lie in one buffer that ``qpos`` begins. All others lie in an arena, where their sizes
+    change with the contacts and some are not there at all.
+    """
+    start = data.qpos.ctypes.data
     for name in dir(data):
-        if name.startswith(("_", "contact", "efc_", "iefc_", "island_", "dof_", "tree_", "map_")):
-            continue
         value = getattr(data, name)
-        if isinstance(value, np.ndarray) and value.dtype == np.float64 and value.size:
+        if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
+            continue
+        if start <= value.ctypes.data < start + data.nbuffer:
             yield name, value
 
 
-def _wrappers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+def _layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+    """Yield an environment's wrappers, from the outermost, and then the environment itself."""
     while isinstance(env, gym.Wrapper):
         yield env
         env = env.env
+    yield env
 
 
-def _counters(wrapper: gym.Env[Any, Any]) -> dict[str, int | bool]:
-    """Return a wrapper's counters and flags, such as the steps since the last reset."""
-    return {name: value for name, value in vars(wrapper).items() if type(value) in (int, bool)}
+def _attributes(layer: gym.Env[Any, Any]) -> dict[str, Any]:
+    """Return a layer's own arrays, numbers and flags, such as the steps since the last reset."""
+    attributes: dict[str, Any] = {}
+    for name, value in vars(layer).items():
+        if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
+            attributes[name] = torch.from_numpy(np.array(value))
+        elif type(value) in (bool, int, float):
+            attributes[name] = value
+    return attributes

@@ -133,7 +133,7 @@ class RewardNormalizer:
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the discounted returns, fit for a checkpoint."""
         return {
-            "returns": self._returns,
+            "returns": list(self._returns),
             "mean": self._mean,
             "var": self._var,
             "count": self._count,

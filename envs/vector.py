@@ -68,23 +68,31 @@ class NormalizedEnvs:
     def __init__(self, env_id: str, num_envs: int, *, seed: int, gamma: float) -> None:
         if num_envs < 1:
             raise UserError(f"--num-envs {num_envs}: must be at least 1")
+        self._env_id = env_id
+        self._seeds = [seed + i for i in range(num_envs)]
         self._envs = [make_env(env_id) for _ in range(num_envs)]
-        spaces = self._envs[0].observation_space, self._envs[0].action_space
-        assert isinstance(spaces[0], Box) and isinstance(spaces[1], Box)
-        self.observation_space, self.action_space = spaces
-        self._seed = seed
-        self._low, self._high = self.action_space.low, self.action_space.high
-        self.observation_normalizer = ObservationNormalizer(self.observation_space.shape[0])
+        observations, actions = self._envs[0].observation_space, self._envs[0].action_space
+        assert isinstance(observations, Box) and isinstance(actions, Box)
+        self.observation_space: Box = observations
+        self.action_space: Box = actions
+        self._low, self._high = actions.low, actions.high
+        self.observation_normalizer = ObservationNormalizer(observations.shape[0])
         self._normalize_rewards = RewardNormalizer(gamma, num_envs)
-        self._raw = np.empty((num_envs, *self.observation_space.shape))
+        self._raw = np.empty((num_envs, *observations.shape))
+        self._raw_numbers = self._raw.reshape(-1)
         self._returns = [0.0] * num_envs
         self._lengths = [0] * num_envs
-        self.observations = np.zeros((num_envs, *self.observation_space.shape), dtype=np.float32)
+        self.observations = np.zeros(self._raw.shape, dtype=np.float32)
 
     def reset(self) -> NDArray[np.float32]:
-        """Begin the first episodes and return their normalized observations (N, obs_dim)."""
-        for i, env in enumerate(self._envs):
-            self._raw[i], _ = env.reset(seed=self._seed + i)
+        """Begin the first episodes and return their normalized observations (N, obs_dim).
+
+        Raises:
+            FloatingPointError: As `step` does.
+            RuntimeError: As `step` does.
+        """
+        for i, seed in enumerate(self._seeds):
+            self._reset_env(i, seed)
         self.observations = self.observation_normalizer(self._raw)
         return self.observations
 
@@ -95,14 +103,20 @@ class NormalizedEnvs:
             actions: (N, act_dim), in the unit of the environment; clipped to its bounds.
 
         Raises:
-            FloatingPointError: An environment gave an observation or a reward that is not finite.
+            FloatingPointError: An action is NaN, or an environment gave a number that is not
+                finite, or so large that its square is not; it has not entered the statistics.
             RuntimeError: An environment raised; the message says which one and when.
         """
         actions = np.minimum(np.maximum(actions, self._low), self._high)
+        numbers = actions.reshape(-1)
+        # MuJoCo would take zero instead.
+        if math.isnan(numbers.dot(numbers)):
+            raise FloatingPointError(f"{self._env_id}: an action is NaN: {actions.tolist()}")
         rewards: list[float] = []
         terminations: list[bool] = []
         truncations: list[bool] = []
         for i, env in enumerate(self._envs):
+            self._lengths[i] += 1
             try:
                 self._raw[i], reward, terminated, truncated, _ = env.step(actions[i])
             except Exception as error:
@@ -112,9 +126,11 @@ class NormalizedEnvs:
             terminations.append(bool(terminated))
             truncations.append(bool(truncated) and not terminated)
             self._returns[i] += reward
-            self._lengths[i] += 1
-        if not math.isfinite(self._raw.sum() + sum(rewards)):
-            self._raise_not_finite(rewards)
+        # In one number, and squares cannot cancel as infinities can.
+        squares = self._raw_numbers.dot(self._raw_numbers) + sum([r * r for r in rewards])
+        if not math.isfinite(squares):
+            for i, reward in enumerate(rewards):
+                self._check_finite(i, reward)
 
         obs = self.observation_normalizer(self._raw)
         scaled_rewards = self._normalize_rewards(rewards, terminations)
@@ -137,28 +153,36 @@ class NormalizedEnvs:
     ) -> list[Episode]:
         """Begin new episodes where one ended, and put their observations into ``obs``."""
         episodes = []
-        for i, env in enumerate(self._envs):
+        for i in range(len(self._envs)):
             if terminations[i] or truncations[i]:
                 episodes.append(Episode(i, self._returns[i], self._lengths[i]))
-                self._returns[i], self._lengths[i] = 0.0, 0
-                self._raw[i], _ = env.reset()
+                self._reset_env(i)
                 obs[i] = self.observation_normalizer(self._raw[i : i + 1])[0]
         return episodes
 
-    def _where(self, i: int) -> str:
-        return (
-            f"environment {i} (seed {self._seed + i}), step {self._lengths[i] + 1} of its episode,"
-        )
+    def _reset_env(self, i: int, seed: int | None = None) -> None:
+        """Begin an episode in environment ``i``; its first observation goes to ``_raw``."""
+        self._returns[i], self._lengths[i] = 0.0, 0
+        try:
+            self._raw[i], _ = self._envs[i].reset(seed=seed)
+        except Exception as error:
+            raise RuntimeError(f"{self._where(i)} raised {error!r}") from error
+        self._check_finite(i, 0.0)
 
-    def _raise_not_finite(self, rewards: list[float]) -> None:
-        for i, reward in enumerate(rewards):
-            self._lengths[i] -= 1
-            if not math.isfinite(reward):
-                raise FloatingPointError(f"{self._where(i)} gave the reward {reward}")
-            if not np.isfinite(self._raw[i]).all():
-                raise FloatingPointError(
-                    f"{self._where(i)} gave an observation that is not finite: {self._raw[i]}"
-                )
+    def _check_finite(self, i: int, reward: float) -> None:
+        """Raise if the last observation or reward of environment ``i`` has no finite square."""
+        if not math.isfinite(reward * reward):
+            raise FloatingPointError(f"{self._where(i)} gave the reward {reward}")
+        if not math.isfinite(self._raw[i].dot(self._raw[i])):
+            entry = np.abs(self._raw[i]).argmax()
+            raise FloatingPointError(
+                f"{self._where(i)} gave an observation whose entry {entry} is {self._raw[i, entry]}"
+            )
+
+    def _where(self, i: int) -> str:
+        """Name environment ``i`` and what it was last asked to do."""
+        when = f"step {self._lengths[i]} of its episode" if self._lengths[i] else "reset"
+        return f"{self._env_id}, environment {i} (seed {self._seeds[i]}), {when}:"
 
     def state_dict(self) -> dict[str, Any]:
         """Return statistics, running episodes and, of MuJoCo environments, the full state."""
@@ -166,8 +190,8 @@ class NormalizedEnvs:
             "observation_statistics": self.observation_normalizer.statistics.state_dict(),
             "reward_statistics": self._normalize_rewards.state_dict(),
             "observations": self.observations.tolist(),
-            "returns": self._returns,
-            "lengths": self._lengths,
+            "returns": list(self._returns),
+            "lengths": list(self._lengths),
             "envs": [env_state(env) for env in self._envs],
         }
 
@@ -176,17 +200,22 @@ class NormalizedEnvs:
 
         Returns:
             Whether the environments go on where they were. If their state could not be saved,
-            new episodes have begun.
+            new episodes have begun, from seeds of their own: they do not repeat the first ones.
         """
-        self.observation_normalizer.statistics.load_state_dict(state["observation_statistics"])
+        statistics = self.observation_normalizer.statistics
+        statistics.load_state_dict(state["observation_statistics"])
         self._normalize_rewards.load_state_dict(state["reward_statistics"])
-        for i, env in enumerate(self._envs):
-            self._raw[i], _ = env.reset(seed=self._seed + i)
         if None in state["envs"]:
-            self.observations = self.observation_normalizer(self._raw)
+            seen = int(statistics.count)
+            self._seeds = [
+                int(np.random.SeedSequence((seed, seen)).generate_state(1)[0])
+                for seed in self._seeds
+            ]
+            self.reset()
             return False
-        for env, saved in zip(self._envs, state["envs"], strict=True):
-            set_env_state(env, saved)
+        for i, saved in enumerate(state["envs"]):
+            self._reset_env(i, self._seeds[i])
+            set_env_state(self._envs[i], saved)
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self.observations = np.array(state["observations"], dtype=np.float32)
         return True

@@ -53,13 +53,16 @@ def run_command(
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("aborted; the last checkpoint is kept", file=sys.stderr)
+        return 130
 
 
 def _unknown_option(option: str, args: Any) -> str:
     name = option.split("=")[0]
     known = ["--" + field.replace("_", "-") for field in vars(args)]
-    near = get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "--help lists the options"
     return f"unknown option {name}: {hint}"
 
 

@@ -55,7 +55,7 @@ def gaussian_surrogate(
 
     Args:
         mean: μ (N, K), in the unit of the actions.
-        log_std: log σ, (N, K) or a shape that broadcasts to it.
+        log_std: log σ (N, K), or (K,) or (1, K) if all samples share it.
         actions: x (N, K).
         old_logprobs: log π_old(x) (N,).
         advantages: A (N,).
@@ -71,7 +71,8 @@ def gaussian_surrogate(
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantages
     loss = -torch.minimum(surrogate, clipped).mean()
 
-    w = (surrogate * (surrogate <= clipped) / -len(z)).unsqueeze(-1)
+    # Filled, not multiplied by zero: a clipped ratio may have overflowed.
+    w = (surrogate.masked_fill(surrogate > clipped, 0) / -len(z)).unsqueeze(-1)
     w_u1 = w * (u - 1)
     return SurrogateTerms(
         loss,
@@ -115,12 +116,32 @@ def value_loss(
     if clip_coef is None:
         moves = torch.ones_like(error)
     else:
-        clipped = old_values + (values - old_values).clamp(-clip_coef, clip_coef) - returns
+        # Written so that within the clip it is the plain error to the last bit.
+        change = values - old_values
+        clipped = error + (change.clamp(-clip_coef, clip_coef) - change)
         clipped_square = clipped * clipped
         moves = (square >= clipped_square).to(error.dtype)
         square = torch.maximum(square, clipped_square)
     hess = moves / len(error)
     return ValueTerms(0.5 * square.mean(), grad=hess * error, hess=hess)
+
+
+def _require_positive(clip_coef: float) -> None:
+    if not clip_coef > 0:
+        raise ValueError(f"clip_coef must be above 0, not {clip_coef!r}")
+
+
+def _require_constant(name: str, value: Tensor, of: str, shape: torch.Size) -> None:
+    """Refuse a constant of a loss that broadcasts, or whose gradient would be lost."""
+    if value.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {tuple(shape)} to go with {of}, not {tuple(value.shape)}"
+        )
+    if value.requires_grad:
+        raise ValueError(
+            f"{name} of shape {tuple(shape)} requires a gradient, but the loss takes it as a "
+            "constant: detach it or compute it under torch.no_grad()"
+        )
 
 
 def _curvature(grad: Tensor, hess: Tensor, grad_out: Tensor, hess_out: Tensor | None) -> Tensor:
@@ -130,21 +151,25 @@ def _curvature(grad: Tensor, hess: Tensor, grad_out: Tensor, hess_out: Tensor | 
 
 class _GaussianSurrogate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
         terms = gaussian_surrogate(*inputs)
-        ctx.save_for_backward(*terms[2:])
+        *tensors, ctx.clip_coef = inputs
+        ctx.save_for_backward(*tensors, *terms[2:])
         ctx.mark_non_differentiable(terms.logratio)
         return terms.loss, terms.logratio
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:  # type: ignore[override]
-        grad_mean, grad_log_std, _, _ = ctx.saved_tensors
+    def backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
+        *inputs, grad_mean, grad_log_std, _, _ = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
+            terms = gaussian_surrogate(*inputs, clip_coef=ctx.clip_coef)
+            grad_mean, grad_log_std = terms.grad_mean, terms.grad_log_std
         return grad_loss * grad_mean, grad_loss * grad_log_std, None, None, None, None
 
 
 @register_rule(_GaussianSurrogate)
 def _gaussian_surrogate_rule(node: Any, grad_out: Any, hess_out: Any) -> tuple[Any, ...]:
-    grad_mean, grad_log_std, hess_mean, hess_log_std = node.saved_tensors
+    grad_mean, grad_log_std, hess_mean, hess_log_std = node.saved_tensors[-4:]
     hess_in_mean = _curvature(grad_mean, hess_mean, grad_out[0], hess_out[0])
     hess_in_log_std = _curvature(grad_log_std, hess_log_std, grad_out[0], hess_out[0])
     return hess_in_mean, hess_in_log_std, None, None, None
@@ -155,10 +180,14 @@ class GaussianSurrogateLoss(nn.Module):
 
     Args:
         clip_coef: ε, the largest change of the probability ratio that is rewarded.
+
+    Raises:
+        ValueError: ``clip_coef`` is not above 0.
     """
 
     def __init__(self, clip_coef: float) -> None:
         super().__init__()
+        _require_positive(clip_coef)
         self.clip_coef = clip_coef
 
     def forward(
@@ -173,7 +202,21 @@ class GaussianSurrogateLoss(nn.Module):
 
         The arguments are those of `gaussian_surrogate`; only ``mean`` and ``log_std`` take a
         gradient.
+
+        Raises:
+            ValueError: Shapes do not go together, or a constant requires a gradient.
         """
+        if mean.dim() != 2:
+            raise ValueError(f"mean must have shape (N, K), not {tuple(mean.shape)}")
+        n, k = mean.shape
+        if log_std.shape not in ((n, k), (1, k), (k,)):
+            raise ValueError(
+                f"log_std must have shape {(n, k)}, {(1, k)} or {(k,)} to go with mean, "
+                f"not {tuple(log_std.shape)}"
+            )
+        _require_constant("actions", actions, "mean", mean.shape)
+        _require_constant("old_logprobs", old_logprobs, "mean", mean.shape[:1])
+        _require_constant("advantages", advantages, "mean", mean.shape[:1])
         result: tuple[Tensor, Tensor] = _GaussianSurrogate.apply(
             mean, log_std, actions, old_logprobs, advantages, self.clip_coef
         )
@@ -182,19 +225,24 @@ class GaussianSurrogateLoss(nn.Module):
 
 class _ValueLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
         terms = value_loss(*inputs)
-        ctx.save_for_backward(terms.grad, terms.hess)
+        *tensors, ctx.clip_coef = inputs
+        ctx.save_for_backward(*tensors, terms.grad, terms.hess)
         return terms.loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return grad_loss * ctx.saved_tensors[0], None, None, None
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, grad, _ = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
+            grad = value_loss(*inputs, clip_coef=ctx.clip_coef).grad
+        return grad_loss * grad, None, None, None
 
 
 @register_rule(_ValueLoss)
 def _value_loss_rule(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Any, ...]:
-    return _curvature(*node.saved_tensors, grad_out, hess_out), None, None
+    *_, grad, hess = node.saved_tensors
+    return _curvature(grad, hess, grad_out, hess_out), None, None
 
 
 class ValueLoss(nn.Module):
@@ -202,13 +250,26 @@ class ValueLoss(nn.Module):
 
     Args:
         clip_coef: ε, in the unit of the values; None for the plain error ``(V − R)²``.
+
+    Raises:
+        ValueError: ``clip_coef`` is not above 0.
     """
 
     def __init__(self, clip_coef: float | None = None) -> None:
         super().__init__()
+        if clip_coef is not None:
+            _require_positive(clip_coef)
         self.clip_coef = clip_coef
 
     def forward(self, values: Tensor, returns: Tensor, old_values: Tensor) -> Tensor:
-        """Return the loss, a scalar; the arguments are those of `value_loss`."""
+        """Return the loss, a scalar; the arguments are those of `value_loss`.
+
+        Raises:
+            ValueError: Shapes do not go together, or a constant requires a gradient.
+        """
+        if values.dim() != 1:
+            raise ValueError(f"values must have shape (N,), not {tuple(values.shape)}")
+        _require_constant("returns", returns, "values", values.shape)
+        _require_constant("old_values", old_values, "values", values.shape)
         loss: Tensor = _ValueLoss.apply(values, returns, old_values, self.clip_coef)
         return loss

@@ -25,7 +25,8 @@ from hesrl.curvature import give_curvature, take_curvature
 class FlatParameters:
     """The parameters of several modules in one contiguous tensor, views of which they become.
 
-    An optimizer made for `vector` steps all of them at once.
+    An optimizer made for `vector` steps all of them at once. Call no ``zero_grad``, which cuts
+    the ties: `ExplicitMLP.backward` overwrites.
 
     Args:
         params: Parameters of one dtype on one device.
@@ -63,21 +64,15 @@ class ExplicitMLP:
     """The forward and backward pass of a stack of linear and tanh layers, on matrices.
 
     Args:
-        layers: `nn.Linear` and `nn.Tanh` in turn, beginning and ending with a linear layer.
-            Their parameters must be those of a `FlatParameters`.
+        layers: `nn.Linear` with bias and `nn.Tanh` in turn, beginning and ending with a linear
+            layer. Their parameters must be those of a `FlatParameters`.
 
     Raises:
-        ValueError: The layers are others than these.
+        ValueError: The layers or their parameters are others than these.
     """
 
     def __init__(self, layers: nn.Sequential) -> None:
-        kinds = [type(layer) for layer in layers]
-        if kinds[::2] != [nn.Linear] * ((len(kinds) + 1) // 2) or kinds[1::2] != [nn.Tanh] * (
-            len(kinds) // 2
-        ):
-            names = ", ".join(kind.__name__ for kind in kinds)
-            raise ValueError(f"an explicit MLP takes Linear, Tanh, …, Linear in turn, not {names}")
-        self._layers = [_Layer(layer) for layer in layers if isinstance(layer, nn.Linear)]
+        self._layers = [_Layer(linear) for linear in _linear_layers(layers)]
         self._inputs: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,14 +112,20 @@ def numpy_forward(layers: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function that does the forward pass in NumPy, 10 times as fast for one sample.
 
     Args:
-        layers: `nn.Linear` and `nn.Tanh` in turn, on the CPU.
+        layers: `nn.Linear` with bias and `nn.Tanh` in turn, beginning and ending with a linear
+            layer, on the CPU.
 
     Returns:
-        A function from inputs (N, in) to outputs (N, out), float32. It reads the parameters where
-        they are: as long as they are changed in place, it follows them.
+        A function from inputs (N, in) to outputs (N, out), of the parameters' dtype. It reads the
+        parameters where they are: as long as they are changed in place, it follows them.
+
+    Raises:
+        ValueError: The layers are others than these.
     """
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    weights = [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in linear]
+    weights = [
+        (linear.weight.detach().numpy().T, linear.bias.detach().numpy())
+        for linear in _linear_layers(layers)
+    ]
 
     def forward(x: np.ndarray) -> np.ndarray:
         for weight, bias in weights[:-1]:
@@ -137,10 +138,25 @@ def numpy_forward(layers: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     return forward
 
 
+def _linear_layers(layers: nn.Sequential) -> list[nn.Linear]:
+    """Return the linear layers of a stack that is of the one supported form."""
+    kinds: list[type[nn.Module]] = [type(layer) for layer in layers]
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    if kinds != [nn.Linear, nn.Tanh] * (len(kinds) // 2) + [nn.Linear]:
+        names = ", ".join(kind.__name__ for kind in kinds) or "none"
+        raise ValueError(f"layers must be Linear, Tanh, …, Linear in turn, not {names}")
+    for index, layer in enumerate(linear):
+        if layer.bias is None:
+            raise ValueError(f"every Linear must have a bias, but number {index} has none")
+    return linear
+
+
 class _Layer:
     """The tensors of one linear layer, in the flat storage."""
 
     def __init__(self, linear: nn.Linear) -> None:
+        if linear.weight.grad is None or linear.bias.grad is None:
+            raise ValueError(f"make a FlatParameters with the parameters of {linear} first")
         self.weight, self.bias = linear.weight.detach(), linear.bias.detach()
         self.grad_weight, self.grad_bias = linear.weight.grad, linear.bias.grad
         self.hess_weight = take_curvature(linear.weight)

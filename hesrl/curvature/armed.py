@@ -10,26 +10,21 @@ optimizer or by the module, clears both.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.sweep import Sweep
 
-_MARK = "_hesrl_curvature"
+_ARMED = "_hesrl_armed"
+"""Attribute of an armed parameter."""
 
-
-class _Curvature:
-    """What an armed parameter carries: its curvature and the gradient's version with it."""
-
-    __slots__ = ("grad_version", "hess")
-
-    def __init__(self) -> None:
-        self.hess: Tensor | None = None
-        self.grad_version = -1
+_CURVATURE = "_hesrl_curvature"
+"""Attribute of a gradient: the curvature that belongs to it, and the gradient's version then."""
 
 
 def arm(params: Iterable[Tensor]) -> None:
@@ -50,27 +45,29 @@ def arm(params: Iterable[Tensor]) -> None:
             )
     _wrap_backward()
     for param in params:
-        if not is_armed(param):
-            setattr(param, _MARK, _Curvature())
+        setattr(param, _ARMED, True)
 
 
 def disarm(params: Iterable[Tensor]) -> None:
     """Undo `arm`: drop the curvature of parameters and compute no more."""
+    params = list(params)
+    clear_curvature(params)
     for param in params:
-        param.__dict__.pop(_MARK, None)
+        param.__dict__.pop(_ARMED, None)
 
 
 def is_armed(param: Tensor) -> bool:
     """Whether ``backward()`` computes the curvature of a parameter."""
-    return _MARK in param.__dict__
+    return _ARMED in param.__dict__
 
 
 def take_curvature(param: Tensor) -> Tensor | None:
-    """Return ``param.hess_diag`` for an optimizer step, without asking whether it is stale.
+    """Return ``param.hess_diag`` for an optimizer step, without asking for an emptied gradient.
 
-    None if no backward pass since the last clearing computed it.
+    None if there is no gradient, or one whose curvature no backward pass computed.
     """
-    return getattr(param, _MARK).hess if is_armed(param) else None
+    kept = None if param.grad is None else param.grad.__dict__.get(_CURVATURE)
+    return None if kept is None else kept[0]
 
 
 def give_curvature(param: Tensor, hess: Tensor) -> None:
@@ -78,20 +75,29 @@ def give_curvature(param: Tensor, hess: Tensor) -> None:
 
     Args:
         param: A leaf tensor with its gradient in ``param.grad``; it becomes armed.
-        hess: Its curvature, of its shape. It is kept, not copied, until the next
-            ``backward()`` or ``zero_grad()``.
+        hess: Its curvature, of its shape. It is kept, not copied, as long as that gradient.
+
+    Raises:
+        ValueError: The tensor has no gradient, or cannot be armed.
     """
     arm([param])
-    curvature = getattr(param, _MARK)
-    curvature.hess = hess
-    curvature.grad_version = param.grad._version if param.grad is not None else -1
+    if param.grad is None:
+        raise ValueError(
+            f"the parameter of shape {tuple(param.shape)} has no gradient for its curvature to "
+            "belong to: set param.grad first"
+        )
+    _keep(param.grad, hess)
 
 
 def clear_curvature(params: Iterable[Tensor]) -> None:
     """Forget the curvature of parameters, as ``zero_grad`` forgets the gradient."""
     for param in params:
-        if is_armed(param):
-            getattr(param, _MARK).hess = None
+        if param.grad is not None:
+            param.grad.__dict__.pop(_CURVATURE, None)
+
+
+def _keep(grad: Tensor, hess: Tensor) -> None:
+    setattr(grad, _CURVATURE, (hess, grad._version))
 
 
 def _carried_over(param: Tensor) -> Tensor | float | None:
@@ -100,15 +106,15 @@ def _carried_over(param: Tensor) -> Tensor | float | None:
     That is 0.0 if the gradient was cleared (set to None or to zeros) since the last backward pass,
     and None if the gradient has a part whose curvature nobody computed.
     """
-    curvature, grad = getattr(param, _MARK), param.grad
+    grad = param.grad
     if grad is None:
         return 0.0
-    if curvature.hess is None:
+    kept = grad.__dict__.get(_CURVATURE)
+    if kept is None:
         return None if grad.any() else 0.0
-    if grad._version != curvature.grad_version and not grad.any():
-        return 0.0
-    hess: Tensor = curvature.hess
-    return hess
+    hess: Tensor
+    hess, version = kept
+    return 0.0 if grad._version != version and not grad.any() else hess
 
 
 def _get_hess_diag(param: Tensor) -> Tensor | None:
@@ -134,15 +140,16 @@ def _backward(
     Raises:
         MissingRuleError: An operation on the way has no rule. No gradient has changed then.
     """
+    tensors = _as_tuple(tensors)
+    wanted = is_armed
+    if inputs is not None:
+        inputs = _as_tuple(inputs)
+        asked_for = {id(leaf) for leaf in inputs}
+        wanted = lambda leaf: id(leaf) in asked_for and is_armed(leaf)  # noqa: E731
     run = functools.partial(
         native, tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
     )
-    roots = tensors if isinstance(tensors, Sequence) else (tensors,)
-    nodes = [root.grad_fn if isinstance(root, Tensor) else root.node for root in roots]
-    wanted = is_armed
-    if inputs is not None:
-        asked_for = {id(leaf) for leaf in (inputs if isinstance(inputs, Sequence) else (inputs,))}
-        wanted = lambda leaf: id(leaf) in asked_for and is_armed(leaf)  # noqa: E731
+    nodes = [_node(root) for root in tensors]
     graph = Graph([node for node in nodes if node is not None], wanted)
     if not graph.leaves:
         run()
@@ -152,12 +159,24 @@ def _backward(
         run()
         results = sweep.curvatures()
     for (leaf, hess), carried in zip(results, before, strict=True):
-        curvature = getattr(leaf, _MARK)
-        if isinstance(carried, float):
-            curvature.hess = hess
-        else:
-            curvature.hess = None if carried is None else carried + hess
-        curvature.grad_version = leaf.grad._version if leaf.grad is not None else -1
+        if leaf.grad is not None and carried is not None:
+            _keep(leaf.grad, hess if isinstance(carried, float) else carried + hess)
+
+
+def _as_tuple(tensors: Any) -> tuple[Any, ...]:
+    """Return the arguments that ``backward`` takes one by one, in a dict or in any iterable."""
+    if isinstance(tensors, (Tensor, GradientEdge)):
+        return (tensors,)
+    return tuple(tensors.values() if isinstance(tensors, dict) else tensors)
+
+
+def _node(root: Tensor | GradientEdge) -> Any | None:
+    """Return the node that made a root, None for a constant."""
+    if isinstance(root, GradientEdge):
+        return root.node
+    if root.grad_fn is None and root.requires_grad:
+        return get_gradient_edge(root).node
+    return root.grad_fn
 
 
 @functools.cache

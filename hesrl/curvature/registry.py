@@ -35,9 +35,10 @@ class Pointwise:
     """A rule that gives the partial derivatives of an elementwise operation."""
 
     partials: PointwiseRule
-    gradient_excess: Callable[[Any, Tensor], Tensor] | None = None
+    gradient_excess: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     """For a rule that stands for another operation of the same value: what that operation's
-    gradient at the input has in excess of the native one, given the gradient at the output."""
+    gradient at the input has in excess of the native one, given the node, the slope and the
+    gradient at the output."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,23 @@ is the seed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import checkpoint
 
 from hesrl.curvature.graph import Edge, Graph, Region
 from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
+
+_Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
+"""Entered where a rule reads saved tensors: a checkpoint hands each of them out once per group.
+
+So it recomputes them for the rules apart from the native pass. A PyTorch without groups raises
+its own CheckpointError.
+"""
 
 
 class Sweep:
@@ -40,6 +49,7 @@ class Sweep:
         self._hess: dict[Edge, Tensor] = {}
         self._grad_excess: dict[Edge, Tensor] = {}
         self._handles: list[Any] = []
+        self._apart = _Apart()
 
     def __enter__(self) -> Sweep:
         """Hook every node that the curvature passes through."""
@@ -94,10 +104,10 @@ class Sweep:
                     hess = _add(hess, part)
         return hess
 
-    def _note_excess(self, node: Any, rule: Pointwise, grad: Tensor) -> None:
+    def _note_excess(self, node: Any, rule: Pointwise, slope: Any, grad: Tensor) -> None:
         if rule.gradient_excess is not None:
             edge = node.next_functions[0]
-            excess = rule.gradient_excess(node, grad)
+            excess = rule.gradient_excess(node, slope, grad)
             self._grad_excess[edge] = _add(self._grad_excess.get(edge), excess)
 
     def _grad(self, node: Any, grads: tuple[Tensor | None, ...]) -> Tensor | None:
@@ -113,7 +123,9 @@ class Sweep:
         """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
         hess_out = [self._take((node, output)) for output in range(len(grads))]
         if any(hess is not None for hess in hess_out):
-            self._spread(node, node(*hess_out))
+            with self._apart:
+                hess_in = _adjoint(node, hess_out)
+            self._spread(node, hess_in)
 
     def _visit_local(self, node: Any, rule: Local, grads: tuple[Tensor | None, ...]) -> None:
         if len(grads) == 1:
@@ -125,10 +137,15 @@ class Sweep:
                 hess = torch.zeros_like(grad)
             elif grad is None:
                 grad = torch.zeros_like(hess)
-            self._spread(node, rule.curvature(node, grad, hess))
+            with self._apart:
+                hess_in = rule.curvature(node, grad, hess)
+            self._spread(node, hess_in)
         else:
             hess_out = tuple(self._take((node, output)) for output in range(len(grads)))
-            self._spread(node, rule.curvature(node, grads, hess_out))
+            if not rule.linear or any(part is not None for part in hess_out):
+                with self._apart:
+                    hess_in = rule.curvature(node, grads, hess_out)
+                self._spread(node, hess_in)
 
     def _visit_pointwise(
         self, node: Any, rule: Pointwise, grads: tuple[Tensor | None, ...]
@@ -137,14 +154,15 @@ class Sweep:
         hess, grad = self._take((node, 0)), self._grad(node, grads)
         if hess is None and grad is None:
             return
-        first, second = rule.partials(node)
+        with self._apart:
+            first, second = rule.partials(node)
         parts: list[Tensor | None] = [None] * len(first)
         if hess is not None:
             for i, f in enumerate(first):
                 if f is not None:
                     parts[i] = _times(_square(f), hess)
         if grad is not None:
-            self._note_excess(node, rule, grad)
+            self._note_excess(node, rule, first[0], grad)
             for i, j, f in second:
                 if i == j:
                     parts[i] = _add(parts[i], _times(f, grad))
@@ -157,10 +175,11 @@ class Sweep:
         hess, grad = self._take((node, 0)), self._grad(node, grads)
         if hess is not None:
             region.outside[node] = hess
-        first, second = rule.partials(node)
+        with self._apart:
+            first, second = rule.partials(node)
         curved = []
         if grad is not None:
-            self._note_excess(node, rule, grad)
+            self._note_excess(node, rule, first[0], grad)
             curved = [(i, j, _times(f if i == j else 2 * f, grad)) for i, j, f in second]
         region.partials[node] = node.next_functions, first, curved
 
@@ -208,6 +227,19 @@ def _through_region(region: Region, edge: Edge) -> Tensor | None:
     return total
 
 
+def _adjoint(node: Any, values: list[Tensor | None]) -> Any:
+    """Call a node's own map from the gradients of its outputs to those of its inputs."""
+    if not isinstance(node, torch.autograd.function.BackwardCFunction):
+        return node(*values)
+    # A Python function gets zeros where the engine has no gradient.
+    known = next(value for value in values if value is not None)
+    outputs = [
+        known.new_zeros(tuple(output.shape)) if value is None else value
+        for value, output in zip(values, node._input_metadata, strict=True)
+    ]
+    return node.apply(*outputs)
+
+
 def _add(a: Tensor | None, b: Tensor) -> Tensor:
     return b if a is None else a + b
 
@@ -228,7 +260,13 @@ def _square(f: Coefficient) -> Coefficient:
 
 
 def _fit(hess: Tensor, edge: Edge) -> Tensor:
-    """Sum a curvature over the dimensions along which its tensor was broadcast."""
+    """Give a curvature the shape and dtype of its tensor, which an operation may have promoted.
+
+    It is summed over the dimensions along which the tensor was broadcast.
+    """
     node, output = edge
-    shape = tuple(node._input_metadata[output].shape)
-    return hess if hess.shape == shape else hess.sum_to_size(shape)
+    of_tensor = node._input_metadata[output]
+    shape = tuple(of_tensor.shape)
+    if hess.shape != shape:
+        hess = hess.sum_to_size(shape)
+    return hess if hess.dtype == of_tensor.dtype else hess.to(of_tensor.dtype)

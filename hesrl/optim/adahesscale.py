@@ -70,6 +70,8 @@ class AdaHesScale(Adaptive):
         ValueError: A hyperparameter is out of range, or a parameter is not a floating-point leaf.
     """
 
+    second_order = True
+
     def __init__(
         self,
         params: Any,

@@ -43,6 +43,8 @@ class Adam(Adaptive):
         ValueError: A hyperparameter is out of range.
     """
 
+    second_order = False
+
     def __init__(
         self,
         params: Any,

@@ -11,7 +11,7 @@ Hessian diagonal the second-order optimizers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -48,6 +48,9 @@ class Adaptive(Optimizer):
         ValueError: A hyperparameter is out of range.
     """
 
+    second_order: ClassVar[bool]
+    """Whether d is a curvature."""
+
     def __init__(
         self,
         params: Any,
@@ -70,6 +73,21 @@ class Adaptive(Optimizer):
         super().add_param_group(param_group)
         self._source.prepare(self.param_groups[-1]["params"])
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned.
+
+        Raises:
+            ValueError: It is that of another optimizer; nothing has changed then.
+        """
+        name = self._source.state_name
+        for state in state_dict["state"].values():
+            if name not in state:
+                raise ValueError(
+                    f"{type(self).__name__} cannot load the state of another optimizer: it has "
+                    f"{', '.join(state)}, but no {name}"
+                )
+        super().load_state_dict(state_dict)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
         super().__setstate__(state)
@@ -87,7 +105,7 @@ class Adaptive(Optimizer):
             self._source.clear(group["params"])
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step.
 
         Args:
@@ -106,15 +124,14 @@ class Adaptive(Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                self._step_group(group, params, self._source.scales(group, params))
+                self._step_group(group, params)
         return loss
 
-    def _step_group(
-        self, group: dict[str, Any], params: list[Tensor], scales: list[Tensor]
-    ) -> None:
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         grads: list[Any] = [p.grad for p in params]
         if any(grad.is_sparse for grad in grads):
             raise RuntimeError(f"{type(self).__name__} does not take sparse gradients")
+        scales = self._source.scales(group, params)
         states = [self.state[p] or self._start(p) for p in params]
         exp_avgs = [state["exp_avg"] for state in states]
         averages = [state[self._source.state_name] for state in states]
@@ -145,7 +162,8 @@ def _check_hyperparameters(optimizer: str, group: dict[str, Any]) -> None:
     lr, betas, eps = group["lr"], group["betas"], group["eps"]
     if not 0 <= lr < float("inf"):
         raise ValueError(f"{optimizer}: lr must be a number from 0 up, not {lr!r}")
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+    is_pair = isinstance(betas, tuple | list) and len(betas) == 2
+    if not is_pair or not all(0 <= beta < 1 for beta in betas):
         raise ValueError(f"{optimizer}: betas must be two numbers in [0, 1), not {betas!r}")
     if not 0 <= eps < float("inf"):
         raise ValueError(f"{optimizer}: eps must be a number from 0 up, not {eps!r}")

@@ -13,7 +13,7 @@ from hesrl.runs.interrupts import StopRequest
 from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress
-from hesrl.runs.session import Session, settings_in_force
+from hesrl.runs.session import Session
 from hesrl.runs.summary import print_summary, write_summary
 
 __all__ = [
@@ -31,6 +31,5 @@ __all__ = [
     "save_checkpoint",
     "set_generator_state",
     "set_rng_state",
-    "settings_in_force",
     "write_summary",
 ]

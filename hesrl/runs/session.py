@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from hesrl.errors import UserError
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from hesrl.runs.directory import RunDirectory
 from hesrl.runs.interrupts import StopRequest
@@ -17,20 +16,10 @@ from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress
 from hesrl.runs.summary import print_summary, write_summary
+from hesrl.settings import Settings
 
 LAST_EPISODES = 20
 """Training episodes at the end of a run whose mean return the summary gives."""
-
-
-class Settings(Protocol):
-    """What a session needs to know of an agent's ``Args``, a dataclass."""
-
-    seed: int
-    runs_dir: Path
-    resume: Path | None
-    env_id: str
-    total_timesteps: int
-    optimizer: str
 
 
 class Episode(Protocol):
@@ -40,41 +29,6 @@ class Episode(Protocol):
     """Sum of the unscaled rewards."""
     episodic_length: int
     """Environment steps."""
-
-
-ArgsT = TypeVar("ArgsT", bound=Settings)
-
-
-def settings_in_force(args: ArgsT) -> ArgsT:
-    """Return the settings to train with: ``args``, or those of the run that it resumes.
-
-    Args:
-        args: The settings of the command line, an instance of a dataclass.
-
-    Raises:
-        UserError: ``args`` resumes a run and sets something besides, the run is not one of this
-            agent, or it has no checkpoint.
-    """
-    if args.resume is None:
-        return args
-    fields = {field.name: field for field in dataclasses.fields(args)}  # type: ignore[arg-type]
-    defaults = type(args)()
-    for name in fields.keys() - {"resume"}:
-        if getattr(args, name) != getattr(defaults, name):
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} does not go with --resume, which takes the run's own settings")
-    run = RunDirectory.open(args.resume, read_only=True)
-    settings = dict(run.settings)
-    if run.settings.keys() | {"resume"} != fields.keys():
-        odd = ", ".join(sorted((run.settings.keys() | {"resume"}) ^ fields.keys()))
-        raise UserError(f"{run.config} is of another agent or version (differs in: {odd})")
-    if not run.checkpoint.exists():
-        raise UserError(f"{run.path} has no checkpoint yet: start the run anew")
-    for name, value in settings.items():
-        default = getattr(defaults, name)
-        if isinstance(default, tuple | Path):
-            settings[name] = type(default)(value)
-    return type(args)(**{**settings, "resume": args.resume})
 
 
 class Session:
@@ -208,8 +162,8 @@ class Session:
             f"return of the last {len(last)} episodes": float(last.mean()) if len(last) else None,
             f"return of {len(returns)} evaluation episodes": fmean(returns),
             "their standard deviation": pstdev(returns),
-            "run": str(self.run.path),
         }
         write_summary(self.run, {**summary, "evaluation_returns": returns})
         print_summary(self.run, summary)
+        print(self.run.learning_curve)
         return 0

@@ -52,7 +52,7 @@ def relu(node: Any) -> Partials:
 def leaky_relu(node: Any) -> Partials:
     """Slope 1 above zero and ``negative_slope`` elsewhere."""
     x = node._saved_self
-    return _straight(torch.where(x > 0, 1.0, node._saved_negative_slope).to(x.dtype))
+    return _straight(torch.where(x > 0, torch.ones_like(x), node._saved_negative_slope))
 
 
 @register_pointwise("HardtanhBackward0")

@@ -8,11 +8,13 @@ that is None belongs to an input that takes no gradient.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise
+from hesrl.curvature.registry import Coefficient, Partials, register_pointwise
 
 
 @register_pointwise("AddBackward0")
@@ -36,13 +38,24 @@ def subtract_from_number(node: Any) -> Partials:
 @register_pointwise("MulBackward0")
 def multiply(node: Any) -> Partials:
     """``y = a b``: ``f_a = b``, ``f_b = a``, ``f_ab = 1``."""
-    return (node._saved_other, node._saved_self), ((0, 1, 1.0),)
+    return (_factor(node._saved_other), _factor(node._saved_self)), ((0, 1, 1.0),)
+
+
+def _factor(saved: Tensor | None) -> Coefficient | None:
+    """Return a saved factor; as a number if it is one, whose square would be in float32."""
+    if saved is not None and saved.dim() == 0 and saved.device.type == "cpu":
+        return saved.item()
+    return saved
 
 
 @register_pointwise("DivBackward0")
 def divide(node: Any) -> Partials:
     """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
-    a, inverse = node._saved_self, node._saved_other.reciprocal()
+    a, b = node._saved_self, _factor(node._saved_other)
+    if isinstance(b, Tensor):
+        inverse: Coefficient = b.reciprocal()
+    else:
+        inverse = 1 / b if b != 0 else math.inf
     if a is None:
         return (inverse, None), ()
     square = inverse * inverse
@@ -52,22 +65,31 @@ def divide(node: Any) -> Partials:
 
 @register_pointwise("PowBackward1")
 def power(node: Any) -> Partials:
-    """``y = a^b`` for tensors, ``a > 0`` where b takes a gradient."""
-    a, b, y = node._saved_self, node._saved_exponent, node._saved_result
-    f_a = b * a ** (b - 1)
-    f_aa = b * (b - 1) * a ** (b - 2)
-    if node.next_functions[1][0] is None:
-        return (f_a, None), ((0, 0, f_aa),)
-    log = a.log()
-    f_b = y * log
-    return (f_a, f_b), ((0, 0, f_aa), (0, 1, a ** (b - 1) * (1 + b * log)), (1, 1, f_b * log))
+    """``y = a^b`` for tensors; nothing depends on b where ``a = 0``, as in the gradient."""
+    a, b = node._saved_self, node._saved_exponent
+    to_a, to_b = (source is not None for source, _ in node.next_functions)
+    f_a = f_b = None
+    second = []
+    if to_a:
+        f_a = torch.where(b == 0, 0.0, b * a ** (b - 1))
+        f_aa = torch.where((b == 0) | (b == 1), 0.0, b * (b - 1) * a ** (b - 2))
+        second.append((0, 0, f_aa))
+    if to_b:
+        log = torch.where(a == 0, 0.0, a.log())
+        f_b = node._saved_result * log
+        second.append((1, 1, f_b * log))
+        if to_a:
+            second.append((0, 1, a ** (b - 1) * (1 + b * log)))
+    return (f_a, f_b), tuple(second)
 
 
 @register_pointwise("PowBackward2")
 def power_of_number(node: Any) -> Partials:
-    """``y = c^b`` for a number ``c > 0``."""
-    f_b = node._saved_result * node._saved_self.log()
-    return (f_b,), ((0, 0, f_b * node._saved_self.log()),)
+    """``y = c^b`` for a number ``c ≥ 0``; nothing depends on b where ``c = 0``."""
+    c = node._saved_self
+    log = math.log(c) if c != 0 else 0.0
+    f_b = node._saved_result * log
+    return (f_b,), ((0, 0, f_b * log),)
 
 
 def _larger(a: Tensor, b: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def huber_loss(
 ) -> tuple[Tensor | None, Tensor | None]:
     """``u²/2`` within δ, ``δ (|u| − δ/2)`` outside: ``ℓ'' = 1`` and 0."""
     u, delta = node._saved_self - node._saved_target, node._saved_delta
-    second = (u.abs() <= delta).to(u.dtype)
+    second = (u.abs() < delta).to(u.dtype)
     return _distance_loss(node, grad_out, hess_out, u.clamp(-delta, delta), second)
 
 

@@ -56,9 +56,8 @@ def _exp_of_log_softmax(node: Any) -> Partials:
     return (p,), ((0, 0, p),)
 
 
-def _exp_gradient_excess(node: Any, grad_out: Tensor) -> Tensor:
+def _exp_gradient_excess(node: Any, p: Tensor, grad_out: Tensor) -> Tensor:
     """``g_exp − g_softmax = g p − p (g − Σ_k g_k p_k) = p Σ_k g_k p_k``."""
-    p = node._saved_result
     return p * (grad_out * p).sum(saved_dim(node._saved_dim, p.dim()), keepdim=True)
 
 

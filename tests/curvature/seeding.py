@@ -1,0 +1,42 @@
+"""Give an operation's output a gradient and a curvature of our choice, by the loss on top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests import reference
+
+
+def grad_and_hess(output: Any, *, apart: bool = False) -> tuple[Tensor, Tensor]:
+    """Run ``backward`` from the loss ``Σ g (y − y₀) + ½ h (y − y₀)²`` at ``y = y₀``.
+
+    Args:
+        output: y, one tensor or several.
+        apart: Put a copy between y and the loss, so that an elementwise operation that made y
+            does not become one region with it.
+
+    Returns:
+        g and h of all entries of y as one vector, random and of both signs.
+    """
+    y = reference.flat(output) if not isinstance(output, Tensor) else output
+    if apart:
+        y = y.clone()
+    distance = y - y.detach()
+    grad, hess = torch.randn_like(distance), torch.randn_like(distance)
+    (grad * distance + 0.5 * hess * distance.square()).sum().backward()
+    return grad.flatten(), hess.flatten()
+
+
+def node_names(output: Any) -> set[str]:
+    """The names of all nodes in the autograd graph of a tensor, or of several."""
+    outputs = [output] if isinstance(output, Tensor) else output
+    nodes = {y.grad_fn for y in outputs}
+    found: set[Any] = set()
+    while nodes:
+        node = nodes.pop()
+        found.add(node)
+        nodes |= {source for source, _ in node.next_functions if source is not None} - found
+    return {node.name() for node in found}

@@ -1,0 +1,90 @@
+"""Evaluation episodes: fixed statistics, plain returns, one result per seed."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from hesrl.envs.evaluation import evaluate
+from hesrl.envs.mujoco import make_env
+from hesrl.envs.normalize import ObservationNormalizer
+from hesrl.errors import UserError
+
+
+@pytest.fixture
+def observation():
+    """Statistics that are far from those at the start."""
+    normalizer = ObservationNormalizer(11)
+    normalizer(2 + 3 * np.random.default_rng(0).standard_normal((500, 11)))
+    return normalizer
+
+
+def act(obs):
+    """Some policy that depends on what it sees, and leaves the bounds at times."""
+    return 2 * np.sin(5 * obs[:, :3])
+
+
+def play(observation, seed, episodes=3, act=act):
+    return evaluate(act, "Hopper-v5", observation=observation, episodes=episodes, seed=seed)
+
+
+def test_returns_are_the_environments_own(observation):
+    """Against Gymnasium's account of the same policy on the same episodes."""
+    env = gym.wrappers.RecordEpisodeStatistics(make_env("Hopper-v5"))
+    statistics, recorded = observation.statistics, []
+    for seed in (3, None, None):
+        obs, ended = env.reset(seed=seed)[0], False
+        while not ended:
+            scaled = (obs - statistics.mean) / np.sqrt(statistics.var + 1e-8)
+            action = act(np.clip(scaled, -10, 10).astype(np.float32)[None])[0]
+            obs, _, terminated, truncated, info = env.step(np.clip(action, -1, 1))
+            ended = terminated or truncated
+        recorded.append((0, info["episode"]["r"], info["episode"]["l"]))
+    episodes = play(observation, seed=3)
+    assert [episode.episodic_length for episode in episodes] == [length for *_, length in recorded]
+    np.testing.assert_allclose(episodes, recorded, rtol=1e-12)
+
+
+def test_statistics_stay_as_they_are(observation):
+    before = repr(observation.statistics.state_dict())
+    play(observation, seed=0)
+    assert repr(observation.statistics.state_dict()) == before
+
+
+def test_a_seed_fixes_the_episodes(observation):
+    first = play(observation, seed=3)
+    assert play(observation, seed=3) == first
+    assert play(observation, seed=4) != first
+    assert len(set(first)) == 3
+
+
+def test_the_policy_sees_one_clipped_float32_observation(observation):
+    seen = []
+
+    def look(obs):
+        seen.append(obs)
+        return act(obs)
+
+    observation.statistics.var[:] = 1e-6
+    play(observation, seed=0, episodes=1, act=look)
+    assert {(obs.shape, obs.dtype) for obs in seen} == {((1, 11), np.dtype(np.float32))}
+    assert max(abs(obs).max() for obs in seen) == 10
+
+
+def test_time_limits_end_episodes(monkeypatch, observation):
+    monkeypatch.setattr(gym.registry["Hopper-v5"], "max_episode_steps", 4)
+    assert [episode.episodic_length for episode in play(observation, seed=0)] == [4, 4, 4]
+
+
+def test_the_environment_is_closed_even_if_the_policy_fails(monkeypatch, observation):
+    closed = []
+    monkeypatch.setattr(gym.Wrapper, "close", lambda self: closed.append(self))
+    with pytest.raises(ZeroDivisionError):
+        play(observation, seed=0, act=lambda obs: 1 / 0)
+    assert closed
+
+
+def test_an_unknown_environment_is_refused(observation):
+    with pytest.raises(UserError, match="did you mean Hopper-v5"):
+        evaluate(act, "Hoper-v5", observation=observation, episodes=1, seed=0)
