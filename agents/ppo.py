@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from hesrl.envs.evaluation import evaluate
-from hesrl.envs.vector import NormalizedEnvs
 from torch import Tensor, nn
 
 from hesrl.cli import run_command
+from hesrl.envs.evaluation import evaluate
+from hesrl.envs.vector import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.learner import Learner
 from hesrl.losses import gaussian_surrogate, value_loss
@@ -38,6 +38,9 @@ from hesrl.settings import require_between, require_positive, settings_in_force
 
 LEARNING_RATES = {"adam": 3e-4, "adahesscale": 1e-3}
 """Step size of each optimizer where none is given; docs/ppo-step-sizes.md has the sweep."""
+
+EPSILONS = {"adam": 1e-5, "adahesscale": 1e-3}
+"""ε of each optimizer where none is given."""
 
 MAX_GRAD_NORMS = {"adam": 0.5, "adahesscale": math.inf}
 """Gradient clipping of each optimizer where none is given."""
@@ -102,8 +105,8 @@ class Args:
     """whether the step size falls linearly to zero over the run"""
     betas: tuple[float, float] = (0.9, 0.999)
     """decay rates of the moving averages of gradient and scale, per optimizer step"""
-    eps: float = 1e-5
-    """ε in the denominator, in units of the gradient (adam) or the curvature (adahesscale)"""
+    eps: float | None = None
+    """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
     max_grad_norm: float | None = None
     """largest norm of the gradient (inf: no clipping); None: 0.5 for adam, inf for adahesscale"""
 
@@ -133,6 +136,8 @@ class Args:
             raise UserError(f"--optimizer {self.optimizer}: unknown; choose one of {known}")
         if self.learning_rate is None:
             self.learning_rate = LEARNING_RATES[self.optimizer]
+        if self.eps is None:
+            self.eps = EPSILONS[self.optimizer]
         if self.max_grad_norm is None:
             self.max_grad_norm = MAX_GRAD_NORMS[self.optimizer]
         require_positive(
@@ -207,7 +212,7 @@ def rollout(
     next_obs: np.ndarray,
     num_steps: int,
     rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[Any]]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, list[tuple[int, Episode]]]:
     """Act for ``num_steps`` steps in each of N environments.
 
     Args:
@@ -233,7 +238,7 @@ def rollout(
     terminations = np.empty((num_steps, num_envs), dtype=bool)
     truncations = np.empty((num_steps, num_envs), dtype=bool)
     final_obs = np.zeros_like(obs)
-    episodes = []
+    episodes: list[tuple[int, Episode]] = []
     act, step_envs = learner.act, envs.step
 
     for step in range(num_steps):
@@ -385,6 +390,7 @@ def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
+    assert args.learning_rate is not None
     torch.set_num_threads(args.torch_threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)

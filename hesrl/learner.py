@@ -70,6 +70,7 @@ class Learner:
         """
         self.actor.backward(*mean)
         self.critic.backward(values[0].unsqueeze(1), values[1].unsqueeze(1))
+        assert self._grad_log_std is not None
         self._grad_log_std.copy_(log_std[0])
         if self._hess_log_std is not None:
             self._hess_log_std.copy_(log_std[1])

@@ -160,9 +160,11 @@ class _GaussianSurrogate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor, _: Any) -> tuple[Any, ...]:
-        *inputs, grad_mean, grad_log_std, _, _ = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        grad_mean, grad_log_std = saved[5:7]
         if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
-            terms = gaussian_surrogate(*inputs, clip_coef=ctx.clip_coef)
+            inputs = *saved[:5], ctx.clip_coef
+            terms = gaussian_surrogate(*inputs)
             grad_mean, grad_log_std = terms.grad_mean, terms.grad_log_std
         return grad_loss * grad_mean, grad_loss * grad_log_std, None, None, None, None
 
@@ -233,9 +235,11 @@ class _ValueLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, grad, _ = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        grad = saved[3]
         if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
-            grad = value_loss(*inputs, clip_coef=ctx.clip_coef).grad
+            inputs = *saved[:3], ctx.clip_coef
+            grad = value_loss(*inputs).grad
         return grad_loss * grad, None, None, None
 
 

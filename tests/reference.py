@@ -55,9 +55,7 @@ def hesscale(
 
 def hess_diag(loss: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
     """The exact diagonal ∂²L/∂x² for every input, of its shape."""
-    return [
-        _derivatives(loss, inputs, index)[1].view_as(x) for index, x in enumerate(inputs)
-    ]
+    return [_derivatives(loss, inputs, index)[1].view_as(x) for index, x in enumerate(inputs)]
 
 
 def module_hess_diag(

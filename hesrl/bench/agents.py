@@ -54,7 +54,7 @@ def measure_hesrl(optimizer: str, args: Args, seed: int) -> float:
                 seed=seed,
                 runs_dir=Path(folder),
                 eval_episodes=1,
-            )  # fmt: skip
+            )
         )
         run = RunDirectory.open(next(Path(folder).iterdir()), read_only=True)
         _, speeds = read_metric(run, "charts/SPS")
@@ -126,8 +126,9 @@ def main(args: Args) -> int:
 
 
 def _table(speeds: dict[str, list[float]], args: Args) -> Table:
-    title = f"{args.env_id}, {args.rounds} rounds of {args.steps:,} environment steps"
-    table = Table("contender", "steps/s, median", "range", f"ratio to {BASELINE}", title=title)
+    title = f"{args.env_id}, {args.rounds} rounds of {args.steps:,} steps, ratio to {BASELINE}"
+    table = Table("contender", "median steps/s", "range", "ratio", title=title)
+    table.columns[0].no_wrap = True
     for name, values in speeds.items():
         ratio = median(value / base for value, base in zip(values, speeds[BASELINE], strict=True))
         spread = f"{min(values):,.0f} to {max(values):,.0f}"

@@ -141,7 +141,7 @@ def _backward(
         MissingRuleError: An operation on the way has no rule. No gradient has changed then.
     """
     tensors = _as_tuple(tensors)
-    wanted = is_armed
+    wanted: Callable[[Tensor], bool] = is_armed
     if inputs is not None:
         inputs = _as_tuple(inputs)
         asked_for = {id(leaf) for leaf in inputs}

@@ -47,7 +47,7 @@ class Region:
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
-        self.partials: dict[Any, tuple[tuple[Any, ...], list[tuple[int, int, Tensor]]]] = {}
+        self.partials: dict[Any, tuple[Any, tuple[Any, ...], list[tuple[int, int, Tensor]]]] = {}
         self.outside: dict[Any, Tensor] = {}
         self.pending = 0
 

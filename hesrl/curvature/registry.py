@@ -27,7 +27,7 @@ Coefficient: TypeAlias = "Tensor | float"
 Second: TypeAlias = "tuple[tuple[int, int, Coefficient], ...]"
 Partials: TypeAlias = "tuple[tuple[Coefficient | None, ...], Second]"
 PointwiseRule: TypeAlias = Callable[[Any], Partials]
-LocalRule: TypeAlias = Callable[[Any, Any, Any], "Tensor | None | tuple[Tensor | None, ...]"]
+LocalRule: TypeAlias = Callable[[Any, Any, Any], "Tensor | tuple[Tensor | None, ...] | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,11 @@ _FUNCTION_RULES: dict[type, Rule] = {}
 
 def _add(operation: Operation, rule: Rule) -> None:
     rules: dict[Any, Rule]
+    key: Any
     if isinstance(operation, str):
         rules, key = _RULES, operation
     elif isinstance(operation, type) and issubclass(operation, torch.autograd.Function):
-        rules, key = _FUNCTION_RULES, operation._backward_cls  # type: ignore[attr-defined]
+        rules, key = _FUNCTION_RULES, vars(operation)["_backward_cls"]
     else:
         raise TypeError(
             f"a rule is registered for a node name or an autograd.Function, not {operation!r}"

@@ -63,6 +63,7 @@ class Sweep:
             region = graph.region_of.get(node)
             rule = graph.rules[node]
             if region is not None:
+                assert isinstance(rule, Pointwise)
                 hook = partial(self._visit_region_member, node, rule, region)
             else:
                 hook = partial(visits[type(rule)], node, rule)
@@ -229,13 +230,14 @@ def _through_region(region: Region, edge: Edge) -> Tensor | None:
 
 def _adjoint(node: Any, values: list[Tensor | None]) -> Any:
     """Call a node's own map from the gradients of its outputs to those of its inputs."""
+    metadata = node._input_metadata
     if not isinstance(node, torch.autograd.function.BackwardCFunction):
         return node(*values)
     # A Python function gets zeros where the engine has no gradient.
     known = next(value for value in values if value is not None)
     outputs = [
         known.new_zeros(tuple(output.shape)) if value is None else value
-        for value, output in zip(values, node._input_metadata, strict=True)
+        for value, output in zip(values, metadata, strict=True)
     ]
     return node.apply(*outputs)
 

@@ -25,10 +25,13 @@ LAST_EPISODES = 20
 class Episode(Protocol):
     """A finished episode."""
 
-    episodic_return: float
-    """Sum of the unscaled rewards."""
-    episodic_length: int
-    """Environment steps."""
+    @property
+    def episodic_return(self) -> float:
+        """Sum of the unscaled rewards."""
+
+    @property
+    def episodic_length(self) -> int:
+        """Environment steps."""
 
 
 class Session:

@@ -187,6 +187,7 @@ def test_each_optimizer_has_its_own_defaults():
     adam, adahesscale = Args(optimizer="adam"), Args(optimizer="adahesscale")
     adam.check()
     adahesscale.check()
+    assert adam.eps == 1e-5 and adahesscale.eps == 1e-3
     assert adam.max_grad_norm == 0.5
     assert adahesscale.max_grad_norm == float("inf")
     assert adam.learning_rate != 0 != adahesscale.learning_rate

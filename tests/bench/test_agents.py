@@ -12,7 +12,7 @@ from hesrl.errors import UserError
 def test_table_has_a_ratio_for_every_contender(capsys):
     assert main(Args(env_id="InvertedPendulum-v5", rounds=1, steps=2048)) == 0
     out = capsys.readouterr().out
-    rows = re.findall(r"(SB3 PPO, Adam|hesrl PPO, \w+) +│ +[\d,]+ │.*│ +(\d+\.\d\d)", out)
+    rows = re.findall(r"│ (\w+ PPO, \w+) +│.*│.*│ (\d+\.\d\d) +│", out)
     assert [name for name, _ in rows] == [
         "SB3 PPO, Adam", "hesrl PPO, Adam", "hesrl PPO, AdaHesScale",
     ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Every rule against the definition of HesScale, evaluated by automatic differentiation.
 
-    h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²
+h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ def one() -> tuple[Tensor, ...]:
 
 def one_positive() -> tuple[Tensor, ...]:
     return (positive(3, 4),)
+
+
+def one_by_three() -> tuple[Tensor, ...]:
+    return (normal(1, 3, 1),)
 
 
 def pair() -> tuple[Tensor, ...]:
@@ -118,6 +122,10 @@ ARITHMETIC = [
     Row("mul number", "MulBackward0", lambda a: 0.3 * a),
     Row("div", "DivBackward0", torch.div, broadcast),
     Row("div number", "DivBackward0", lambda a: a / -0.3),
+    Row("add.Scalar", "AddBackward1", lambda a: aten.add.Scalar(a, 0.3, 0.7)),
+    Row("sub.Scalar", "SubBackward1", lambda a: aten.sub.Scalar(a, 0.3, 0.7)),
+    Row("mul.Scalar", "MulBackward1", lambda a: aten.mul.Scalar(a, 0.3)),
+    Row("div.Scalar", "DivBackward1", lambda a: aten.div.Scalar(a, 0.3)),
     Row("pow", "PowBackward1", torch.pow, broadcast_positive),
     Row("number ** b", "PowBackward2", lambda b: 1.7**b),
     Row("maximum", "MaximumBackward0", torch.maximum, broadcast),
@@ -159,7 +167,11 @@ LOSSES = [
         for reduction in ("none", "mean", "sum")
         for name, node, f in (
             ("mse", "MseLossBackward0", F.mse_loss),
-            ("huber", "HuberLossBackward0", lambda x, t, reduction: F.huber_loss(x, t, reduction, 0.7)),
+            (
+                "huber",
+                "HuberLossBackward0",
+                lambda x, t, reduction: F.huber_loss(x, t, reduction, 0.7),
+            ),
             (
                 "smooth_l1",
                 "SmoothL1LossBackward0",
@@ -206,9 +218,17 @@ SHAPES = [
     Row("slice", "SliceBackward0", lambda x: x[:, 1:3]),
     Row("split", "SplitBackward0", lambda x: x.split(2, 1)),
     Row("split with sizes", "SplitWithSizesBackward0", lambda x: x.split([1, 3], 1)),
-    Row("squeeze", "SqueezeBackward0", torch.squeeze, lambda: (normal(1, 3, 1),)),
-    Row("squeeze dim", "SqueezeBackward1", lambda x: x.squeeze(0), lambda: (normal(1, 3, 1),)),
-    Row("squeeze dims", "SqueezeBackward2", lambda x: x.squeeze((0, 2)), lambda: (normal(1, 3, 1),)),
+    Row("squeeze", "SqueezeBackward0", torch.squeeze, one_by_three),
+    Row("squeeze dim", "SqueezeBackward1", lambda x: x.squeeze(0), one_by_three),
+    Row("squeeze dims", "SqueezeBackward2", lambda x: x.squeeze((0, 2)), one_by_three),
+    *(
+        Row(f"squeeze_ {dims}", node, lambda x, d=dims: x.clone().squeeze_(*d), one_by_three)
+        for node, dims in (
+            ("SqueezeBackward3", ()),
+            ("SqueezeBackward4", (0,)),
+            ("SqueezeBackward5", ((0, 2),)),
+        )
+    ),
     Row("stack", "StackBackward0", lambda a, b: torch.stack([a, b], 1), pair),
     Row("t", "TBackward0", torch.t),
     Row("to", "ToCopyBackward0", lambda x: x.to(x.dtype, copy=True)),
@@ -317,3 +337,15 @@ def test_a_power_of_zero_has_the_derivatives_of_its_neighbourhood():
     (base**exponent).sum().backward()
     torch.testing.assert_close(base.hess_diag, torch.tensor([0.0, 0.0, 2.0], dtype=torch.float64))
     torch.testing.assert_close(exponent.hess_diag, torch.zeros(3, dtype=torch.float64))
+
+
+def test_smooth_l1_with_beta_zero_is_l1():
+    """PyTorch's own second derivative divides by β there."""
+    torch.manual_seed(4)
+    values = pair()
+    inputs = [x.clone().requires_grad_() for x in values]
+    arm(inputs)
+    grad_out, hess_out = grad_and_hess(aten.smooth_l1_loss(*inputs, 1, 0.0))
+    for n, x in enumerate(inputs):
+        expected = reference.hesscale(F.l1_loss, values, n, grad_out, hess_out)
+        torch.testing.assert_close(x.hess_diag, expected, rtol=1e-10, atol=1e-12)

@@ -83,7 +83,7 @@ def celu(node: Any) -> Partials:
 
 @register_pointwise("SoftplusBackward0")
 def softplus(node: Any) -> Partials:
-    """``f' = σ(βx)``, ``f'' = β σ (1 − σ)``, and the identity where ``βx`` exceeds the threshold."""
+    """``f' = σ(βx)``, ``f'' = β σ (1 − σ)``, and the identity for ``βx`` above the threshold."""
     x, beta = node._saved_self, node._saved_beta
     s = torch.sigmoid(beta * x)
     identity = beta * x > node._saved_threshold

@@ -52,6 +52,7 @@ def _factor(saved: Tensor | None) -> Coefficient | None:
 def divide(node: Any) -> Partials:
     """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
     a, b = node._saved_self, _factor(node._saved_other)
+    assert b is not None
     if isinstance(b, Tensor):
         inverse: Coefficient = b.reciprocal()
     else:
@@ -61,6 +62,24 @@ def divide(node: Any) -> Partials:
     square = inverse * inverse
     f_b = -a * square
     return (inverse, f_b), ((0, 1, -square), (1, 1, -2 * f_b * inverse))
+
+
+@register_pointwise("AddBackward1", "SubBackward1")
+def shift(node: Any) -> Partials:
+    """``y = a ± c`` for a number c, as PyTorch's own composite functions write it."""
+    return (1.0,), ()
+
+
+@register_pointwise("MulBackward1")
+def scale(node: Any) -> Partials:
+    """``y = c a`` for a number c."""
+    return (node._saved_other,), ()
+
+
+@register_pointwise("DivBackward1")
+def scale_down(node: Any) -> Partials:
+    """``y = a / c`` for a number c."""
+    return (1 / node._saved_other,), ()
 
 
 @register_pointwise("PowBackward1")
