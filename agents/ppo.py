@@ -36,14 +36,11 @@ from hesrl.optim import OPTIMIZERS
 from hesrl.runs import Session, generator_state, set_generator_state
 from hesrl.settings import require_between, require_positive, settings_in_force
 
-LEARNING_RATES = {"adam": 3e-4, "adahesscale": 1e-3}
-"""Step size of each optimizer where none is given; docs/ppo-step-sizes.md has the sweep."""
-
-EPSILONS = {"adam": 1e-5, "adahesscale": 1e-3}
-"""ε of each optimizer where none is given."""
-
-MAX_GRAD_NORMS = {"adam": 0.5, "adahesscale": math.inf}
-"""Gradient clipping of each optimizer where none is given."""
+DEFAULTS = {
+    "adam": {"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
+    "adahesscale": {"learning_rate": 3e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+}
+"""What each optimizer brings where nothing is given; docs/ppo-step-sizes.md has the sweep."""
 
 
 @dataclass
@@ -134,12 +131,9 @@ class Args:
         if self.optimizer not in OPTIMIZERS:
             known = ", ".join(OPTIMIZERS)
             raise UserError(f"--optimizer {self.optimizer}: unknown; choose one of {known}")
-        if self.learning_rate is None:
-            self.learning_rate = LEARNING_RATES[self.optimizer]
-        if self.eps is None:
-            self.eps = EPSILONS[self.optimizer]
-        if self.max_grad_norm is None:
-            self.max_grad_norm = MAX_GRAD_NORMS[self.optimizer]
+        for name, value in DEFAULTS[self.optimizer].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
         require_positive(
             self,
             "num_envs num_steps num_minibatches update_epochs total_timesteps checkpoint_interval "
@@ -253,15 +247,10 @@ def rollout(
         if ended:
             episodes.extend((step, episode) for episode in ended)
 
-    storage = {
-        "obs": obs,
-        "actions": actions,
-        "noise": noise,
-        "rewards": rewards,
-        "terminations": terminations,
-        "truncations": truncations,
-        "final_obs": final_obs,
-    }
+    storage = dict(
+        obs=obs, actions=actions, noise=noise, rewards=rewards, terminations=terminations,
+        truncations=truncations, final_obs=final_obs,
+    )  # fmt: skip
     return storage, next_obs, episodes
 
 

@@ -76,7 +76,7 @@ def measure_sb3(args: Args, seed: int) -> float:
         model = PPO(
             "MlpPolicy",
             envs,
-            learning_rate=lambda remaining: remaining * ppo.LEARNING_RATES["adam"],
+            learning_rate=lambda remaining: remaining * ppo.DEFAULTS["adam"]["learning_rate"],
             n_steps=settings.num_steps,
             batch_size=settings.minibatch_size,
             n_epochs=settings.update_epochs,
@@ -86,7 +86,7 @@ def measure_sb3(args: Args, seed: int) -> float:
             clip_range_vf=settings.clip_coef,
             ent_coef=settings.ent_coef,
             vf_coef=settings.vf_coef,
-            max_grad_norm=ppo.MAX_GRAD_NORMS["adam"],
+            max_grad_norm=ppo.DEFAULTS["adam"]["max_grad_norm"],
             policy_kwargs={"activation_fn": nn.Tanh, "net_arch": [64, 64]},
             tensorboard_log=folder,
             seed=seed,

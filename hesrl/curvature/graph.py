@@ -119,8 +119,10 @@ class Graph:
     def _missing(self, node: Any) -> MissingRuleError:
         name = node.name()
         shape = tuple(node._input_metadata[0].shape)
-        shapes = ", ".join(str(tuple(leaf.shape)) for _, leaf in self.leaves[:3])
-        more = ", …" if len(self.leaves) > 3 else ""
+        below, _ = _sort([node])
+        leaves = [leaf for (source, _), leaf in self.leaves if source in below]
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:3])
+        more = ", …" if len(leaves) > 3 else ""
         return MissingRuleError(
             f"no curvature rule for {name} (output of shape {shape}), which lies between the loss "
             f"and parameters of shape {shapes}{more}: register one with "

@@ -87,11 +87,7 @@ class Sweep:
         with torch.no_grad():
             for edge, leaf in self._graph.leaves:
                 hess = self._take(edge)
-                if hess is None:
-                    hess = torch.zeros_like(leaf)
-                elif hess.dtype != leaf.dtype:
-                    hess = hess.to(leaf.dtype)
-                result.append((leaf, hess))
+                result.append((leaf, torch.zeros_like(leaf) if hess is None else hess))
         return result
 
     def _take(self, edge: Edge) -> Tensor | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hesrl.curvature import arm, clear_curvature, take_curvature
@@ -21,7 +22,7 @@ class HesScale:
         arm(params)
 
     def scales(self, group: dict[str, Any], params: list[Tensor]) -> list[Tensor]:
-        """Return the curvatures.
+        """Return the curvatures; zero where ``zero_grad(set_to_none=False)`` left only zeros.
 
         Raises:
             RuntimeError: A parameter has a gradient but no curvature.
@@ -30,7 +31,9 @@ class HesScale:
         for param in params:
             hess = take_curvature(param)
             if hess is None:
-                raise _missing_curvature(group, param)
+                if param.grad is None or param.grad.any():
+                    raise _missing_curvature(group, param)
+                hess = torch.zeros_like(param)
             result.append(hess)
         return result
 

@@ -10,7 +10,9 @@ Hessian diagonal the second-order optimizers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -160,10 +162,14 @@ class Adaptive(Optimizer):
 
 def _check_hyperparameters(optimizer: str, group: dict[str, Any]) -> None:
     lr, betas, eps = group["lr"], group["betas"], group["eps"]
-    if not 0 <= lr < float("inf"):
+    if not _is_number(lr):
         raise ValueError(f"{optimizer}: lr must be a number from 0 up, not {lr!r}")
     is_pair = isinstance(betas, tuple | list) and len(betas) == 2
-    if not is_pair or not all(0 <= beta < 1 for beta in betas):
+    if not is_pair or not all(_is_number(beta, below=1) for beta in betas):
         raise ValueError(f"{optimizer}: betas must be two numbers in [0, 1), not {betas!r}")
-    if not 0 <= eps < float("inf"):
+    if not _is_number(eps):
         raise ValueError(f"{optimizer}: eps must be a number from 0 up, not {eps!r}")
+
+
+def _is_number(value: object, below: float = math.inf) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) < below

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
@@ -77,6 +78,7 @@ class Session:
             self.run, resume_step=None if self.checkpoint is None else self.start_step
         )
         self._progress = Progress(args.total_timesteps, initial_step=self.start_step)
+        self._display = contextlib.ExitStack()
         self._stop = StopRequest()
         self._global_step = self.start_step
 
@@ -86,12 +88,12 @@ class Session:
         print(f"{verb} {self.run.path}", flush=True)
         self._start = time.perf_counter()
         self._stop.__enter__()
-        self._progress.__enter__()
+        self._display.enter_context(self._progress)
         return self
 
     def __exit__(self, *exception: Any) -> None:
         """Close everything; what was logged is on disk then."""
-        self._progress.__exit__(*exception)
+        self._display.close()
         self._stop.__exit__(*exception)
         self._metrics.close()
         self.run.close()
@@ -135,7 +137,7 @@ class Session:
 
     def interrupted(self) -> int:
         """Say how to go on after a stop that was asked for; return the exit status."""
-        self._progress.__exit__(None, None, None)
+        self._display.close()
         print(f"stopped by {self._stop.signal_name} at step {self._global_step}; to go on, give")
         print(f"    --resume {self.run.path}")
         return self._stop.exit_code
@@ -146,7 +148,7 @@ class Session:
         Args:
             evaluate: Plays the evaluation episodes.
         """
-        self._progress.__exit__(None, None, None)
+        self._display.close()
         seconds = self.seconds
         steps = self._global_step - self.start_step
         returns = [episode.episodic_return for episode in evaluate()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ def normal(*shape: int) -> Tensor:
 
 def mlp(*sizes: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:], strict=False):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.Tanh()]
     return nn.Sequential(*layers[:-1]).double()
 
@@ -156,7 +157,7 @@ def test_a_residual_block_adds_the_curvature_of_its_branches():
     z = a @ params[1].T
     y = a + torch.tanh(z)
     loss = (y @ params[2].T - target).square().sum()
-    grad_a, grad_z, grad_y = torch.autograd.grad(loss, (a, z, y), retain_graph=True)
+    grad_a, grad_y = torch.autograd.grad(loss, (a, y), retain_graph=True)
     loss.backward()
 
     hess_y = torch.full((5, 2), 2.0, dtype=torch.float64) @ w_out.square()

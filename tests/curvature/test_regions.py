@@ -121,6 +121,64 @@ def test_any_elementwise_program_is_exact(data, length):
     assert_exact(run, normal(2, 3), normal(2, 1), normal(3))
 
 
+def test_a_tensor_that_enters_two_regions_gets_the_curvature_of_both():
+    torch.manual_seed(0)
+    assert_exact(lambda x: (x * x.exp()).sum() + (x.sin() * x.tanh()).sum().exp(), normal(1))
+
+
+COEFFICIENTS = torch.tensor([[0.5, -1.0, 2.0], [1.5, 0.3, -0.7], [-0.2, 1.1, 0.9]]).double()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, z: x - x.logsumexp(1, keepdim=True),
+        lambda x, z: x - z.logsumexp(1, keepdim=True),
+        lambda x, z: torch.sub(x, x.logsumexp(1, keepdim=True), alpha=0.3),
+        lambda x, z: x - x.logsumexp(1),
+        lambda x, z: x - x.logsumexp((0, 1), keepdim=True),
+    ],
+    ids=["log-softmax", "of another tensor", "scaled", "along the other dimension", "of all"],
+)
+def test_what_looks_like_a_log_softmax(function):
+    """A loss that is linear in it has the curvature of logsumexp alone, by every rule."""
+    torch.manual_seed(3)
+    assert_exact(
+        lambda x, z: (COEFFICIENTS * function(x, z)).sum() + z.square().sum(),
+        normal(3, 3),
+        normal(3, 3),
+    )
+
+
+def test_a_log_softmax_whose_logsumexp_is_used_again():
+    def loss(x: Tensor) -> Tensor:
+        lse = x.logsumexp(1, keepdim=True)
+        return (COEFFICIENTS * (x - lse)).sum() + lse.square().sum()
+
+    torch.manual_seed(4)
+    assert_exact(loss, normal(3, 3))
+
+
+@pytest.mark.parametrize("by_logsumexp", [False, True])
+def test_softmax_of_a_log_softmax_over_another_dimension_is_not_its_exponential(by_logsumexp):
+    def log_softmax(x: Tensor) -> Tensor:
+        return x - x.logsumexp(0, keepdim=True) if by_logsumexp else x.log_softmax(0)
+
+    def softmax(y: Tensor) -> Tensor:
+        return y.softmax(1)
+
+    torch.manual_seed(5)
+    x = normal(3, 3)
+    y = log_softmax(x)
+    p = softmax(y)
+    (actual,) = computed(lambda x: softmax(log_softmax(x)).square().sum(), x)
+    grad_out, hess_out = (2 * p).flatten(), torch.full((9,), 2.0, dtype=torch.float64)
+    hess_y = reference.hesscale(softmax, [y], 0, grad_out, hess_out)
+    grad_y = torch.func.grad(lambda y: softmax(y).square().sum())(y)
+    expected = reference.hesscale(log_softmax, [x], 0, grad_y.flatten(), hess_y.flatten())
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_a_region_that_is_left_and_entered_again_composes():
     """``Σ (x p)²`` with p = softmax(x): two operations, so the cross term of x and p is dropped."""
     torch.manual_seed(1)

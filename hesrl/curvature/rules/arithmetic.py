@@ -48,15 +48,17 @@ def _factor(saved: Tensor | None) -> Coefficient | None:
     return saved
 
 
+def _inverse(divisor: Any) -> Coefficient:
+    """Return 1/divisor; Python has none for the number zero, where tensors have infinity."""
+    if isinstance(divisor, Tensor):
+        return divisor.reciprocal()
+    return 1 / divisor if divisor != 0 else math.inf
+
+
 @register_pointwise("DivBackward0")
 def divide(node: Any) -> Partials:
     """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
-    a, b = node._saved_self, _factor(node._saved_other)
-    assert b is not None
-    if isinstance(b, Tensor):
-        inverse: Coefficient = b.reciprocal()
-    else:
-        inverse = 1 / b if b != 0 else math.inf
+    a, inverse = node._saved_self, _inverse(_factor(node._saved_other))
     if a is None:
         return (inverse, None), ()
     square = inverse * inverse
@@ -79,7 +81,7 @@ def scale(node: Any) -> Partials:
 @register_pointwise("DivBackward1")
 def scale_down(node: Any) -> Partials:
     """``y = a / c`` for a number c."""
-    return (1 / node._saved_other,), ()
+    return (_inverse(node._saved_other),), ()
 
 
 @register_pointwise("PowBackward1")
@@ -106,7 +108,7 @@ def power(node: Any) -> Partials:
 def power_of_number(node: Any) -> Partials:
     """``y = c^b`` for a number ``c ≥ 0``; nothing depends on b where ``c = 0``."""
     c = node._saved_self
-    log = math.log(c) if c != 0 else 0.0
+    log = 0.0 if c == 0 else math.log(c) if c > 0 else math.nan
     f_b = node._saved_result * log
     return (f_b,), ((0, 0, f_b * log),)
 

@@ -1,0 +1,111 @@
+"""Operations of one's own: a `torch.autograd.Function` with a rule of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hesrl.curvature import arm, register_adjoint, register_pointwise, register_rule
+
+
+class Cube(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return 3 * x**2 * grad_out
+
+
+class CubeElementwise(Cube):
+    pass
+
+
+class Halves(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x[:1].clone(), x[1:].clone()
+
+    @staticmethod
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first, second])
+
+
+@register_rule(Cube)
+def cube(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    (x,) = node.saved_tensors
+    return (3 * x**2) ** 2 * hess_out + 6 * x * grad_out
+
+
+@register_pointwise(CubeElementwise)
+def cube_elementwise(node: Any) -> Any:
+    (x,) = node.saved_tensors
+    return (3 * x**2,), ((0, 0, 6 * x),)
+
+
+register_adjoint(Halves)
+
+
+@pytest.mark.parametrize("function", [Cube, CubeElementwise])
+def test_a_registered_function(function):
+    param = nn.Parameter(torch.tensor([2.0, -1.0]))
+    arm([param])
+    function.apply(param).square().sum().backward()
+    torch.testing.assert_close(param.hess_diag, 30 * param.detach() ** 4)
+
+
+def test_an_elementwise_function_joins_the_region():
+    param = nn.Parameter(torch.tensor([2.0, -1.0]))
+    arm([param])
+    (param * CubeElementwise.apply(param)).sum().backward()
+    torch.testing.assert_close(param.hess_diag, 12 * param.detach() ** 2)
+
+
+def test_a_linear_function_with_an_unused_output():
+    param = nn.Parameter(torch.tensor([2.0, -1.0]))
+    arm([param])
+    Halves.apply(param)[1].square().sum().backward()
+    assert param.hess_diag.tolist() == [0.0, 2.0]
+
+
+class Twins(torch.autograd.Function):
+    """Two copies, whose rule must not be called for a loss that is linear in them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.clone(), x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        return first + second
+
+
+class Twin(torch.autograd.Function):
+    """One copy, likewise."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> Tensor:
+        return grad_out
+
+
+@register_rule(Twin, Twins, linear=True)
+def no_curvature_to_pass_on(node: Any, grad_out: Any, hess_out: Any) -> None:
+    raise AssertionError("called without a curvature")
+
+
+def test_a_linear_rule_is_not_called_without_curvature():
+    param = nn.Parameter(torch.tensor([2.0, -1.0]))
+    arm([param])
+    one, two = Twins.apply(param)
+    (Twin.apply(param) + one - 3 * two).sum().backward()
+    assert param.hess_diag.tolist() == [0.0, 0.0]
