@@ -37,8 +37,8 @@ from hesrl.runs import Session, generator_state, set_generator_state
 from hesrl.settings import require_between, require_positive, settings_in_force
 
 DEFAULTS = {
-    "adam": {"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
-    "adahesscale": {"learning_rate": 3e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+    "adam": {"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
+    "adahesscale": {"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
 }
 """What each optimizer brings where nothing is given; docs/ppo-step-sizes.md has the sweep."""
 

@@ -132,8 +132,8 @@ class Graph:
     def _find_regions(self, edges: dict[Any, tuple[Edge, ...]]) -> None:
         """Group elementwise nodes that touch and have the same depth.
 
-        Depth counts the other operations on the longest way to the root, so a path that leaves
-        a region through one of them cannot come back: every region is one schedulable step.
+        Depth counts the other operations on the longest way to the root. Without it all of a
+        residual stream would be one region, and each of its many inputs would walk all of it.
         """
         depth: dict[Any, int] = dict.fromkeys(self.order, 0)
         consumers: dict[Any, list[Any]] = {}
