@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import gymnasium as gym
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -67,8 +66,8 @@ def measure_sb3(args: Args, seed: int) -> float:
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-    def make() -> gym.Env:
-        return Monitor(gym.make(args.env_id))
+    def make() -> Monitor:
+        return Monitor(make_env(args.env_id))
 
     settings = ppo.Args()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
