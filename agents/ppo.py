@@ -9,7 +9,7 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
 - N environments share their observation and reward statistics.
 - The update is written out: the losses give gradient and Hessian diagonal at the outputs of the
   networks, and one recursion carries both through the layers (`hesrl.mlp`). ``loss.backward()``
-  gives the same numbers; this is three times as fast.
+  gives the same numbers; this is more than twice as fast.
 - Actions are computed in NumPy, the values of a whole rollout in one pass afterwards.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
 """

@@ -7,6 +7,7 @@ goes on where it was: finished runs are recognized by their ``summary.json``.
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import subprocess
@@ -25,6 +26,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.optim import OPTIMIZERS
 from hesrl.runs import RunDirectory
+from hesrl.runs.atomic import write_atomically
 
 
 @dataclass
@@ -89,14 +91,13 @@ def main(args: Args) -> int:
             console.print(f"{number}/{len(missing)} {trial}", highlight=False)
 
     results = [result for result in read_results(args) if result.trial in set(trials)]
-    with (args.folder / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*Trial._fields, "evaluation_return", "run"])
-        writer.writerows(
-            [*result.trial, result.evaluation_return, result.run] for result in results
-        )
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow([*Trial._fields, "evaluation_return", "run"])
+    writer.writerows([*result.trial, result.evaluation_return, result.run] for result in results)
     table = markdown_table(results)
-    (args.folder / "table.md").write_text(table)
+    write_atomically(args.folder / "results.csv", rows.getvalue().encode())
+    write_atomically(args.folder / "table.md", table.encode())
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     return 0
 
