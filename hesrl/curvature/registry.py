@@ -48,6 +48,8 @@ class Local:
     curvature: LocalRule
     linear: bool
     """No second derivative with respect to any single input: zero in, zero out."""
+    layer: bool = False
+    """A matrix product or convolution: HesScaleGN drops second derivatives of what feeds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,9 @@ def register_pointwise(*operations: Operation) -> Callable[[PointwiseRule], Poin
     return register
 
 
-def register_rule(*operations: Operation, linear: bool = False) -> Callable[[LocalRule], LocalRule]:
+def register_rule(
+    *operations: Operation, linear: bool = False, layer: bool = False
+) -> Callable[[LocalRule], LocalRule]:
     """Register the curvature of an operation that is not elementwise.
 
     Args:
@@ -111,6 +115,8 @@ def register_rule(*operations: Operation, linear: bool = False) -> Callable[[Loc
         linear: The operation has no second derivative with respect to any one of its inputs,
             so that curvature zero at the output is curvature zero at every input. The rule is
             then called only with a curvature that is not zero.
+        layer: The operation is a matrix product or a convolution, or takes their place in a
+            network: HesScaleGN drops the second derivatives of whatever feeds it.
 
     Returns:
         A decorator for ``rule(node, grad_out, hess_out) -> hess_in``. ``node`` is the autograd
@@ -126,7 +132,7 @@ def register_rule(*operations: Operation, linear: bool = False) -> Callable[[Loc
 
     def register(rule: LocalRule) -> LocalRule:
         for operation in operations:
-            _add(operation, Local(rule, linear))
+            _add(operation, Local(rule, linear, layer))
         return rule
 
     return register

@@ -37,7 +37,7 @@ def _product(
     return hess_a, hess_w
 
 
-@register_rule("AddmmBackward0", linear=True)
+@register_rule("AddmmBackward0", linear=True, layer=True)
 def addmm(
     node: Any, grad_out: Tensor, hess_out: Tensor
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -50,13 +50,13 @@ def addmm(
     return hess_b, *_product(node, 1, node._saved_mat1, node._saved_mat2, hess_out)
 
 
-@register_rule("MmBackward0", "BmmBackward0", linear=True)
+@register_rule("MmBackward0", "BmmBackward0", linear=True, layer=True)
 def matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """``z = a w`` for two matrices, or for two stacks of matrices."""
     return _product(node, 0, node._saved_self, node._saved_mat2, hess_out)
 
 
-@register_rule("MvBackward0", linear=True)
+@register_rule("MvBackward0", linear=True, layer=True)
 def matrix_vector(
     node: Any, grad_out: Tensor, hess_out: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -67,7 +67,7 @@ def matrix_vector(
     return hess_a, hess_w.squeeze(1) if hess_w is not None else None
 
 
-@register_rule("DotBackward0", linear=True)
+@register_rule("DotBackward0", linear=True, layer=True)
 def dot(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """``z = Σ_i a_i w_i`` for two vectors."""
     a, w = node._saved_self, node._saved_tensor
