@@ -9,8 +9,12 @@ from hesrl.curvature.armed import (
     is_armed,
     take_curvature,
 )
-from hesrl.curvature.graph import MissingRuleError
-from hesrl.curvature.registry import register_adjoint, register_pointwise, register_rule
+from hesrl.curvature.registry import (
+    MissingRuleError,
+    register_adjoint,
+    register_pointwise,
+    register_rule,
+)
 
 __all__ = [
     "MissingRuleError",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -18,34 +19,56 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hesrl.curvature.graph import Graph
+from hesrl.curvature.plan import METHODS, Method, plan_for
 from hesrl.curvature.sweep import Sweep
 
 _ARMED = "_hesrl_armed"
-"""Attribute of an armed parameter."""
+"""Attribute of an armed parameter: the estimator of its curvature."""
 
 _CURVATURE = "_hesrl_curvature"
 """Attribute of a gradient: the curvature that belongs to it, and the gradient's version then."""
 
 
-def arm(params: Iterable[Tensor]) -> None:
-    """Make ``backward()`` compute the curvature of parameters; arming twice changes nothing.
+def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
+    """Make ``backward()`` compute the curvature of parameters.
+
+    Arming them again with the same method changes nothing.
 
     Args:
         params: Leaf tensors that require a gradient.
+        method: The estimator, see `hesrl.curvature.plan.Method`.
 
     Raises:
-        ValueError: A tensor is not a leaf, or is not of floating point.
+        ValueError: A tensor is not a leaf, is not of floating point, is listed twice, or is armed
+            with another method; or the method is unknown. Nothing has changed then.
     """
     params = list(params)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    seen: set[int] = set()
     for param in params:
-        if not param.is_leaf or not param.is_floating_point():
-            raise ValueError(
-                f"curvature is for floating-point leaf tensors, not for one of shape "
-                f"{tuple(param.shape)} and dtype {param.dtype} (is_leaf={param.is_leaf})"
-            )
+        _check(param, method)
+        if id(param) in seen:
+            raise ValueError(f"the parameter of shape {tuple(param.shape)} is listed twice")
+        seen.add(id(param))
     _wrap_backward()
     for param in params:
-        setattr(param, _ARMED, True)
+        setattr(param, _ARMED, method)
+
+
+def _check(param: Tensor, method: Method) -> None:
+    shape = tuple(param.shape)
+    if not param.is_leaf or not param.is_floating_point():
+        raise ValueError(
+            f"curvature is for floating-point leaf tensors, not for one of shape {shape} "
+            f"and dtype {param.dtype} (is_leaf={param.is_leaf})"
+        )
+    other = param.__dict__.get(_ARMED, method)
+    if other != method:
+        raise ValueError(
+            f"the parameter of shape {shape} is armed with {other!r} already: call "
+            f"hesrl.curvature.disarm on it before arming it with {method!r}"
+        )
 
 
 def disarm(params: Iterable[Tensor]) -> None:
@@ -149,18 +172,39 @@ def _backward(
     run = functools.partial(
         native, tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
     )
-    nodes = [_node(root) for root in tensors]
-    graph = Graph([node for node in nodes if node is not None], wanted)
-    if not graph.leaves:
+    graph = Graph(node for root in tensors if (node := _node(root)) is not None)
+    leaves: dict[Method, list[int]] = {}
+    for number in graph.structure.leaves:
+        leaf = graph.nodes[number].variable
+        if wanted(leaf):
+            leaves.setdefault(leaf.__dict__[_ARMED], []).append(number)
+    if not leaves:
         run()
         return
-    before = [_carried_over(leaf) for _, leaf in graph.leaves]
-    with Sweep(graph, create_graph=create_graph) as sweep:
+    sweeps = [
+        Sweep(graph, plan_for(graph, frozenset(numbers), method), create_graph=create_graph)
+        for method, numbers in leaves.items()
+    ]
+    before = {n: _carried_over(graph.nodes[n].variable) for group in leaves.values() for n in group}
+    with ExitStack() as stack:
+        for sweep in sweeps:
+            stack.enter_context(sweep)
         run()
-        results = sweep.curvatures()
-    for (leaf, hess), carried in zip(results, before, strict=True):
-        if leaf.grad is not None and carried is not None:
-            _keep(leaf.grad, hess if isinstance(carried, float) else carried + hess)
+    for sweep, numbers in zip(sweeps, leaves.values(), strict=True):
+        for number in numbers:
+            _leave(graph.nodes[number].variable, sweep.curvature(number), before[number])
+
+
+def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) -> None:
+    """Leave the curvature of one backward pass with the gradient, added to that of passes before.
+
+    A parameter on which the roots depend linearly has zeros.
+    """
+    if param.grad is None or before is None:
+        return
+    if hess is None:
+        hess = torch.zeros_like(param)
+    _keep(param.grad, hess if isinstance(before, float) else before + hess)
 
 
 def _as_tuple(tensors: Any) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ Coefficient: TypeAlias = "Tensor | float"
 Second: TypeAlias = "tuple[tuple[int, int, Coefficient], ...]"
 Partials: TypeAlias = "tuple[tuple[Coefficient | None, ...], Second]"
 PointwiseRule: TypeAlias = Callable[[Any], Partials]
+Pairs: TypeAlias = "tuple[tuple[int, int], ...]"
 LocalRule: TypeAlias = Callable[[Any, Any, Any], "Tensor | tuple[Tensor | None, ...] | None"]
 
 
@@ -35,6 +36,12 @@ class Pointwise:
     """A rule that gives the partial derivatives of an elementwise operation."""
 
     partials: PointwiseRule
+    curved: Pairs | None = None
+    """The only pairs of inputs with a second derivative that is not zero; None for all pairs."""
+    alone: LocalRule | None = None
+    """The same rule for a node with one input that forms no diamond with others, in fewer steps."""
+    constant: bool = False
+    """All slopes are numbers, which need no saved tensors."""
     gradient_excess: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     """For a rule that stands for another operation of the same value: what that operation's
     gradient at the input has in excess of the native one, given the node, the slope and the
@@ -50,11 +57,20 @@ class Local:
     """No second derivative with respect to any single input: zero in, zero out."""
     layer: bool = False
     """A matrix product or convolution: HesScaleGN drops second derivatives of what feeds it."""
+    elementwise: Pointwise | None = None
+    """The rule with the own diagonal entries of the Jacobian only, for BL89."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adjoint:
     """The rule of linear maps with coefficients 0 and 1: the gradient's own map."""
+
+    one_output: bool = False
+    """Always has a single output."""
+
+
+class MissingRuleError(RuntimeError):
+    """An operation on the way from a wanted parameter to the loss has no curvature rule."""
 
 
 Rule: TypeAlias = "Pointwise | Local | Adjoint"
@@ -68,7 +84,7 @@ def _add(operation: Operation, rule: Rule) -> None:
     rules: dict[Any, Rule]
     key: Any
     if isinstance(operation, str):
-        rules, key = _RULES, operation
+        rules, key = _RULES, _class_name(operation)
     elif isinstance(operation, type) and issubclass(operation, torch.autograd.Function):
         rules, key = _FUNCTION_RULES, vars(operation)["_backward_cls"]
     else:
@@ -80,17 +96,28 @@ def _add(operation: Operation, rule: Rule) -> None:
     rules[key] = rule
 
 
-def register_pointwise(*operations: Operation) -> Callable[[PointwiseRule], PointwiseRule]:
+def register_pointwise(
+    *operations: Operation,
+    curved: Pairs | None = None,
+    alone: LocalRule | None = None,
+    constant: bool = False,
+) -> Callable[[PointwiseRule], PointwiseRule]:
     """Register the derivatives of an elementwise operation ``y = f(x_0, x_1, …)``.
 
     Args:
         *operations: Node names (``"TanhBackward0"``) or `torch.autograd.Function` classes.
+        curved: The pairs of inputs ``(i, j)``, ``i ≤ j``, whose second derivative can differ from
+            zero: ``()`` for a piecewise linear operation, ``((0, 1),)`` for a product. What is
+            known to vanish costs nothing. By default all pairs.
+        alone: For an operation of one tensor, ``alone(node, grad_out, hess_out) -> hess_in``: the
+            same curvature as the partial derivatives give, in fewer steps.
+        constant: The slopes are numbers, and no tensor that the operation saved is read.
 
     Returns:
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the
-        shape of ``y`` or one that broadcasts to it (a float if constant, None for an input that
-        takes no gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for ``i ≤ j``, without the
-        entries that are zero.
+        shape of ``y`` or one that broadcasts to it (a float if constant, a mask if 0 or 1, None
+        for an input that takes no gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for
+        ``i ≤ j``, without the entries that are zero.
 
     Raises:
         ValueError: An operation already has a rule.
@@ -99,29 +126,35 @@ def register_pointwise(*operations: Operation) -> Callable[[PointwiseRule], Poin
 
     def register(rule: PointwiseRule) -> PointwiseRule:
         for operation in operations:
-            _add(operation, Pointwise(rule))
+            _add(operation, Pointwise(rule, () if constant else curved, alone, constant))
         return rule
 
     return register
 
 
 def register_rule(
-    *operations: Operation, linear: bool = False, layer: bool = False
+    *operations: Operation,
+    linear: bool = False,
+    layer: bool = False,
+    elementwise: PointwiseRule | None = None,
 ) -> Callable[[LocalRule], LocalRule]:
     """Register the curvature of an operation that is not elementwise.
 
     Args:
         *operations: Node names (``"AddmmBackward0"``) or `torch.autograd.Function` classes.
-        linear: The operation has no second derivative with respect to any one of its inputs,
-            so that curvature zero at the output is curvature zero at every input. The rule is
-            then called only with a curvature that is not zero.
+        linear: The operation has no second derivative with respect to any one entry of its
+            inputs, so that curvature zero at the output is curvature zero at every input. The
+            rule is then called only with a curvature that is not zero, and without a gradient.
         layer: The operation is a matrix product or a convolution, or takes their place in a
-            network: HesScaleGN drops the second derivatives of whatever feeds it.
+            network: HesScaleGN drops the second derivatives of whatever feeds it. Its rule gives
+            every input its exact shape and dtype; other rules of several inputs may leave the sum
+            over broadcast dimensions to the sweep.
+        elementwise: The rule that BL89 has instead, which treats the operation as elementwise.
 
     Returns:
         A decorator for ``rule(node, grad_out, hess_out) -> hess_in``. ``node`` is the autograd
-        node with its ``_saved_…`` attributes; ``grad_out`` and ``hess_out`` have the shape of
-        the output (tuples of them, with None for zero, if there are several outputs);
+        node with its ``_saved_…`` attributes; ``grad_out`` (None if linear) and ``hess_out`` have
+        the shape of the output (tuples of them, with None for zero, if there are several outputs);
         ``hess_in`` is one tensor per entry of ``node.next_functions``, or None where that entry
         takes no gradient or its curvature is zero. One tensor stands for a tuple of one.
 
@@ -132,26 +165,34 @@ def register_rule(
 
     def register(rule: LocalRule) -> LocalRule:
         for operation in operations:
-            _add(operation, Local(rule, linear, layer))
+            _add(operation, Local(rule, linear, layer, elementwise and Pointwise(elementwise)))
         return rule
 
     return register
 
 
-def register_adjoint(*operations: Operation) -> None:
+def register_adjoint(*operations: Operation, one_output: bool = False) -> None:
     """Register linear operations whose coefficients are all 0 or 1.
 
     Args:
         *operations: Node names (``"ViewBackward0"``) or `torch.autograd.Function` classes.
+        one_output: They always have a single output, which makes them cheaper.
 
     Raises:
         ValueError: An operation already has a rule.
         TypeError: An operation is neither a name nor an `autograd.Function`.
     """
     for operation in operations:
-        _add(operation, Adjoint())
+        _add(operation, Adjoint(one_output))
 
 
-def find_rule(node: Any) -> Rule | None:
-    """Return the rule of an autograd node, or None if there is none."""
-    return _RULES.get(node.name()) or _FUNCTION_RULES.get(type(node))
+def find_rule(kind: Any) -> Rule | None:
+    """Return the rule for a kind of node, its class or its name, or None if there is none."""
+    if isinstance(kind, str):
+        return _RULES.get(_class_name(kind))
+    return _FUNCTION_RULES.get(kind) or _RULES.get(kind.__name__)
+
+
+def _class_name(name: str) -> str:
+    """Return the name of a node's class, ``"CopySlices"`` for ``"torch::autograd::CopySlices"``."""
+    return name.rpartition("::")[2]

@@ -5,71 +5,72 @@ ICML 2024, arXiv 2406.03276). For an operation ``y = f(x)``
 
     h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²
 
-A hook on each node gets ``g(y)`` from the native pass just before the node runs, when the saved
-tensors are still there and all consumers of ``y`` have been visited, and hands ``h(x)`` on. So
-the gradient stays native, activations are freed as early as without curvature, and ``h(L) = 0``
-is the seed.
+The nodes whose rule needs ``g(y)`` have a hook that gets it from the native pass just before the
+node runs, when its saved tensors are still there and all consumers of ``y`` have been visited. The
+others are visited as soon as their ``h(y)`` is complete. So the gradient stays native, activations
+are freed as early as without curvature, and ``h(L) = 0`` is the seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
-from hesrl.curvature.graph import Edge, Graph, Region
+from hesrl.curvature.diamond import Diamond
+from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.plan import Plan
 from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
 
 _Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
-"""Entered where a rule reads saved tensors: a checkpoint hands each of them out once per group.
+"""Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
 
 So it recomputes them for the rules apart from the native pass. A PyTorch without groups raises
 its own CheckpointError.
 """
 
+_Grads = tuple[Tensor | None, ...]
+_Record: TypeAlias = (
+    "tuple[tuple[Coefficient | None, ...], list[tuple[int, int, Any]], Tensor | None]"
+)
+
 
 class Sweep:
     """One pass of curvature from the roots of a graph to its wanted leaves.
 
-    Use it as a context manager around the native backward pass, then call `curvatures`.
+    Use it as a context manager around the native backward pass, then call `curvature`.
 
     Args:
         graph: The graph of the roots.
+        plan: What is to be done at its nodes.
         create_graph: The native pass will record itself; the sweep is left out of that record.
     """
 
-    def __init__(self, graph: Graph, *, create_graph: bool = False) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, plan: Plan, *, create_graph: bool = False) -> None:
+        self._nodes, self._sources = graph.nodes, graph.structure.sources
+        self._plan = plan
         self._create_graph = create_graph
+        self._pending = plan.pending.copy()
+        self._ready: list[int] = []
         self._hess: dict[Edge, Tensor] = {}
         self._grad_excess: dict[Edge, Tensor] = {}
+        self._records: dict[Edge, dict[int, _Record]] = {d.entry: {} for d in plan.diamonds}
+        self._outside: dict[tuple[Edge, int], Tensor] = {}
         self._handles: list[Any] = []
         self._apart = _Apart()
 
     def __enter__(self) -> Sweep:
-        """Hook every node that the curvature passes through."""
-        visits: dict[type, Callable[..., None]] = {
-            Pointwise: self._visit_pointwise,
-            Local: self._visit_local,
-            Adjoint: self._visit_adjoint,
-        }
-        graph, handles = self._graph, self._handles
-        for node in graph.order:
-            region = graph.region_of.get(node)
-            rule = graph.rules[node]
-            if region is not None:
-                assert isinstance(rule, Pointwise)
-                hook = partial(self._visit_region_member, node, rule, region)
-            else:
-                hook = partial(visits[type(rule)], node, rule)
-            if self._create_graph:
-                hook = torch.no_grad()(hook)
-            handles.append(node.register_prehook(hook))
+        """Hook the nodes that wait for their gradient."""
+        nodes, visit = self._nodes, self._visit_with_gradient
+        if self._create_graph:
+            visit = torch.no_grad()(visit)
+        self._handles = [
+            nodes[node].register_prehook(partial(visit, node)) for node in self._plan.hooked
+        ]
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -78,37 +79,92 @@ class Sweep:
             handle.remove()
         self._handles.clear()
 
-    def curvatures(self) -> list[tuple[Tensor, Tensor]]:
-        """Return each wanted leaf with its ``h``, of the leaf's shape and dtype.
+    def curvature(self, leaf: int) -> Tensor | None:
+        """Return ``h`` of a wanted leaf, of its shape and dtype; None for zero."""
+        return self._hess.pop((leaf, 0), None)
 
-        A leaf that the roots depend on linearly has zeros.
-        """
-        result = []
-        with torch.no_grad():
-            for edge, leaf in self._graph.leaves:
-                hess = self._take(edge)
-                result.append((leaf, torch.zeros_like(leaf) if hess is None else hess))
-        return result
+    def _visit_with_gradient(self, node: int, grads: _Grads) -> None:
+        """Visit a node, and then those whose curvature is complete by that."""
+        with self._apart:
+            self._visit(node, grads)
+            while self._ready:
+                self._visit(self._ready.pop(), None)
 
-    def _take(self, edge: Edge) -> Tensor | None:
-        """Return the complete curvature of a tensor, None for zero."""
-        hess = self._hess.pop(edge, None)
-        regions = self._graph.entered_by.get(edge)
-        if regions is not None:
-            for region in regions:
-                part = _through_region(region, edge)
-                if part is not None:
-                    hess = _add(hess, part)
-        return hess
+    def _visit(self, node: int, grads: _Grads | None) -> None:
+        rule = self._plan.rules[node]
+        if isinstance(rule, Pointwise):
+            self._visit_pointwise(node, rule, grads)
+        elif isinstance(rule, Local):
+            self._visit_local(node, rule, grads)
+        else:
+            self._visit_adjoint(node)
 
-    def _note_excess(self, node: Any, rule: Pointwise, slope: Any, grad: Tensor) -> None:
-        if rule.gradient_excess is not None:
-            edge = node.next_functions[0]
-            excess = rule.gradient_excess(node, slope, grad)
-            self._grad_excess[edge] = _add(self._grad_excess.get(edge), excess)
+    def _visit_adjoint(self, node: int) -> None:
+        """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
+        hess_out = self._take_all(node)
+        is_zero = all(hess is None for hess in hess_out)
+        self._hand_on(node, None if is_zero else _adjoint(self._nodes[node], hess_out))
 
-    def _grad(self, node: Any, grads: tuple[Tensor | None, ...]) -> Tensor | None:
-        """Return the gradient at a node's only output, as the rules of its consumers define it."""
+    def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
+        hess_out = self._take_all(node)
+        if grads is None and all(hess is None for hess in hess_out):
+            self._hand_on(node, None)
+            return
+        if grads is not None and self._grad_excess:
+            grads = (self._grad(node, grads), *grads[1:])
+        if len(hess_out) > 1:
+            grads_out: Any = grads or (None,) * len(hess_out)
+            self._hand_on(node, rule.curvature(self._nodes[node], grads_out, hess_out))
+            return
+        (hess,) = hess_out
+        grad = grads[0] if grads is not None else None
+        if hess is None:
+            if grad is None:
+                self._hand_on(node, None)
+                return
+            hess = torch.zeros_like(grad)
+        elif grad is None and not rule.linear:
+            grad = torch.zeros_like(hess)
+        self._hand_on(node, rule.curvature(self._nodes[node], grad, hess))
+
+    def _visit_pointwise(self, node: int, rule: Pointwise, grads: _Grads | None) -> None:
+        """``h(x_i) = f_i² h(y) + f_ii g(y)``, and what the diamonds through the node need."""
+        plan = self._plan
+        hess = self._hess.pop((node, 0), None)
+        grad = self._grad(node, grads) if grads is not None else None
+        diamonds = plan.diamonds_of.get(node)
+        if hess is None and grad is None and not diamonds:
+            self._hand_on(node, None)
+            return
+        if rule.alone is not None and not diamonds and hess is not None and grad is not None:
+            self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
+            return
+        first, second = rule.partials(self._nodes[node])
+        if grad is not None and rule.gradient_excess is not None:
+            self._note_excess(node, rule.gradient_excess(self._nodes[node], first[0], grad))
+        curved = [
+            (i, j, _times(f, grad))
+            for i, j, f in second
+            if grad is not None and (i, j) in plan.curved[node]
+        ]
+        if plan.targets[node]:
+            parts: list[Tensor | None] = [None] * len(first)
+            for target in plan.targets[node]:
+                i = target.position
+                slope = first[i]
+                if hess is not None and slope is not None:
+                    parts[i] = _times(_square(slope), hess)
+            for i, j, q in curved:
+                if i == j:
+                    parts[i] = _add(parts[i], q)
+            self._hand_on(node, parts)
+        if diamonds:
+            slopes = tuple(map(_as_slope, first))
+            for diamond in diamonds:
+                self._record(diamond, node, (slopes, curved, hess))
+
+    def _grad(self, node: int, grads: _Grads) -> Tensor | None:
+        """Return the gradient at a node's first output, as the rules of its consumers define it."""
         grad = grads[0]
         if self._grad_excess:
             excess = self._grad_excess.pop((node, 0), None)
@@ -116,124 +172,134 @@ class Sweep:
                 return excess if grad is None else grad + excess
         return grad
 
-    def _visit_adjoint(self, node: Any, rule: Adjoint, grads: tuple[Tensor | None, ...]) -> None:
-        """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
-        hess_out = [self._take((node, output)) for output in range(len(grads))]
-        if any(hess is not None for hess in hess_out):
-            with self._apart:
-                hess_in = _adjoint(node, hess_out)
-            self._spread(node, hess_in)
+    def _note_excess(self, node: int, excess: Tensor) -> None:
+        edge = self._sources[node][0]
+        assert edge is not None
+        self._grad_excess[edge] = _add(self._grad_excess.get(edge), excess)
 
-    def _visit_local(self, node: Any, rule: Local, grads: tuple[Tensor | None, ...]) -> None:
-        if len(grads) == 1:
-            hess = self._take((node, 0))
-            grad = self._grad(node, grads)
-            if hess is None:
-                if rule.linear or grad is None:
-                    return
-                hess = torch.zeros_like(grad)
-            elif grad is None:
-                grad = torch.zeros_like(hess)
-            with self._apart:
-                hess_in = rule.curvature(node, grad, hess)
-            self._spread(node, hess_in)
-        else:
-            hess_out = tuple(self._take((node, output)) for output in range(len(grads)))
-            if not rule.linear or any(part is not None for part in hess_out):
-                with self._apart:
-                    hess_in = rule.curvature(node, grads, hess_out)
-                self._spread(node, hess_in)
+    def _take_all(self, node: int) -> tuple[Tensor | None, ...]:
+        """Return the complete curvature of a node's outputs, None for zero."""
+        outputs = len(self._nodes[node]._input_metadata)
+        return tuple(self._hess.pop((node, output), None) for output in range(outputs))
 
-    def _visit_pointwise(
-        self, node: Any, rule: Pointwise, grads: tuple[Tensor | None, ...]
-    ) -> None:
-        """``h(x_i) = f_i² h(y) + f_ii g(y)``, for a node that forms no region with others."""
-        hess, grad = self._take((node, 0)), self._grad(node, grads)
-        if hess is None and grad is None:
-            return
-        with self._apart:
-            first, second = rule.partials(node)
-        parts: list[Tensor | None] = [None] * len(first)
-        if hess is not None:
-            for i, f in enumerate(first):
-                if f is not None:
-                    parts[i] = _times(_square(f), hess)
-        if grad is not None:
-            self._note_excess(node, rule, first[0], grad)
-            for i, j, f in second:
-                if i == j:
-                    parts[i] = _add(parts[i], _times(f, grad))
-        self._spread(node, tuple(parts))
-
-    def _visit_region_member(
-        self, node: Any, rule: Pointwise, region: Region, grads: tuple[Tensor | None, ...]
-    ) -> None:
-        """Keep what `_through_region` needs; the node's saved tensors are gone by then."""
-        hess, grad = self._take((node, 0)), self._grad(node, grads)
-        if hess is not None:
-            region.outside[node] = hess
-        with self._apart:
-            first, second = rule.partials(node)
-        curved = []
-        if grad is not None:
-            self._note_excess(node, rule, first[0], grad)
-            curved = [(i, j, _times(f if i == j else 2 * f, grad)) for i, j, f in second]
-        region.partials[node] = node.next_functions, first, curved
-
-    def _spread(self, node: Any, hess_in: Any) -> None:
+    def _hand_on(self, node: int, hess_in: Any) -> None:
         """Hand the curvature of a node's inputs on to the nodes that made them."""
-        if not isinstance(hess_in, tuple):
+        if isinstance(hess_in, Tensor):
             hess_in = (hess_in,)
-        useful = self._graph.useful
-        for edge, hess in zip(node.next_functions, hess_in, strict=True):
-            if hess is not None and edge[0] in useful:
-                self._hess[edge] = _add(self._hess.get(edge), _fit(hess, edge))
+        for target in self._plan.targets[node]:
+            hess = None if hess_in is None else hess_in[target.position]
+            if hess is not None:
+                if target.fit is not None:
+                    hess = self._fit(hess, target.fit)
+                for passed, position in target.chain:
+                    hess = self._pass_through(passed, position, hess)
+                for diamond in target.outside_of:
+                    key = diamond.entry, target.edge[0]
+                    self._outside[key] = _add(self._outside.get(key), hess)
+            if target.is_total:
+                self._deliver(target.edge, hess)
+
+    def _pass_through(self, node: int, position: int, hess: Tensor) -> Tensor:
+        """Return what a node with constant coefficients makes of the curvature of its output."""
+        rule = self._plan.rules[node]
+        if isinstance(rule, Adjoint):
+            hess_in = self._nodes[node](hess)
+            passed: Tensor = hess_in[position] if isinstance(hess_in, tuple) else hess_in
+            return passed
+        assert isinstance(rule, Pointwise)
+        slope = rule.partials(self._nodes[node])[0][position]
+        assert slope is not None
+        hess = _times(_square(slope), hess)
+        edge = self._sources[node][position]
+        assert edge is not None
+        return self._fit(hess, edge) if len(self._sources[node]) > 1 else hess
+
+    def _deliver(self, edge: Edge, hess: Tensor | None) -> None:
+        """Add one contribution to the curvature of a tensor; after the last its node is ready."""
+        if hess is not None:
+            before = self._hess.get(edge)
+            self._hess[edge] = hess if before is None else before + hess
+        node = edge[0]
+        self._pending[node] -= 1
+        if self._pending[node] == 0 and self._plan.is_eager[node]:
+            self._ready.append(node)
+
+    def _record(self, diamond: Diamond, node: int, record: _Record) -> None:
+        """Keep what a diamond needs of a node whose saved tensors are about to go."""
+        records = self._records[diamond.entry]
+        first, curved, hess = record
+        if node != diamond.last:
+            hess = self._outside.pop((diamond.entry, node), None)
+        records[node] = first, curved, hess
+        if len(records) == diamond.recorded:
+            self._deliver(diamond.entry, self._through(diamond))
+            records.clear()
+
+    def _through(self, diamond: Diamond) -> Tensor | None:
+        """Return the curvature that a diamond gives to its entry.
+
+        h(x) = Σ_nodes [ d² h_outside + Σ_ij g f_ij d_i d_j ],   d = ∂node/∂x, d(x) = 1
+        """
+        tangents: dict[Edge, Coefficient] = {diamond.entry: 1.0}
+        records = self._records[diamond.entry]
+        parts: list[Tensor] = []
+        for step in diamond.steps:
+            if step.is_late:
+                rule = self._plan.rules[step.node]
+                assert isinstance(rule, Pointwise)
+                first, curved, hess = rule.partials(self._nodes[step.node])[0], [], None
+            else:
+                first, curved, hess = records[step.node]
+            inner = {i: tangents[source] for i, source in step.inner if source in tangents}
+            for i, j, q in curved:
+                if i in inner and j in inner:
+                    part = _times(inner[j], _times(inner[i], q))
+                    parts.append(part if i == j else part + part)
+            if not step.has_tangent:
+                continue
+            tangent: Any = None
+            for i, d in inner.items():
+                slope = first[i]
+                if slope is not None:
+                    term = _times(slope, d)
+                    tangent = term if tangent is None else tangent + term
+            if tangent is None:
+                continue
+            tangents[step.node, 0] = tangent
+            if hess is not None:
+                parts.append(_times(_square(tangent), hess))
+        return self._sum(parts, diamond.entry)
+
+    def _sum(self, parts: list[Tensor], edge: Edge) -> Tensor | None:
+        """Add up contributions to the curvature of a tensor, each broadcast in its own way."""
+        total = None
+        for part in parts:
+            if total is not None and part.shape != total.shape:
+                total, part = self._fit(total, edge), self._fit(part, edge)
+            total = part if total is None else total + part
+        return None if total is None else self._fit(total, edge)
+
+    def _fit(self, hess: Tensor, edge: Edge) -> Tensor:
+        """Give a curvature the shape and dtype of its tensor, which an operation may have promoted.
+
+        It is summed over the dimensions along which the tensor was broadcast.
+        """
+        of_tensor = self._nodes[edge[0]]._input_metadata[edge[1]]
+        shape = tuple(of_tensor.shape)
+        if hess.shape != shape:
+            hess = hess.sum_to_size(shape)
+        return hess if hess.dtype == of_tensor.dtype else hess.to(of_tensor.dtype)
 
 
-def _through_region(region: Region, edge: Edge) -> Tensor | None:
-    """Return what one region gives to the curvature of one of its inputs.
-
-    h(x) = Σ_nodes [ d² h_outside + Σ_ij g f_ij d_i d_j ],   d = ∂node/∂x, d(x) = 1
-    """
-    tangents: dict[Edge, Coefficient] = {edge: 1.0}
-    total: Tensor | None = None
-    for node in reversed(region.nodes):
-        if node not in region.partials:
-            continue
-        sources, first, curved = region.partials[node]
-        inner = [tangents.get(source) for source in sources]
-        tangent: Coefficient | None = None
-        for f, d in zip(first, inner, strict=True):
-            if d is not None:
-                step = _times(f, d)
-                tangent = step if tangent is None else tangent + step
-        if tangent is None:
-            continue
-        tangents[node, 0] = tangent
-        for i, j, q in curved:
-            d_i, d_j = inner[i], inner[j]
-            if d_i is not None and d_j is not None:
-                total = _add(total, _fit(_times(d_j, _times(d_i, q)), edge))
-        outside = region.outside.get(node)
-        if outside is not None:
-            total = _add(total, _fit(_times(_square(tangent), outside), edge))
-    region.pending -= 1
-    if region.pending == 0:
-        region.partials.clear()
-        region.outside.clear()
-    return total
-
-
-def _adjoint(node: Any, values: list[Tensor | None]) -> Any:
+def _adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
     """Call a node's own map from the gradients of its outputs to those of its inputs."""
-    metadata = node._input_metadata
     if not isinstance(node, torch.autograd.function.BackwardCFunction):
         return node(*values)
     # A Python function gets zeros where the engine has no gradient.
     known = next(value for value in values if value is not None)
     outputs = [
         known.new_zeros(tuple(output.shape)) if value is None else value
-        for value, output in zip(values, metadata, strict=True)
+        for value, output in zip(values, node._input_metadata, strict=True)
     ]
     return node.apply(*outputs)
 
@@ -243,28 +309,22 @@ def _add(a: Tensor | None, b: Tensor) -> Tensor:
 
 
 def _times(a: Any, b: Any) -> Any:
-    """Return ``a b`` without an operation where a factor is the number 1 or −1."""
+    """Return ``a b`` without an operation where a factor is the number 1, −1 or 2."""
     for number, other in ((a, b), (b, a)):
         if not isinstance(number, Tensor):
             if number == 1:
                 return other
             if number == -1:
                 return -other
+            if number == 2:
+                return other + other
     return a * b
 
 
+def _as_slope(f: Coefficient | None) -> Coefficient | None:
+    """Turn a mask, which stands for a slope of 0 and 1, into numbers that add up."""
+    return f.float() if isinstance(f, Tensor) and f.dtype == torch.bool else f
+
+
 def _square(f: Coefficient) -> Coefficient:
-    return f * f
-
-
-def _fit(hess: Tensor, edge: Edge) -> Tensor:
-    """Give a curvature the shape and dtype of its tensor, which an operation may have promoted.
-
-    It is summed over the dimensions along which the tensor was broadcast.
-    """
-    node, output = edge
-    of_tensor = node._input_metadata[output]
-    shape = tuple(of_tensor.shape)
-    if hess.shape != shape:
-        hess = hess.sum_to_size(shape)
-    return hess if hess.dtype == of_tensor.dtype else hess.to(of_tensor.dtype)
+    return f if isinstance(f, Tensor) and f.dtype == torch.bool else f * f

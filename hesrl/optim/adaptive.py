@@ -140,16 +140,18 @@ class Adaptive(Optimizer):
         steps = [state["step"] for state in states]
         beta1, beta2 = group["betas"]
 
-        torch._foreach_add_(steps, 1)
+        torch._foreach_add_(steps, torch.ones(()))
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
-        torch._foreach_mul_(averages, beta2)
-        torch._foreach_addcmul_(averages, scales, scales, 1 - beta2)
+        torch._foreach_lerp_(averages, torch._foreach_mul(scales, scales), 1 - beta2)
 
+        # θ ← θ − (α √c₂ / c₁) m / (√v + ε √c₂) with c = 1 − βᵗ: the same step in fewer operations.
         counts = [step.item() for step in steps]
+        roots = [(1 - beta2**t) ** 0.5 for t in counts]
+        step_sizes = [
+            -group["lr"] * root / (1 - beta1**t) for t, root in zip(counts, roots, strict=True)
+        ]
         denominators = torch._foreach_sqrt(averages)
-        torch._foreach_div_(denominators, [(1 - beta2**t) ** 0.5 for t in counts])
-        torch._foreach_add_(denominators, group["eps"])
-        step_sizes = [-group["lr"] / (1 - beta1**t) for t in counts]
+        torch._foreach_add_(denominators, [group["eps"] * root for root in roots])
         torch._foreach_addcdiv_(params, exp_avgs, denominators, step_sizes)
 
     def _start(self, param: Tensor) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Losses of the network's outputs, written as CleanRL, Stable-Baselines3 and PyTorch users do.
+"""Losses of a network's outputs, written as users of CleanRL and Stable-Baselines3 do.
 
-Each function takes the outputs and returns the scalar loss. Half the probability ratios lie
-outside the clip range, on either side, with advantages of both signs; so do the value changes.
+Each function takes the outputs and returns the scalar loss.
 """
 
 from __future__ import annotations
@@ -13,22 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
-N, K = 8, 3
-CLIP = 0.2
-
-
-def _fixed(*shape: int, seed: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-ACTIONS = _fixed(N, K, seed=1)
-CHOICES = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1])
-MEAN, LOG_STD, LOGITS = _fixed(N, K, seed=2), 0.3 * _fixed(1, K, seed=3), _fixed(N, K, seed=4)
-VALUES, RETURNS = _fixed(N, 1, seed=5), _fixed(N, seed=6)
-ADVANTAGES = torch.tensor([1.5, -1.5], dtype=torch.float64).repeat(4)
-LOG_RATIOS = torch.tensor([-0.5, -0.5, -0.1, -0.1, 0.1, 0.1, 0.5, 0.5], dtype=torch.float64)
-OLD_VALUES = VALUES.view(-1) - 2 * LOG_RATIOS
-"""Half of them further than `CLIP` from the values."""
+from tests.curvature import losses_of_torch
+from tests.curvature.outputs import (
+    ACTIONS,
+    ADVANTAGES,
+    CHOICES,
+    CLIP,
+    LOG_RATIOS,
+    LOG_STD,
+    LOG_VARIANCE,
+    LOGITS,
+    MEAN,
+    OLD_VALUES,
+    RETURNS,
+    TWO_LOGITS,
+    VALUES,
+    K,
+)
+from tests.curvature.outputs import (
+    N as N,
+)
 
 
 def _gaussian(mean: Tensor, log_std: Tensor) -> Normal:
@@ -134,63 +137,28 @@ def ppo_variance_network(mean: Tensor, log_variance: Tensor) -> Tensor:
     return _surrogate_cleanrl(log_prob, log_prob.detach() - LOG_RATIOS)
 
 
-def gaussian_nll(mean: Tensor, log_variance: Tensor) -> Tensor:
-    return F.gaussian_nll_loss(mean, ACTIONS, torch.exp(log_variance), full=True)
-
-
 def gaussian_nll_by_hand(mean: Tensor, log_std: Tensor) -> Tensor:
     return (0.5 * (ACTIONS - mean) ** 2 * torch.exp(-2 * log_std) + log_std).sum()
-
-
-def mse(x: Tensor) -> Tensor:
-    return F.mse_loss(x, ACTIONS)
 
 
 def mse_by_hand(x: Tensor) -> Tensor:
     return (x - ACTIONS).pow(2).sum(1).mean()
 
 
-def huber(x: Tensor) -> Tensor:
-    return F.huber_loss(x, ACTIONS, delta=0.9)
-
-
-def smooth_l1_sum(x: Tensor) -> Tensor:
-    return F.smooth_l1_loss(x, ACTIONS, reduction="sum")
-
-
-def cross_entropy(logits: Tensor) -> Tensor:
-    return F.cross_entropy(logits, CHOICES)
-
-
-def cross_entropy_smoothed(logits: Tensor) -> Tensor:
-    return F.cross_entropy(logits, CHOICES, reduction="sum", label_smoothing=0.1)
-
-
-def cross_entropy_soft(logits: Tensor) -> Tensor:
-    return F.cross_entropy(logits, ACTIONS.softmax(1))
-
-
-LOG_VARIANCE = 0.5 * _fixed(N, K, seed=7)
 CASES: dict[Callable[..., Tensor], tuple[Tensor, ...]] = {
     ppo_cleanrl: (MEAN, LOG_STD, VALUES),
     ppo_cleanrl_discrete: (LOGITS,),
     ppo_sb3: (MEAN, LOG_STD.view(K), VALUES),
     ppo_sb3_discrete: (LOGITS,),
-    ppo_sb3_multidiscrete: (_fixed(N, 5, seed=8),),
+    ppo_sb3_multidiscrete: (TWO_LOGITS,),
     a2c: (MEAN, LOG_STD.view(K), VALUES),
     a2c_discrete: (LOGITS,),
     a2c_independent: (MEAN, LOG_STD),
     ppo_variance_network: (MEAN, LOG_VARIANCE),
-    gaussian_nll: (MEAN, LOG_VARIANCE),
     gaussian_nll_by_hand: (MEAN, LOG_STD),
     value_cleanrl: (VALUES,),
     value_clipped_cleanrl: (VALUES,),
-    mse: (MEAN,),
     mse_by_hand: (MEAN,),
-    huber: (MEAN,),
-    smooth_l1_sum: (MEAN,),
-    cross_entropy: (LOGITS,),
-    cross_entropy_smoothed: (LOGITS,),
-    cross_entropy_soft: (LOGITS,),
+    **losses_of_torch.CASES,
 }
 """Each loss with the outputs at which to take it."""

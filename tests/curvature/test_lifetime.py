@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hesrl.curvature import arm, disarm, is_armed, register_adjoint, take_curvature
 from hesrl.curvature.graph import Graph
+from hesrl.curvature.plan import plan_for
 from hesrl.curvature.sweep import Sweep
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
@@ -88,18 +89,18 @@ def test_the_graph_dies_with_the_loss():
         gc.enable()
 
 
-def test_a_region_forgets_its_tensors_once_they_were_used():
+def test_a_diamond_forgets_its_tensors_once_they_were_used():
     x = torch.ones(3, requires_grad=True)
     loss = (x * x.exp()).sum()
-    graph = Graph([loss.grad_fn], wanted=lambda leaf: True)
-    (region,) = set(graph.region_of.values())
-    with Sweep(graph) as sweep:
+    graph = Graph([loss.grad_fn])
+    plan = plan_for(graph, frozenset(graph.structure.leaves), "hesscale")
+    (diamond,) = plan.diamonds
+    assert len(diamond.members) == 2
+    with Sweep(graph, plan) as sweep:
         loss.backward()
-        assert len(region.partials) == 2
-        ((leaf, hess),) = sweep.curvatures()
-    assert leaf is x
+    hess = sweep.curvature(graph.structure.leaves[0])
     torch.testing.assert_close(hess, torch.full((3,), 3.0).mul(torch.e))
-    assert not region.partials and not region.outside
+    assert sweep._records == {diamond.entry: {}}
 
 
 def test_the_number_of_tensors_stays_the_same():
@@ -154,6 +155,6 @@ def test_an_error_in_the_native_pass_leaves_the_curvature_and_no_hooks(monkeypat
 
     disarm(net.parameters())
     visited = []
-    monkeypatch.setattr("hesrl.curvature.sweep.Sweep._spread", lambda *args: visited.append(args))
+    monkeypatch.setattr("hesrl.curvature.sweep.Sweep._visit", lambda *args: visited.append(args))
     loss.backward()
     assert visited == []

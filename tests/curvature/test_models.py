@@ -44,7 +44,7 @@ def test_a_module_used_twice_adds_its_uses():
     layer = nn.Linear(3, 3)
     copies = [copy.deepcopy(layer), copy.deepcopy(layer)]
     for uses in ([layer, layer], copies):
-        arm(p for use in uses for p in use.parameters())
+        arm({p for use in uses for p in use.parameters()})
         uses[1](torch.tanh(uses[0](X))).exp().mean().backward()
     total = copies[0].weight.hess_diag + copies[1].weight.hess_diag
     torch.testing.assert_close(layer.weight.hess_diag, total)

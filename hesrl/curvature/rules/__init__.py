@@ -5,6 +5,50 @@ Every rule follows from one definition, for an operation ``y = f(x)``:
     h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²
 """
 
-from hesrl.curvature.rules import activation, arithmetic, linear, loss, reduce, shape, softmax
+from hesrl.curvature.rules import (
+    activation,
+    arithmetic,
+    attention,
+    binary,
+    choice,
+    convolution,
+    elementary,
+    embedding,
+    interpolation,
+    linear,
+    loss,
+    moment,
+    normalization,
+    piecewise,
+    pooling,
+    reduce,
+    shape,
+    softmax,
+    special,
+    weight_norm,
+    writing,
+)
 
-__all__ = ["activation", "arithmetic", "linear", "loss", "reduce", "shape", "softmax"]
+__all__ = [
+    "activation",
+    "arithmetic",
+    "attention",
+    "binary",
+    "choice",
+    "convolution",
+    "elementary",
+    "embedding",
+    "interpolation",
+    "linear",
+    "loss",
+    "moment",
+    "normalization",
+    "piecewise",
+    "pooling",
+    "reduce",
+    "shape",
+    "softmax",
+    "special",
+    "weight_norm",
+    "writing",
+]

@@ -1,9 +1,10 @@
-"""Elementwise functions of one tensor: ``y = f(x)``, with their two derivatives.
+"""The smooth activations of networks: ``y = f(x)``, with their two derivatives.
 
     h(x) = f'(x)² h(y) + f''(x) g(y)
 
-Each function returns ``(f',), ((0, 0, f''),)``, without the second part where ``f'' = 0``. At a
-kink the slope is the one that PyTorch's own gradient takes, and the curvature is zero.
+An activation in place saves its result, where that tells the slope, instead of its input; its
+node then has a number of its own. At a kink the slope is the one that PyTorch's own gradient
+takes, and the curvature is zero.
 """
 
 from __future__ import annotations
@@ -12,17 +13,12 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise
-
-
-def _curved(df: Tensor, d2f: Tensor | float) -> Partials:
-    return (df,), ((0, 0, d2f),)
-
-
-def _straight(slope: Tensor | float) -> Partials:
-    return (slope,), ()
+from hesrl.curvature.registry import Partials, register_pointwise, register_rule
+from hesrl.curvature.rules.partials import curved
+from hesrl.curvature.rules.softmax import saved_dim
 
 
 @register_pointwise("TanhBackward0")
@@ -30,7 +26,7 @@ def tanh(node: Any) -> Partials:
     """``f' = 1 − y²``, ``f'' = −2 y f'``."""
     y = node._saved_result
     df = 1 - y * y
-    return _curved(df, -2 * (y * df))
+    return curved(df, -2 * (y * df))
 
 
 @register_pointwise("SigmoidBackward0")
@@ -38,47 +34,14 @@ def sigmoid(node: Any) -> Partials:
     """``f' = y (1 − y)``, ``f'' = (1 − 2y) f'``."""
     y = node._saved_result
     df = y - y * y
-    return _curved(df, (1 - 2 * y) * df)
+    return curved(df, (1 - 2 * y) * df)
 
 
-@register_pointwise("ReluBackward0")
-def relu(node: Any) -> Partials:
-    """Slope 1 above zero."""
-    y = node._saved_result
-    return _straight((y > 0).to(y.dtype))
-
-
-@register_pointwise("LeakyReluBackward0")
-def leaky_relu(node: Any) -> Partials:
-    """Slope 1 above zero and ``negative_slope`` elsewhere."""
-    x = node._saved_self
-    return _straight(torch.where(x > 0, torch.ones_like(x), node._saved_negative_slope))
-
-
-@register_pointwise("HardtanhBackward0")
-def hardtanh(node: Any) -> Partials:
-    """Slope 1 strictly between the bounds; also ReLU6."""
-    x = node._saved_self
-    return _straight(((x > node._saved_min_val) & (x < node._saved_max_val)).to(x.dtype))
-
-
-@register_pointwise("EluBackward0")
-def elu(node: Any) -> Partials:
-    """ELU and SELU, ``s x`` above zero and ``s α (e^{cx} − 1)`` elsewhere."""
-    x = node._saved_self
-    scale, inner = node._saved_scale, node._saved_input_scale
-    slope = (scale * node._saved_alpha * inner) * torch.exp(inner * x.clamp(max=0))
-    below = x <= 0
-    return _curved(torch.where(below, slope, scale), torch.where(below, inner * slope, 0.0))
-
-
-@register_pointwise("CeluBackward0")
-def celu(node: Any) -> Partials:
-    """``x`` above zero and ``α (e^{x/α} − 1)`` elsewhere."""
-    x, alpha = node._saved_self, node._saved_alpha
-    slope = torch.exp(x.clamp(max=0) / alpha)
-    below = x <= 0
-    return _curved(torch.where(below, slope, 1.0), torch.where(below, slope / alpha, 0.0))
+@register_pointwise("LogSigmoidBackward0")
+def log_sigmoid(node: Any) -> Partials:
+    """``f' = σ(−x)``, ``f'' = −σ(x) σ(−x)``."""
+    s = torch.sigmoid(-node._saved_self)
+    return curved(s, s * s - s)
 
 
 @register_pointwise("SoftplusBackward0")
@@ -87,14 +50,42 @@ def softplus(node: Any) -> Partials:
     x, beta = node._saved_self, node._saved_beta
     s = torch.sigmoid(beta * x)
     identity = beta * x > node._saved_threshold
-    return _curved(torch.where(identity, 1.0, s), torch.where(identity, 0.0, beta * (s - s * s)))
+    return curved(torch.where(identity, 1.0, s), torch.where(identity, 0.0, beta * (s - s * s)))
 
 
-@register_pointwise("LogSigmoidBackward0")
-def log_sigmoid(node: Any) -> Partials:
-    """``f' = σ(−x)``, ``f'' = −σ(x) σ(−x)``."""
-    s = torch.sigmoid(-node._saved_self)
-    return _curved(s, s * s - s)
+@register_pointwise("EluBackward0")
+def elu(node: Any) -> Partials:
+    """ELU and SELU, ``s x`` above zero and ``s α (e^{cx} − 1)`` elsewhere."""
+    x = node._saved_self
+    scale, inner = node._saved_scale, node._saved_input_scale
+    slope = (scale * node._saved_alpha * inner) * torch.exp(inner * x.clamp(max=0))
+    return _bent(x <= 0, slope, scale, inner)
+
+
+@register_pointwise("EluBackward1")
+def elu_in_place(node: Any) -> Partials:
+    """The same by ``y``: ``f' = c (y + s α)`` below zero."""
+    y, scale, inner = node._saved_result, node._saved_scale, node._saved_input_scale
+    return _bent(y <= 0, inner * (y + scale * node._saved_alpha), scale, inner)
+
+
+@register_pointwise("CeluBackward0")
+def celu(node: Any) -> Partials:
+    """``x`` above zero and ``α (e^{x/α} − 1)`` elsewhere."""
+    x, alpha = node._saved_self, node._saved_alpha
+    return _bent(x <= 0, torch.exp(x.clamp(max=0) / alpha), 1.0, 1 / alpha)
+
+
+@register_pointwise("CeluBackward1")
+def celu_in_place(node: Any) -> Partials:
+    """The same by ``y``: ``f' = 1 + y/α`` below zero."""
+    y, alpha = node._saved_result, node._saved_alpha
+    return _bent(y <= 0, 1 + y / alpha, 1.0, 1 / alpha)
+
+
+def _bent(below: Tensor, slope: Tensor, slope_above: float, rate: float) -> Partials:
+    """``f'' = rate f'`` below zero, where f is an exponential, and a straight line above."""
+    return curved(torch.where(below, slope, slope_above), torch.where(below, rate * slope, 0.0))
 
 
 @register_pointwise("SiluBackward0")
@@ -103,7 +94,18 @@ def silu(node: Any) -> Partials:
     x = node._saved_self
     s = torch.sigmoid(x)
     ds = s - s * s
-    return _curved(s + x * ds, ds * (2 + x * (1 - 2 * s)))
+    return curved(s + x * ds, ds * (2 + x * (1 - 2 * s)))
+
+
+@register_pointwise("MishBackward0")
+def mish(node: Any) -> Partials:
+    """``y = x t``, t = tanh(log(1 + eˣ)): ``f' = t + x t'``, ``f'' = 2t' + x t''``."""
+    x = node._saved_self
+    s, t = torch.sigmoid(x), torch.tanh(F.softplus(x))
+    sech = 1 - t * t
+    dt = sech * s
+    d2t = dt * (1 - s - 2 * s * t)
+    return curved(t + x * dt, 2 * dt + x * d2t)
 
 
 @register_pointwise("GeluBackward0")
@@ -112,123 +114,43 @@ def gelu(node: Any) -> Partials:
     x = node._saved_self
     if node._saved_approximate == "none":
         phi = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        return _curved(torch.special.ndtr(x) + x * phi, (2 - x * x) * phi)
+        return curved(torch.special.ndtr(x) + x * phi, (2 - x * x) * phi)
     c, cubic = math.sqrt(2 / math.pi), 0.044715
     t = torch.tanh(c * (x + cubic * x**3))
     du, d2u = c * (1 + 3 * cubic * x * x), c * 6 * cubic * x
     sech = 1 - t * t
     dt = sech * du
     d2t = sech * d2u - 2 * t * dt * du
-    return _curved(0.5 * (1 + t + x * dt), dt + 0.5 * x * d2t)
+    return curved(0.5 * (1 + t + x * dt), dt + 0.5 * x * d2t)
 
 
-@register_pointwise("ExpBackward0")
-def exp(node: Any) -> Partials:
-    """``f' = f'' = y``."""
-    y = node._saved_result
-    return _curved(y, y)
-
-
-@register_pointwise("LogBackward0")
-def log(node: Any) -> Partials:
-    """``f' = 1/x``, ``f'' = −1/x²``."""
-    df = node._saved_self.reciprocal()
-    return _curved(df, -(df * df))
-
-
-@register_pointwise("Log1PBackward0")
-def log1p(node: Any) -> Partials:
-    """``f' = 1/(1+x)``, ``f'' = −1/(1+x)²``."""
-    df = (1 + node._saved_self).reciprocal()
-    return _curved(df, -(df * df))
-
-
-@register_pointwise("SqrtBackward0")
-def sqrt(node: Any) -> Partials:
-    """``f' = 1/(2y)``, ``f'' = −1/(4y³)``."""
-    inverse = node._saved_result.reciprocal()
-    return _curved(0.5 * inverse, -0.25 * inverse**3)
-
-
-@register_pointwise("RsqrtBackward0")
-def rsqrt(node: Any) -> Partials:
-    """``f' = −y³/2``, ``f'' = 3y⁵/4``."""
-    y = node._saved_result
-    return _curved(-0.5 * y**3, 0.75 * y**5)
-
-
-@register_pointwise("ReciprocalBackward0")
-def reciprocal(node: Any) -> Partials:
-    """``f' = −y²``, ``f'' = 2y³``."""
-    y = node._saved_result
-    square = y * y
-    return _curved(-square, 2 * square * y)
-
-
-@register_pointwise("PowBackward0")
-def power(node: Any) -> Partials:
-    """``y = x^n`` for a number n: ``f' = n x^{n−1}``, ``f'' = n (n−1) x^{n−2}``."""
-    x, n = node._saved_self, node._saved_exponent
-    if n == 2:
-        return _curved(2 * x, 2.0)
-    if n in (0, 1):
-        return _straight(float(n))
-    return _curved(n * x ** (n - 1), n * (n - 1) * x ** (n - 2))
-
-
-@register_pointwise("SinBackward0")
-def sin(node: Any) -> Partials:
-    """``f' = cos x``, ``f'' = −sin x``."""
+@register_pointwise("HardswishBackward0")
+def hardswish(node: Any) -> Partials:
+    """``x (x + 3) / 6`` between −3 and 3: ``f' = x/3 + 1/2``, ``f'' = 1/3``; 0 or x outside."""
     x = node._saved_self
-    return _curved(torch.cos(x), -torch.sin(x))
+    inside = (x > -3) & (x < 3)
+    df = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
+    return curved(df, inside.to(x.dtype) / 3)
 
 
-@register_pointwise("CosBackward0")
-def cos(node: Any) -> Partials:
-    """``f' = −sin x``, ``f'' = −cos x``."""
+@register_pointwise("PreluKernelBackward0", curved=((0, 1),))
+def prelu(node: Any) -> Partials:
+    """``y = x`` above zero and ``w x`` elsewhere: ``f_w = x`` and ``f_xw = 1`` there."""
+    x, w = node._saved_self, node._saved_weight
+    below = (x <= 0).to(x.dtype)
+    return (torch.where(x > 0, 1.0, w), below * x), ((0, 1, below),)
+
+
+@register_rule("GluBackward0")
+def glu(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``y = a σ(b)`` for the halves a, b of x; nothing mixes but the entries of each pair.
+
+    h(a) = σ² h(y),    h(b) = (a σ')² h(y) + a σ'' g(y)
+    """
     x = node._saved_self
-    return _curved(-torch.sin(x), -torch.cos(x))
-
-
-@register_pointwise("AbsBackward0")
-def absolute(node: Any) -> Partials:
-    """Slope ``sign x``."""
-    return _straight(torch.sgn(node._saved_self))
-
-
-@register_pointwise("NegBackward0")
-def negative(node: Any) -> Partials:
-    """Slope −1."""
-    return _straight(-1.0)
-
-
-@register_pointwise("ClampBackward1")
-def clamp(node: Any) -> Partials:
-    """Slope 1 within two numbers (or one), bounds included."""
-    x, low, high = node._saved_self, node._saved_min, node._saved_max
-    inside = torch.ones_like(x, dtype=torch.bool)
-    if low is not None:
-        inside &= x >= low
-    if high is not None:
-        inside &= x <= high
-    return _straight(inside.to(x.dtype))
-
-
-@register_pointwise("ClampMinBackward0")
-def clamp_min(node: Any) -> Partials:
-    """Slope 1 from a number upwards."""
-    x = node._saved_self
-    return _straight((x >= node._saved_min).to(x.dtype))
-
-
-@register_pointwise("ClampMaxBackward0")
-def clamp_max(node: Any) -> Partials:
-    """Slope 1 up to a number."""
-    x = node._saved_self
-    return _straight((x <= node._saved_max).to(x.dtype))
-
-
-@register_pointwise("MaskedFillBackward0")
-def masked_fill(node: Any) -> Partials:
-    """Slope 1 outside the mask."""
-    return _straight((~node._saved_mask).to(node._input_metadata[0].dtype))
+    dim = saved_dim(node._saved_dim, x.dim())
+    a, b = x.chunk(2, dim)
+    s = torch.sigmoid(b)
+    ds = s - s * s
+    hess_b = (a * ds).square() * hess_out + a * (1 - 2 * s) * ds * grad_out
+    return torch.cat([s * s * hess_out, hess_b], dim)

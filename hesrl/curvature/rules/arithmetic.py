@@ -1,4 +1,4 @@
-"""Elementwise operations of several tensors; their inputs broadcast against each other.
+"""Arithmetic of several tensors; the inputs of an operation broadcast against each other.
 
     h(x_i) = f_i² h(y) + f_ii g(y),   with f_i = ∂f/∂x_i;  f_ij counts where paths meet again.
 
@@ -17,25 +17,31 @@ from torch import Tensor
 from hesrl.curvature.registry import Coefficient, Partials, register_pointwise
 
 
-@register_pointwise("AddBackward0")
+@register_pointwise("AddBackward0", constant=True)
 def add(node: Any) -> Partials:
     """``y = a + α b``."""
     return (1.0, node._saved_alpha), ()
 
 
-@register_pointwise("SubBackward0")
+@register_pointwise("SubBackward0", constant=True)
 def subtract(node: Any) -> Partials:
     """``y = a − α b``."""
     return (1.0, -node._saved_alpha), ()
 
 
-@register_pointwise("RsubBackward1")
+@register_pointwise("RsubBackward0", constant=True)
+def subtract_from(node: Any) -> Partials:
+    """``y = b − α a``."""
+    return (-node._saved_alpha, 1.0), ()
+
+
+@register_pointwise("RsubBackward1", constant=True)
 def subtract_from_number(node: Any) -> Partials:
     """``y = c − α a``."""
     return (-node._saved_alpha,), ()
 
 
-@register_pointwise("MulBackward0")
+@register_pointwise("MulBackward0", curved=((0, 1),))
 def multiply(node: Any) -> Partials:
     """``y = a b``: ``f_a = b``, ``f_b = a``, ``f_ab = 1``."""
     return (_factor(node._saved_other), _factor(node._saved_self)), ((0, 1, 1.0),)
@@ -55,7 +61,7 @@ def _inverse(divisor: Any) -> Coefficient:
     return 1 / divisor if divisor != 0 else math.inf
 
 
-@register_pointwise("DivBackward0")
+@register_pointwise("DivBackward0", curved=((0, 1), (1, 1)))
 def divide(node: Any) -> Partials:
     """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
     a, inverse = node._saved_self, _inverse(_factor(node._saved_other))
@@ -66,22 +72,46 @@ def divide(node: Any) -> Partials:
     return (inverse, f_b), ((0, 1, -square), (1, 1, -2 * f_b * inverse))
 
 
-@register_pointwise("AddBackward1", "SubBackward1")
+@register_pointwise("DivBackward2", curved=((0, 1), (1, 1)))
+def divide_and_round(node: Any) -> Partials:
+    """``a / b``, or if it is rounded, a step function of slope 0."""
+    if node._saved_rounding_mode is None:
+        return divide(node)
+    return (0.0, 0.0), ()
+
+
+@register_pointwise("AddBackward1", "SubBackward1", constant=True)
 def shift(node: Any) -> Partials:
     """``y = a ± c`` for a number c, as PyTorch's own composite functions write it."""
     return (1.0,), ()
 
 
-@register_pointwise("MulBackward1")
+@register_pointwise("MulBackward1", constant=True)
 def scale(node: Any) -> Partials:
     """``y = c a`` for a number c."""
     return (node._saved_other,), ()
 
 
-@register_pointwise("DivBackward1")
+@register_pointwise("DivBackward1", constant=True)
 def scale_down(node: Any) -> Partials:
     """``y = a / c`` for a number c."""
     return (_inverse(node._saved_other),), ()
+
+
+@register_pointwise("DivBackward3", constant=True)
+def scale_down_and_round(node: Any) -> Partials:
+    """The same, or if it is rounded, a step function of slope 0."""
+    return scale_down(node) if node._saved_rounding_mode is None else ((0.0,), ())
+
+
+@register_pointwise("FmodBackward1", "RemainderBackward1", curved=())
+def remainder(node: Any) -> Partials:
+    """``y = a − n b``, where n is ``a/b`` rounded: to zero for fmod, down for the remainder."""
+    a, b = node._saved_self, node._saved_other
+    if node.next_functions[1][0] is None:
+        return (1.0, None), ()
+    mode = "trunc" if node.name().startswith("Fmod") else "floor"
+    return (1.0, -torch.div(a, b, rounding_mode=mode)), ()
 
 
 @register_pointwise("PowBackward1")
@@ -113,35 +143,23 @@ def power_of_number(node: Any) -> Partials:
     return (f_b,), ((0, 0, f_b * log),)
 
 
-def _larger(a: Tensor, b: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
-    """Return the slopes of max(a, b); a tie counts half for either, as in the gradient."""
-    tie = (a == b).to(dtype) / 2
-    return (a > b).to(dtype) + tie, (b > a).to(dtype) + tie
+@register_pointwise("LdexpBackward0", curved=((0, 1), (1, 1)))
+def scale_by_power_of_two(node: Any) -> Partials:
+    """``y = a 2^b``: ``f_a = 2^b``, ``f_b = y log 2``; another derivative by b, another log 2."""
+    to_a, to_b = (source is not None for source, _ in node.next_functions)
+    log = math.log(2)
+    f_a = torch.exp2(node._saved_other) if to_a else None
+    f_b = node._saved_result * log if to_b else None
+    second: list[tuple[int, int, Coefficient]] = []
+    if f_b is not None:
+        second.append((1, 1, f_b * log))
+        if f_a is not None:
+            second.append((0, 1, f_a * log))
+    return (f_a, f_b), tuple(second)
 
 
-@register_pointwise("MaximumBackward0")
-def maximum(node: Any) -> Partials:
-    """``y = max(a, b)``: the larger one's slope is 1."""
-    return _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype), ()
-
-
-@register_pointwise("MinimumBackward0")
-def minimum(node: Any) -> Partials:
-    """``y = min(a, b)``: the smaller one's slope is 1."""
-    slope_b, slope_a = _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype)
-    return (slope_a, slope_b), ()
-
-
-@register_pointwise("WhereBackward0")
-def where(node: Any) -> Partials:
-    """``y = a`` where the condition holds and ``b`` elsewhere."""
-    condition = node._saved_condition
-    dtype = node._input_metadata[0].dtype
-    return (condition.to(dtype), (~condition).to(dtype)), ()
-
-
-@register_pointwise("AddcmulBackward0")
-def addcmul(node: Any) -> Partials:
+@register_pointwise("AddcmulBackward0", curved=((1, 2),))
+def add_product(node: Any) -> Partials:
     """``y = a + c b_1 b_2`` for a number c."""
     b_1, b_2, c = node._saved_tensor1, node._saved_tensor2, node._saved_value
     f_1 = None if b_2 is None else c * b_2
@@ -149,8 +167,31 @@ def addcmul(node: Any) -> Partials:
     return (1.0, f_1, f_2), ((1, 2, float(c)),)
 
 
-@register_pointwise("LerpBackward0")
+@register_pointwise("AddcdivBackward0", curved=((1, 2), (2, 2)))
+def add_quotient(node: Any) -> Partials:
+    """``y = a + c b_1 / b_2`` for a number c."""
+    b_1, b_2, c = node._saved_tensor1, node._saved_tensor2, node._saved_value
+    if b_2 is None:
+        return (1.0, None, None), ()
+    inverse = b_2.reciprocal()
+    f_1 = c * inverse
+    if b_1 is None:
+        return (1.0, f_1, None), ()
+    f_2 = -b_1 * f_1 * inverse
+    return (1.0, f_1, f_2), ((1, 2, -f_1 * inverse), (2, 2, -2 * f_2 * inverse))
+
+
+@register_pointwise("LerpBackward0", constant=True)
 def lerp(node: Any) -> Partials:
     """``y = a + w (b − a)`` for a number w."""
     w = node._saved_weight
     return (1 - w, w), ()
+
+
+@register_pointwise("LerpBackward1", curved=((0, 2), (1, 2)))
+def lerp_by_tensor(node: Any) -> Partials:
+    """``y = a + w (b − a)``: ``f_w = b − a``, ``f_aw = −1``, ``f_bw = 1``."""
+    a, b, w = node._saved_self, node._saved_end, node._saved_weight
+    f_a, f_b = (None, None) if w is None else (1 - w, w)
+    f_w = None if a is None or b is None else b - a
+    return (f_a, f_b, f_w), ((0, 2, -1.0), (1, 2, 1.0))

@@ -9,15 +9,23 @@ Exact if the Hessian at ``z`` is diagonal. Index legend: ``n`` rows (batch), ``i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from hesrl.curvature.registry import register_rule
 
+Hessians: TypeAlias = "tuple[Tensor | None, ...]"
+
 
 def _product(
-    node: Any, first: int, a: Tensor | None, w: Tensor | None, hess_out: Tensor
+    node: Any,
+    first: int,
+    a: Tensor | None,
+    w: Tensor | None,
+    hess_out: Tensor,
+    w_strides: tuple[int, ...] = (),
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return ``h`` of both factors of ``z = a w`` (matrices, or stacks of them).
 
@@ -27,52 +35,141 @@ def _product(
         a: Left factor (…, n, i), or None if it was not saved.
         w: Right factor (…, i, o), or None if it was not saved.
         hess_out: (…, n, o).
+        w_strides: Strides of ``w`` where known: h(w) is laid out by columns if ``w`` is, as the
+            weights of a linear layer are.
     """
     hess_a = hess_w = None
-    sources = node.next_functions
-    if sources[first][0] is not None and w is not None:
+    (to_a, _), (to_w, _) = node.next_functions[first : first + 2]
+    if to_a is not None and w is not None:
         hess_a = hess_out @ w.square().mT
-    if sources[first + 1][0] is not None and a is not None:
-        hess_w = a.square().mT @ hess_out
+    if to_w is not None and a is not None:
+        by_columns = w_strides[:1] == (1,)
+        square = a.square()
+        hess_w = (hess_out.mT @ square).mT if by_columns else square.mT @ hess_out
     return hess_a, hess_w
 
 
+def _apart(node: Any, hess_out: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Return ``h`` of ``b`` and of the product in ``z = β b + α a w``: ``β² Σ h`` and ``α² h``.
+
+    The sum is over the rows, or whatever else ``b`` broadcasts along.
+    """
+    beta, alpha = node._saved_beta, node._saved_alpha
+    source, output = node.next_functions[0]
+    hess_b = None
+    if source is not None:
+        hess_b = hess_out.sum_to_size(tuple(source._input_metadata[output].shape))
+        hess_b = hess_b if beta == 1 else hess_b * beta**2
+    return hess_b, hess_out if alpha == 1 else hess_out * alpha**2
+
+
 @register_rule("AddmmBackward0", linear=True, layer=True)
-def addmm(
-    node: Any, grad_out: Tensor, hess_out: Tensor
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """``z = β b + α a w``, a linear layer on a matrix; ``b`` broadcasts over the rows."""
-    hess_b = hess_out if node.next_functions[0][0] is not None else None
-    if hess_b is not None and node._saved_beta != 1:
-        hess_b = hess_b * node._saved_beta**2
-    if node._saved_alpha != 1:
-        hess_out = hess_out * node._saved_alpha**2
-    return hess_b, *_product(node, 1, node._saved_mat1, node._saved_mat2, hess_out)
+def addmm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = β b + α a w``, a linear layer on a matrix."""
+    hess_b, hess_out = _apart(node, hess_out)
+    a, w, strides = node._saved_mat1, node._saved_mat2, node._saved_mat2_sym_strides
+    return hess_b, *_product(node, 1, a, w, hess_out, strides)
 
 
-@register_rule("MmBackward0", "BmmBackward0", linear=True, layer=True)
-def matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """``z = a w`` for two matrices, or for two stacks of matrices."""
+@register_rule("AddbmmBackward0", "BaddbmmBackward0", linear=True, layer=True)
+def addbmm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """The same for stacks of matrices, whose products are added up or not."""
+    hess_b, hess_out = _apart(node, hess_out)
+    return hess_b, *_product(node, 1, node._saved_batch1, node._saved_batch2, hess_out)
+
+
+@register_rule("MmBackward0", linear=True, layer=True)
+def matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = a w`` for two matrices."""
+    a, w, strides = node._saved_self, node._saved_mat2, node._saved_mat2_sym_strides
+    return _product(node, 0, a, w, hess_out, strides)
+
+
+@register_rule("BmmBackward0", linear=True, layer=True)
+def stacked_matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = a w`` for two stacks of matrices."""
     return _product(node, 0, node._saved_self, node._saved_mat2, hess_out)
 
 
 @register_rule("MvBackward0", linear=True, layer=True)
-def matrix_vector(
-    node: Any, grad_out: Tensor, hess_out: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
+def matrix_vector(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     """``z = a w`` for a matrix (n, i) and a vector (i)."""
-    a, w = node._saved_self, node._saved_vec
-    column = w.unsqueeze(1) if w is not None else None
-    hess_a, hess_w = _product(node, 0, a, column, hess_out.unsqueeze(1))
+    return _matrix_vector(node, 0, node._saved_self, hess_out)
+
+
+@register_rule("AddmvBackward0", linear=True, layer=True)
+def addmv(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = β b + α a w`` for a matrix (n, i) and a vector (i)."""
+    hess_b, hess_out = _apart(node, hess_out)
+    return hess_b, *_matrix_vector(node, 1, node._saved_mat, hess_out)
+
+
+def _matrix_vector(node: Any, first: int, a: Tensor | None, hess_out: Tensor) -> Hessians:
+    """`_product` with a vector, as a matrix of one column."""
+    w = _column(node._saved_vec, 1)
+    hess_a, hess_w = _product(node, first, a, w, hess_out.unsqueeze(1))
     return hess_a, hess_w.squeeze(1) if hess_w is not None else None
 
 
-@register_rule("DotBackward0", linear=True, layer=True)
-def dot(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """``z = Σ_i a_i w_i`` for two vectors."""
-    a, w = node._saved_self, node._saved_tensor
-    sources = node.next_functions
+def _column(vector: Tensor | None, dim: int) -> Tensor | None:
+    """Return a vector as a matrix with size 1 along a dimension, None if it was not saved."""
+    return vector.unsqueeze(dim) if vector is not None else None
+
+
+@register_rule("AddrBackward0", linear=True, layer=True)
+def addr(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = β b + α a wᵀ`` for two vectors (n) and (o)."""
+    hess_b, hess_out = _apart(node, hess_out)
+    a, w = _column(node._saved_vec1, 1), _column(node._saved_vec2, 0)
+    hess_a, hess_w = _product(node, 1, a, w, hess_out)
     return (
-        hess_out * w.square() if sources[0][0] is not None and w is not None else None,
-        hess_out * a.square() if sources[1][0] is not None and a is not None else None,
+        hess_b,
+        hess_a.squeeze(1) if hess_a is not None else None,
+        hess_w.squeeze(0) if hess_w is not None else None,
     )
+
+
+@register_rule("DotBackward0", linear=True, layer=True)
+def dot(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = Σ_i a_i w_i`` for two vectors."""
+    return _dot(node, node._saved_self, node._saved_tensor, hess_out)
+
+
+@register_rule("VdotBackward0", linear=True, layer=True)
+def vdot(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """The same, under the name that it has for complex vectors."""
+    return _dot(node, node._saved_self, node._saved_other, hess_out)
+
+
+def _dot(node: Any, a: Tensor | None, w: Tensor | None, hess_out: Tensor) -> Hessians:
+    to_a, to_w = (source is not None for source, _ in node.next_functions)
+    return (
+        hess_out * w.square() if to_a and w is not None else None,
+        hess_out * a.square() if to_w and a is not None else None,
+    )
+
+
+@register_rule("TrilinearBackward0", linear=True, layer=True)
+def trilinear(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z_no = Σ_ij a_ni w_oij c_nj``, a bilinear layer, and whatever has three such factors.
+
+    h(a)_ni = Σ_o (Σ_j w_oij c_nj)² h_no,    h(w)_oij = Σ_n a_ni² c_nj² h_no,    c as a
+
+    Of n, o, i and j the node lists those that each factor lacks, and those that are summed over.
+    """
+    factors = node._saved_i1, node._saved_i2, node._saved_i3
+    every = range(hess_out.dim() + len(node._saved_sumdim))
+    lacking = node._saved_expand1, node._saved_expand2, node._saved_expand3, node._saved_sumdim
+    *dims, dims_out = ([d for d in every if d not in without] for without in lacking)
+    hess_in: list[Tensor | None] = []
+    for k, (source, _) in enumerate(node.next_functions):
+        if source is None:
+            hess_in.append(None)
+            continue
+        i, j = (n for n in range(3) if n != k)
+        of_slope = [
+            d for d in every if d in {*dims[i], *dims[j]} and (d in dims[k] or d in dims_out)
+        ]
+        slope = torch.einsum(factors[i], dims[i], factors[j], dims[j], of_slope)
+        hess_in.append(torch.einsum(slope.square(), of_slope, hess_out, dims_out, dims[k]))
+    return tuple(hess_in)

@@ -32,7 +32,13 @@ def _log_softmax(p: Tensor, dims: tuple[int, ...], grad_out: Tensor, hess_out: T
     return hess_out * (1 - 2 * p) + square * hess_sum - grad_sum * (p - square)
 
 
-@register_rule("LogSoftmaxBackward0")
+def _log_softmax_elementwise(node: Any) -> Partials:
+    """``∂y_j/∂z_j = 1 − p_j``, ``∂²y_j/∂z_j² = −p_j (1 − p_j)``."""
+    p = node._saved_result.exp()
+    return (1 - p,), ((0, 0, p * p - p),)
+
+
+@register_rule("LogSoftmaxBackward0", elementwise=_log_softmax_elementwise)
 def log_softmax(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """Log-softmax over one dimension; exact if the Hessian at the output is diagonal."""
     dim = saved_dim(node._saved_dim, grad_out.dim())
@@ -47,7 +53,15 @@ def _log_softmax_by_logsumexp(node: Any, grad_out: Tensor, hess_out: Tensor) -> 
     return _log_softmax((x - logsumexp._saved_result).exp(), dims, grad_out, hess_out), None
 
 
-LOG_SOFTMAX_BY_LOGSUMEXP = Local(_log_softmax_by_logsumexp, linear=False)
+def _by_logsumexp_elementwise(node: Any) -> Partials:
+    logsumexp = node.next_functions[1][0]
+    p = (logsumexp._saved_self - logsumexp._saved_result).exp()
+    return (1 - p, None), ((0, 0, p * p - p),)
+
+
+LOG_SOFTMAX_BY_LOGSUMEXP = Local(
+    _log_softmax_by_logsumexp, linear=False, elementwise=Pointwise(_by_logsumexp_elementwise)
+)
 
 
 def _exp_of_log_softmax(node: Any) -> Partials:
@@ -61,18 +75,30 @@ def _exp_gradient_excess(node: Any, p: Tensor, grad_out: Tensor) -> Tensor:
     return p * (grad_out * p).sum(saved_dim(node._saved_dim, p.dim()), keepdim=True)
 
 
-EXP_OF_LOG_SOFTMAX = Pointwise(_exp_of_log_softmax, _exp_gradient_excess)
+EXP_OF_LOG_SOFTMAX = Pointwise(_exp_of_log_softmax, gradient_excess=_exp_gradient_excess)
 
 
-@register_rule("SoftmaxBackward0")
+def _softmax_elementwise(node: Any) -> Partials:
+    """``∂p_j/∂z_j = p_j (1 − p_j)``, ``∂²p_j/∂z_j² = p_j (1 − p_j) (1 − 2p_j)``."""
+    p = node._saved_result
+    df = p - p * p
+    return (df,), ((0, 0, df * (1 - 2 * p)),)
+
+
+# Safe: zero for a row of −∞, where ``p = 0``, as attention has it for a query without any key.
+@register_rule("SoftmaxBackward0", "SafeSoftmaxBackward0", elementwise=_softmax_elementwise)
 def softmax(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """Softmax over one dimension; exact if the Hessian at the output is diagonal."""
+    p = node._saved_result
+    return softmax_curvature(p, saved_dim(node._saved_dim, p.dim()), grad_out, hess_out)
+
+
+def softmax_curvature(p: Tensor, dim: int, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``p = softmax(z)``, with J_kj = p_k (δ_kj − p_j).
 
     Σ_k J_kj² h_k = p_j² [ (1 − 2p_j) h_j + Σ_k p_k² h_k ]
     Σ_k g_k ∂²p_k/∂z_j² = p_j (1 − 2p_j) (g_j − Σ_k p_k g_k)
     """
-    p = node._saved_result
-    dim = saved_dim(node._saved_dim, p.dim())
     square = p * p
     jacobian = square * (hess_out * (1 - 2 * p) + (square * hess_out).sum(dim, keepdim=True))
     return jacobian + p * (1 - 2 * p) * (grad_out - (p * grad_out).sum(dim, keepdim=True))

@@ -1,6 +1,28 @@
 """A table of operations for every family of rules; each module has its ``ROWS``."""
 
-from tests.curvature.rows import activation, arithmetic, linear, loss, reduce, shape, softmax
+from tests.curvature.rows import (
+    activation,
+    arithmetic,
+    attention,
+    binary,
+    choice,
+    convolution,
+    elementary,
+    embedding,
+    interpolation,
+    linear,
+    loss,
+    moment,
+    normalization,
+    piecewise,
+    pooling,
+    reduce,
+    shape,
+    softmax,
+    special,
+    weight_norm,
+    writing,
+)
 from tests.curvature.rows.row import Row
 
 TABLE: list[Row] = [
@@ -8,11 +30,25 @@ TABLE: list[Row] = [
     for family in (
         activation,
         arithmetic,
+        attention,
+        binary,
+        choice,
+        convolution,
+        elementary,
+        embedding,
+        interpolation,
         linear,
         loss,
+        moment,
+        normalization,
+        piecewise,
+        pooling,
         reduce,
         shape,
         softmax,
+        special,
+        weight_norm,
+        writing,
     )
     for row in family.ROWS
 ]

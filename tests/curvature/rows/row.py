@@ -48,3 +48,5 @@ class Row:
     node: str
     function: Callable[..., Any]
     inputs: Callable[[], tuple[Tensor, ...]] = one
+    reference: Callable[..., Any] | None = None
+    """The same function by other operations, where `torch.func` cannot differentiate it twice."""

@@ -1,0 +1,37 @@
+"""What to do about an operation without a curvature rule."""
+
+from __future__ import annotations
+
+_ADVICE = {
+    "CompiledFunctionBackward": "torch.compile hides the operations of a model; call the model "
+    "itself, or compile it with backend='eager'",
+    "torch::autograd::CopySlices": "of the operations in place on a view only assignment and "
+    "addition have one; compute the new entries out of place, then assign them",
+    "CheckpointFunctionBackward": "a reentrant checkpoint hides its operations; call checkpoint "
+    "with use_reentrant=False",
+    "MkldnnRnnLayerBackward0": "the fused LSTM hides its operations; run it under "
+    "torch.backends.mkldnn.flags(enabled=False), or unroll an nn.LSTMCell",
+    "CudnnRnnBackward0": "the fused recurrent layer hides its operations; run it under "
+    "torch.backends.cudnn.flags(enabled=False), or unroll a cell",
+    **dict.fromkeys(
+        (
+            "ScaledDotProductFlashAttentionBackward0",
+            "ScaledDotProductEfficientAttentionBackward0",
+            "ScaledDotProductCudnnAttentionBackward0",
+        ),
+        "the fused attention of the GPU hides its operations; run it under "
+        "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
+    ),
+}
+
+
+def advice(name: str) -> str:
+    """Return what to do about a node without a rule, given its name."""
+    if name in _ADVICE:
+        return _ADVICE[name]
+    if name.endswith("BackwardBackward0"):
+        return (
+            "the loss depends on a gradient (create_graph=True), of which there is no curvature; "
+            "take such a loss's gradient with torch.autograd.grad, or disarm the parameters"
+        )
+    return f"register one with hesrl.curvature.register_rule({name!r})"

@@ -1,0 +1,112 @@
+"""Diamonds: paths from one tensor that fork and meet again in elementwise operations.
+
+Rule by rule the curvature of such a tensor would lack the cross terms of the paths (PPO's
+``log_std`` reaches the log-density through both σ and log σ; a categorical entropy multiplies
+log-probabilities with probabilities). So the elementwise operations between the fork and the
+place where all paths have met, the *diamond*, are differentiated as one. With the total gradient
+``g`` known at every node, first-order tangents ``d = ∂node/∂x`` suffice:
+
+    h(x) = Σ_nodes [ d² h_outside + g Σ_ij f_ij d_i d_j ] + d_last² h(last)
+
+where ``h_outside`` is the curvature that consumers outside the diamond give to a node, and ``last``
+the node where all paths have met, whose curvature is complete.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hesrl.curvature.graph import Edge, Sources
+from hesrl.curvature.registry import Pairs
+
+Use = tuple[int, int]
+"""A consumer of a tensor: the number of the node, and which of its inputs the tensor is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one node of a diamond contributes."""
+
+    node: int
+    inner: tuple[tuple[int, Edge], ...]
+    """Its inputs that depend on the entry."""
+    has_tangent: bool
+    """Whether its tangent is needed."""
+    pairs: Pairs
+    """The pairs of those inputs with a second derivative."""
+    has_outside: bool
+    """Whether a curvature reaches it from outside; for the last node, any curvature."""
+    is_late: bool
+    """Whether its slopes are numbers, which can be read when the node's tensors are gone."""
+
+
+@dataclass(slots=True)
+class Diamond:
+    """A tensor whose paths meet again, and the nodes between."""
+
+    entry: Edge
+    members: tuple[int, ...]
+    """The nodes, inputs first."""
+    last: int | None
+    """The node through which all of the paths go, if there is one."""
+    steps: list[Step] = field(default_factory=list)
+    """Those members that contribute, inputs first."""
+
+    @property
+    def recorded(self) -> int:
+        """How many of its steps must be recorded while their tensors are there."""
+        return sum(not step.is_late for step in self.steps)
+
+    def inner(self, member: int, sources: Sequence[Sources]) -> tuple[tuple[int, Edge], ...]:
+        """Return the inputs of a member that depend on the entry, with their positions."""
+        return tuple(
+            (position, source)
+            for position, source in enumerate(sources[member])
+            if source is not None and (source == self.entry or source[0] in self.members)
+        )
+
+
+def find_diamond(
+    entry: Edge, uses: Mapping[Edge, Sequence[Use]], is_pointwise: Callable[[int], bool]
+) -> Diamond | None:
+    """Return the diamond below a tensor, None if its elementwise paths do not meet again.
+
+    Args:
+        entry: The tensor.
+        uses: The consumers of each tensor.
+        is_pointwise: Whether a node is an elementwise operation.
+    """
+    starts = [use for use in uses[entry] if is_pointwise(use[0])]
+    if len(starts) < 2:
+        return None
+    branches: dict[int, set[int]] = {}
+    """The branches that lead to a node; those that meet share one set."""
+    front: list[int] = []
+    visited: list[int] = []
+    last = None
+
+    def reach(node: int, incoming: set[int]) -> None:
+        if node not in branches:
+            branches[node] = incoming
+            heapq.heappush(front, node)
+        elif branches[node] is not incoming:
+            merged = branches[node] | incoming
+            for other, members in branches.items():
+                if not merged.isdisjoint(members):
+                    branches[other] = merged
+
+    for number, (node, _) in enumerate(starts):
+        reach(node, {number})
+    while front:
+        node = heapq.heappop(front)
+        visited.append(node)
+        if not front and len(branches[node]) > 1:
+            last = node
+            break
+        for consumer, _ in uses.get((node, 0), ()):
+            if is_pointwise(consumer):
+                reach(consumer, branches[node])
+    members = tuple(node for node in visited if len(branches[node]) > 1)
+    return Diamond(entry, members, last) if members else None

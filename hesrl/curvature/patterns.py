@@ -1,0 +1,94 @@
+"""Nodes whose rule depends on more than their kind.
+
+- Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
+  writes them: node by node they are only estimates, because the parts mix the same entries again.
+- Operations in place on a view, which all have the same kind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hesrl.curvature.registry import Rule
+from hesrl.curvature.rules.softmax import EXP_OF_LOG_SOFTMAX, LOG_SOFTMAX_BY_LOGSUMEXP, saved_dim
+from hesrl.curvature.rules.writing import moves_entries
+
+if TYPE_CHECKING:
+    from hesrl.curvature.graph import Sources, Structure
+
+_SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
+_SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
+_IN_PLACE_ON_VIEW = "CopySlices"
+
+DETAILED = frozenset({_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW})
+"""Names of the nodes whose `detail` decides about their rule."""
+
+
+def detail(name: str, node: Any) -> Hashable:
+    """Return what the choice of a rule needs to know of a node whose name is in `DETAILED`."""
+    if name == _SUBTRACTION:
+        return bool(node._saved_alpha == 1)
+    if name == _IN_PLACE_ON_VIEW:
+        return moves_entries(node)
+    ndim = len(node._input_metadata[0].shape)
+    if name == _LOGSUMEXP:
+        return node._saved_keepdim, tuple(saved_dim(dim, ndim) for dim in node._saved_dim)
+    return (saved_dim(node._saved_dim, ndim),)
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """What `find_patterns` finds in a graph."""
+
+    rules: dict[int, Rule]
+    """The rules of the nodes that stand for patterns."""
+    left_out: set[int]
+    """The nodes that are part of a pattern, and nothing else."""
+    refused: set[int]
+    """The nodes that have no rule though their kind has one."""
+
+
+def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
+    """Look at the nodes of a graph that have a `detail`.
+
+    Args:
+        structure: The structure of the graph.
+        sources: The tensors that each node takes; changed where a pattern leaves a node out.
+    """
+    found = Patterns({}, set(), set())
+    uses = Counter(source[0] for taken in sources for source in taken if source is not None)
+    dims: dict[int, Hashable] = {}
+    for number, detail_of_node in structure.details.items():
+        name = structure.kinds[number].__name__  # type: ignore[attr-defined]
+        if name == _IN_PLACE_ON_VIEW and not detail_of_node:
+            found.refused.add(number)
+        elif name == _LOG_SOFTMAX:
+            dims[number] = detail_of_node
+        elif name == _SUBTRACTION:
+            logsumexp = _subtracted_logsumexp(number, structure)
+            if logsumexp is not None and uses[logsumexp] == 1:
+                _, dims[number] = structure.details[logsumexp]  # type: ignore[misc]
+                found.rules[number] = LOG_SOFTMAX_BY_LOGSUMEXP
+                sources[number] = (sources[number][0], None)
+                found.left_out.add(logsumexp)
+        elif name == _SOFTMAX:
+            source = sources[number][0]
+            if source is not None and dims.get(source[0]) == detail_of_node:
+                found.rules[number] = EXP_OF_LOG_SOFTMAX
+    return found
+
+
+def _subtracted_logsumexp(number: int, structure: Structure) -> int | None:
+    """Return the logsumexp if a subtraction is ``x − logsumexp(x, keepdim=True)``."""
+    x, second = structure.sources[number]
+    if x is None or second is None or second[0] not in structure.details:
+        return None
+    logsumexp = second[0]
+    if structure.kinds[logsumexp].__name__ != _LOGSUMEXP:  # type: ignore[attr-defined]
+        return None
+    keepdim, _ = structure.details[logsumexp]  # type: ignore[misc]
+    is_same = structure.sources[logsumexp][0] == x
+    return logsumexp if keepdim and is_same and structure.details[number] else None

@@ -1,0 +1,34 @@
+"""The two shapes of answer that elementwise functions of one tensor give, ``y = f(x)``.
+
+h(x) = f'(x)² h(y) + f''(x) g(y)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesrl.curvature.registry import Coefficient, Partials
+
+
+def curved(df: Coefficient, d2f: Coefficient) -> Partials:
+    """Return the derivatives f' and f'' of a function."""
+    return (df,), ((0, 0, d2f),)
+
+
+def straight(slope: Coefficient) -> Partials:
+    """Return the slope of a piecewise linear function; at a kink, the native gradient's."""
+    return (slope,), ()
+
+
+def where_true(condition: Tensor, node: Any) -> Tensor:
+    """Return the slope that is 1 where a condition holds and 0 elsewhere, in the output's dtype."""
+    return condition.to(node._input_metadata[0].dtype)
+
+
+def native_slope(node: Any) -> Tensor:
+    """Return the slope of a linear function, as its own gradient map has it."""
+    output = node._input_metadata[0]
+    return node(torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device))

@@ -1,0 +1,173 @@
+"""Piecewise linear functions of one tensor: activations, bounds, rounding, dropout.
+
+    h(x) = f'(x)² h(y)
+
+At a kink, and where a jump has no slope, ``f'`` is the one that PyTorch's own gradient takes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from hesrl.curvature.registry import Partials, register_pointwise
+from hesrl.curvature.rules.partials import native_slope, straight, where_true
+
+
+@register_pointwise("ReluBackward0", curved=())
+def relu(node: Any) -> Partials:
+    """Slope 1 above zero."""
+    y = node._saved_result
+    return straight((y > 0).to(y.dtype))
+
+
+@register_pointwise("LeakyReluBackward0", curved=())
+def leaky_relu(node: Any) -> Partials:
+    """Slope 1 above zero and ``negative_slope`` elsewhere."""
+    x = node._saved_self
+    return straight(torch.where(x > 0, torch.ones_like(x), node._saved_negative_slope))
+
+
+@register_pointwise("LeakyReluBackward1", curved=())
+def leaky_relu_in_place(node: Any) -> Partials:
+    """The same by ``y``, which has the sign of x."""
+    y = node._saved_result
+    return straight(torch.where(y > 0, torch.ones_like(y), node._saved_negative_slope))
+
+
+@register_pointwise("RreluWithNoiseBackward0", "RreluWithNoiseBackward1", curved=())
+def rrelu(node: Any) -> Partials:
+    """Slope 1 above zero; elsewhere random in training and the mean of its bounds afterwards."""
+    lower, upper = node._saved_lower, node._saved_upper
+    if node._saved_training and upper - lower > 1e-6:
+        return straight(node._saved_noise)
+    x = node._saved_self if node.name().endswith("0") else node._saved_result
+    return straight(torch.where(x > 0, torch.ones_like(x), (lower + upper) / 2))
+
+
+@register_pointwise("HardtanhBackward0", curved=())
+def hardtanh(node: Any) -> Partials:
+    """Slope 1 strictly between the bounds; also ReLU6."""
+    x = node._saved_self
+    return straight(((x > node._saved_min_val) & (x < node._saved_max_val)).to(x.dtype))
+
+
+@register_pointwise("HardsigmoidBackward0", curved=())
+def hardsigmoid(node: Any) -> Partials:
+    """Slope 1/6 strictly between −3 and 3."""
+    x = node._saved_self
+    return straight(((x > -3) & (x < 3)).to(x.dtype) / 6)
+
+
+@register_pointwise("HardshrinkBackward0", "SoftshrinkBackward0", curved=())
+def shrink(node: Any) -> Partials:
+    """Slope 1 outside ±λ."""
+    x = node._saved_self
+    return straight((x.abs() > node._saved_lambd).to(x.dtype))
+
+
+@register_pointwise("ThresholdBackward0", "ThresholdBackward1", curved=())
+def threshold(node: Any) -> Partials:
+    """Slope 1 above the threshold."""
+    x = node._saved_self
+    return straight((x > node._saved_threshold).to(x.dtype))
+
+
+@register_pointwise("NativeDropoutBackward0", curved=())
+def dropout(node: Any) -> Partials:
+    """Slope ``1/(1−p)`` where an entry was kept and 0 where it was dropped."""
+    return straight(native_slope(node))
+
+
+@register_pointwise("AbsBackward0", curved=())
+def absolute(node: Any) -> Partials:
+    """Slope ``sign x``."""
+    return straight(torch.sgn(node._saved_self))
+
+
+@register_pointwise("NegBackward0", constant=True)
+def negative(node: Any) -> Partials:
+    """Slope −1."""
+    return straight(-1.0)
+
+
+@register_pointwise("Deg2RadBackward0", constant=True)
+def degrees_to_radians(node: Any) -> Partials:
+    """Slope ``π/180``."""
+    return straight(math.pi / 180)
+
+
+@register_pointwise("Rad2DegBackward0", constant=True)
+def radians_to_degrees(node: Any) -> Partials:
+    """Slope ``180/π``."""
+    return straight(180 / math.pi)
+
+
+@register_pointwise("FracBackward0", "FmodBackward0", "RemainderBackward0", constant=True)
+def remainder(node: Any) -> Partials:
+    """What is left over after division by a number: slope 1."""
+    return straight(1.0)
+
+
+@register_pointwise(
+    "CeilBackward0",
+    "FloorBackward0",
+    "RoundBackward0",
+    "RoundBackward1",
+    "SgnBackward0",
+    "SignBackward0",
+    "TruncBackward0",
+    # Entries overwritten by a number.
+    "FillBackward2",
+    "ZeroBackward0",
+    constant=True,
+)
+def step(node: Any) -> Partials:
+    """Constant between jumps: slope 0."""
+    return straight(0.0)
+
+
+@register_pointwise("ClampBackward1", curved=())
+def clamp(node: Any) -> Partials:
+    """Slope 1 within two numbers (or one), bounds included."""
+    x, low, high = node._saved_self, node._saved_min, node._saved_max
+    inside = torch.ones_like(x, dtype=torch.bool)
+    if low is not None:
+        inside &= x >= low
+    if high is not None:
+        inside &= x <= high
+    return straight(inside.to(x.dtype))
+
+
+@register_pointwise("ClampMinBackward0", curved=())
+def clamp_min(node: Any) -> Partials:
+    """Slope 1 from a number upwards."""
+    x = node._saved_self
+    return straight((x >= node._saved_min).to(x.dtype))
+
+
+@register_pointwise("ClampMaxBackward0", curved=())
+def clamp_max(node: Any) -> Partials:
+    """Slope 1 up to a number."""
+    x = node._saved_self
+    return straight((x <= node._saved_max).to(x.dtype))
+
+
+@register_pointwise("MaskedFillBackward0", curved=())
+def masked_fill(node: Any) -> Partials:
+    """Slope 1 outside the mask."""
+    return straight(where_true(~node._saved_mask, node))
+
+
+@register_pointwise("NanToNumBackward0", curved=())
+def nan_to_num(node: Any) -> Partials:
+    """Slope 1 where the entry was finite."""
+    return straight(where_true(node._saved_self.isfinite(), node))
+
+
+@register_pointwise("CopysignBackward1", curved=())
+def copysign(node: Any) -> Partials:
+    """``y = ±|x|`` with the sign of a number: slope ``sign x sign y``."""
+    return straight(torch.sgn(node._saved_self) * torch.sgn(node._saved_result))

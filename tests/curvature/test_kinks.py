@@ -1,0 +1,74 @@
+"""Piecewise operations at their kinks and ties, and with random slopes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hesrl.curvature import arm
+from tests.curvature.seeding import grad_and_hess
+
+BENDS = torch.tensor([-3.0, -1.0, -0.5, 0.0, 0.5, 0.5, 1.0, 3.0], dtype=torch.float64)
+"""Where the functions below have kinks; an entry 0.5 twice, for ties."""
+PIECEWISE: dict[str, Callable[[Tensor], Tensor]] = {
+    "hardsigmoid": F.hardsigmoid,
+    "hardshrink": F.hardshrink,
+    "softshrink": F.softshrink,
+    "threshold": lambda x: F.threshold(x, 0.5, 7.0),
+    "threshold_": lambda x: F.threshold_(x.clone(), 0.5, 7.0),
+    "leaky_relu_": lambda x: F.leaky_relu_(x.clone(), 0.3),
+    "rrelu": lambda x: F.rrelu(x, training=True),
+    "rrelu_": lambda x: F.rrelu_(x.clone(), training=True),
+    "native_dropout": lambda x: torch.native_dropout(x, 0.3, True)[0],
+    "dropout": lambda x: F.dropout(x, 0.3),
+    "alpha_dropout": lambda x: F.alpha_dropout(x, 0.3, training=True),
+    "feature_alpha_dropout": lambda x: F.feature_alpha_dropout(x[None, :, None], 0.3, True),
+    "clamp": lambda x: torch.clamp(x, BENDS.flip(0), BENDS + 1),
+    "clamp_min": lambda x: torch.clamp_min(x, BENDS),
+    "clamp_max": lambda x: torch.clamp_max(x, BENDS),
+    "fmax": lambda x: torch.fmax(x, BENDS),
+    "fmin": lambda x: torch.fmin(x, BENDS),
+    "copysign": lambda x: torch.copysign(x, -BENDS),
+    "copysign number": lambda x: torch.copysign(x, -2.0),
+    "amax": lambda x: torch.amax(x.clamp(max=0.5), 0),
+    "amin": lambda x: torch.amin(x.clamp(min=0.5), 0, keepdim=True),
+    "max": lambda x: torch.max(x.clamp(max=0.5)),
+    "aminmax": lambda x: torch.cat(torch.aminmax(x.clamp(-0.5, 0.5), dim=0, keepdim=True)),
+    "norm 1": lambda x: torch.linalg.vector_norm(x, 1),
+    "norm inf": lambda x: torch.linalg.vector_norm(x, math.inf),
+    "norm of zeros": lambda x: torch.linalg.vector_norm(0 * x),
+    "std of equals": lambda x: torch.std(0 * x),
+    "dist of equals": lambda x: torch.dist(0 * x, 0 * x, 1),
+    "multilabel margin": lambda x: F.multilabel_margin_loss(x, torch.tensor([1, 0, -1] + 5 * [0])),
+}
+
+
+@pytest.mark.parametrize("name", PIECEWISE)
+def test_at_a_kink_the_slope_is_the_gradients_and_the_curvature_zero(name):
+    """Also where the slopes are random; hardsigmoid's native one is 1/6 in single precision."""
+    torch.manual_seed(1)
+    x = BENDS.clone().requires_grad_()
+    arm([x])
+    y = PIECEWISE[name](x)
+    outputs = y.flatten()
+    slopes = [torch.autograd.grad(out, x, retain_graph=True)[0] for out in outputs]
+    _, hess_out = grad_and_hess(y)
+    expected = hess_out @ torch.stack(slopes).square()
+    torch.testing.assert_close(x.hess_diag, expected, rtol=1e-6, atol=0)
+
+
+def test_prelu_and_hardswish_bend_where_their_gradients_do():
+    x = torch.tensor([-3.0, 0.0, 3.0], dtype=torch.float64, requires_grad=True)
+    weight = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    arm([x, weight])
+    y = F.hardswish(x) + F.prelu(x, weight)
+    (slope,) = torch.autograd.grad(y.sum(), x, retain_graph=True)
+    (0.5 * y.square()).sum().backward()
+    second = torch.tensor([0.0, 1 / 3, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(x.hess_diag, slope**2 + second * y.detach())
+    torch.testing.assert_close(weight.hess_diag, torch.tensor([9.0], dtype=torch.float64))
