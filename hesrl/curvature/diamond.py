@@ -69,7 +69,10 @@ class Diamond:
 
 
 def find_diamond(
-    entry: Edge, uses: Mapping[Edge, Sequence[Use]], is_pointwise: Callable[[int], bool]
+    entry: Edge,
+    uses: Mapping[Edge, Sequence[Use]],
+    is_pointwise: Callable[[int], bool],
+    reduces: Callable[[int], bool],
 ) -> Diamond | None:
     """Return the diamond below a tensor, None if its elementwise paths do not meet again.
 
@@ -77,6 +80,7 @@ def find_diamond(
         entry: The tensor.
         uses: The consumers of each tensor.
         is_pointwise: Whether a node is an elementwise operation.
+        reduces: Whether it reduces its terms to one number, beyond which nothing is elementwise.
     """
     starts = [use for use in uses[entry] if is_pointwise(use[0])]
     if len(starts) < 2:
@@ -105,7 +109,8 @@ def find_diamond(
         if not front and len(branches[node]) > 1:
             last = node
             break
-        for consumer, _ in uses.get((node, 0), ()):
+        consumers = () if reduces(node) else uses.get((node, 0), ())
+        for consumer, _ in consumers:
             if is_pointwise(consumer):
                 reach(consumer, branches[node])
     members = tuple(node for node in visited if len(branches[node]) > 1)

@@ -3,6 +3,7 @@
 - Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
   writes them: node by node they are only estimates, because the parts mix the same entries again.
 - Operations in place on a view, which all have the same kind.
+- Losses, which may reduce their terms to one number.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Rule
+from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.softmax import EXP_OF_LOG_SOFTMAX, LOG_SOFTMAX_BY_LOGSUMEXP, saved_dim
 from hesrl.curvature.rules.writing import moves_entries
 
@@ -23,7 +25,7 @@ _SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
 _SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
 _IN_PLACE_ON_VIEW = "CopySlices"
 
-DETAILED = frozenset({_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW})
+DETAILED = frozenset({_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW, *LOSSES})
 """Names of the nodes whose `detail` decides about their rule."""
 
 
@@ -33,6 +35,8 @@ def detail(name: str, node: Any) -> Hashable:
         return bool(node._saved_alpha == 1)
     if name == _IN_PLACE_ON_VIEW:
         return moves_entries(node)
+    if name in LOSSES:
+        return int(node._saved_reduction)
     ndim = len(node._input_metadata[0].shape)
     if name == _LOGSUMEXP:
         return node._saved_keepdim, tuple(saved_dim(dim, ndim) for dim in node._saved_dim)

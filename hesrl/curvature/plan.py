@@ -94,6 +94,7 @@ class Plan:
 
     def __init__(self, graph: Graph, wanted: frozenset[int], method: Method) -> None:
         self._method = method
+        self._details = graph.structure.details
         self._sources = list(graph.structure.sources)
         self._patterns = find_patterns(graph.structure, self._sources)
         self._useful = self._find_useful(wanted)
@@ -175,10 +176,14 @@ class Plan:
     def _is_pointwise(self, node: int) -> bool:
         return isinstance(self.rules[node], Pointwise)
 
+    def _reduces(self, node: int) -> bool:
+        rule = self.rules[node]
+        return isinstance(rule, Pointwise) and rule.reduces and self._details[node] != 0
+
     def _find_diamonds(self) -> dict[Edge, Diamond]:
         found = {}
         for entry in self._uses:
-            diamond = find_diamond(entry, self._uses, self._is_pointwise)
+            diamond = find_diamond(entry, self._uses, self._is_pointwise, self._reduces)
             if diamond is not None:
                 found[entry] = diamond
         return found

@@ -42,6 +42,9 @@ class Pointwise:
     """The same rule for a node with one input that forms no diamond with others, in fewer steps."""
     constant: bool = False
     """All slopes are numbers, which need no saved tensors."""
+    reduces: bool = False
+    """The operation may reduce its terms to one number (``node._saved_reduction``): then paths meet
+    in it, but not beyond it."""
     gradient_excess: Callable[[Any, Tensor, Tensor], Tensor] | None = None
     """For a rule that stands for another operation of the same value: what that operation's
     gradient at the input has in excess of the native one, given the node, the slope and the
@@ -101,6 +104,7 @@ def register_pointwise(
     curved: Pairs | None = None,
     alone: LocalRule | None = None,
     constant: bool = False,
+    reduces: bool = False,
 ) -> Callable[[PointwiseRule], PointwiseRule]:
     """Register the derivatives of an elementwise operation ``y = f(x_0, x_1, …)``.
 
@@ -112,6 +116,9 @@ def register_pointwise(
         alone: For an operation of one tensor, ``alone(node, grad_out, hess_out) -> hess_in``: the
             same curvature as the partial derivatives give, in fewer steps.
         constant: The slopes are numbers, and no tensor that the operation saved is read.
+        reduces: The operation may reduce its terms to their sum or mean, as
+            ``node._saved_reduction`` says (0 if not). The derivatives are those of the result by
+            each entry, all of the shape of the terms.
 
     Returns:
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the
@@ -126,7 +133,7 @@ def register_pointwise(
 
     def register(rule: PointwiseRule) -> PointwiseRule:
         for operation in operations:
-            _add(operation, Pointwise(rule, () if constant else curved, alone, constant))
+            _add(operation, Pointwise(rule, () if constant else curved, alone, constant, reduces))
         return rule
 
     return register

@@ -15,7 +15,7 @@ def grad_and_hess(output: Any, *, apart: bool = False) -> tuple[Tensor, Tensor]:
 
     Args:
         output: y, one tensor or several.
-        apart: Put a copy between y and the loss, so that an elementwise operation that made y
+        apart: Put a view between y and the loss, so that an elementwise operation that made y
             does not become one region with it.
 
     Returns:
@@ -23,7 +23,7 @@ def grad_and_hess(output: Any, *, apart: bool = False) -> tuple[Tensor, Tensor]:
     """
     y = reference.flat(output) if not isinstance(output, Tensor) else output
     if apart:
-        y = y.clone()
+        y = y.view(y.shape)
     distance = y - y.detach()
     grad, hess = torch.randn_like(distance), torch.randn_like(distance)
     (grad * distance + 0.5 * hess * distance.square()).sum().backward()

@@ -21,7 +21,15 @@ from hesrl.curvature.rules.partials import curved
 from hesrl.curvature.rules.softmax import saved_dim
 
 
-@register_pointwise("TanhBackward0")
+def _tanh_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``h(x) = f' (f' h(y) − 2y g(y))``, with ``f' v = v − y² v``."""
+    y = node._saved_result
+    square = y * y
+    inner = torch.addcmul(hess_out, square, hess_out, value=-1).sub_(y * grad_out, alpha=2)
+    return torch.addcmul(inner, square, inner, value=-1)
+
+
+@register_pointwise("TanhBackward0", alone=_tanh_alone)
 def tanh(node: Any) -> Partials:
     """``f' = 1 − y²``, ``f'' = −2 y f'``."""
     y = node._saved_result

@@ -69,7 +69,7 @@ def divide(node: Any) -> Partials:
         return (inverse, None), ()
     square = inverse * inverse
     f_b = -a * square
-    return (inverse, f_b), ((0, 1, -square), (1, 1, -2 * f_b * inverse))
+    return (inverse, f_b), ((0, 1, -square), (1, 1, -(f_b + f_b) * inverse))
 
 
 @register_pointwise("DivBackward2", curved=((0, 1), (1, 1)))

@@ -17,7 +17,13 @@ from hesrl.curvature.registry import Partials, register_pointwise
 from hesrl.curvature.rules.partials import curved, straight
 
 
-@register_pointwise("ExpBackward0")
+def _exp_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``h(x) = y (y h(y) + g(y))``."""
+    y = node._saved_result
+    return y * torch.addcmul(grad_out, y, hess_out)
+
+
+@register_pointwise("ExpBackward0", alone=_exp_alone)
 def exp(node: Any) -> Partials:
     """``f' = f'' = y``."""
     y = node._saved_result
@@ -98,7 +104,7 @@ def power(node: Any) -> Partials:
     """``y = x^n`` for a number n: ``f' = n x^{n−1}``, ``f'' = n (n−1) x^{n−2}``."""
     x, n = node._saved_self, node._saved_exponent
     if n == 2:
-        return curved(2 * x, 2.0)
+        return curved(x + x, 2.0)
     if n in (0, 1):
         return straight(float(n))
     return curved(n * x ** (n - 1), n * (n - 1) * x ** (n - 2))

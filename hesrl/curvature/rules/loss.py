@@ -4,72 +4,83 @@ With the factor c = 1 (none, sum) or 1/N for N terms (mean), and terms ``ℓ(x, 
 
     h(x) = (c ℓ_x)² h(L) + c ℓ_xx g(L),    h(t) = (c ℓ_t)² h(L) + c ℓ_tt g(L)
 
-A mean divides by the number of terms, whatever their weights; `nll_loss` alone divides by the sum
-of weights.
+The terms are elementwise, so ``ℓ_xt`` counts where one tensor reaches both x and t. A mean divides
+by the number of terms, whatever their weights; `nll_loss` alone divides by the sum of weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.registry import (
+    Pairs,
+    Partials,
+    PointwiseRule,
+    register_pointwise,
+    register_rule,
+)
 
 _MEAN = 1
 """PyTorch's code for reduction="mean"; 0 is "none", 2 is "sum"."""
 
-_Derivatives = tuple["Tensor | None", "Tensor | float"]
-"""First and second derivative of the terms, with respect to one of their arguments."""
+LOSSES: list[str] = []
+"""Nodes of losses with elementwise terms, whose ``_saved_reduction`` says what becomes of them."""
 
 
-def _through_terms(
-    node: Any, grad_out: Tensor, hess_out: Tensor, *arguments: _Derivatives
-) -> tuple[Tensor | None, ...]:
-    """Return ``h`` of each argument of the terms, None for one that takes no gradient."""
-    hess_in: list[Tensor | None] = []
-    for (source, _), (first, second) in zip(node.next_functions, arguments, strict=True):
-        if source is None or first is None:
-            hess_in.append(None)
-            continue
-        c = 1 / first.numel() if node._saved_reduction == _MEAN else 1.0
-        hess_in.append((c * first) ** 2 * hess_out + (c * second) * grad_out)
-    return tuple(hess_in)
+def _register_terms(operation: str, curved: Pairs) -> Callable[[PointwiseRule], PointwiseRule]:
+    """Register a loss by the derivatives of its terms, each a tensor of the shape of the terms."""
+
+    def register(terms: PointwiseRule) -> PointwiseRule:
+        def rule(node: Any) -> Partials:
+            first, second = terms(node)
+            if node._saved_reduction != _MEAN:
+                return first, second
+            c = 1 / next(f.numel() for f in first if isinstance(f, Tensor))
+            return tuple(None if f is None else c * f for f in first), tuple(
+                (i, j, c * f) for i, j, f in second
+            )
+
+        LOSSES.append(operation)
+        register_pointwise(operation, curved=curved, reduces=True)(rule)
+        return terms
+
+    return register
 
 
-def _distance_loss(
-    node: Any, grad_out: Tensor, hess_out: Tensor, first: Tensor, second: Tensor | float
-) -> tuple[Tensor | None, ...]:
-    """A loss of ``u = x − t``: input and target share their derivatives, but for a sign."""
-    terms = first, second
-    return _through_terms(node, grad_out, hess_out, terms, terms)
+def _of_distance(first: Tensor, second: Tensor) -> Partials:
+    """The partial derivatives of ``ℓ(x − t)``, given ℓ' and ℓ''."""
+    return (first, -first), ((0, 0, second), (0, 1, -second), (1, 1, second))
 
 
-@register_rule("MseLossBackward0")
-def mse_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, ...]:
+_DISTANCE = ((0, 0), (0, 1), (1, 1))
+
+
+@_register_terms("MseLossBackward0", _DISTANCE)
+def mse_loss(node: Any) -> Partials:
     """``ℓ = u²``, u = x − t: ``ℓ'' = 2``, so 2/N for a mean over N entries."""
     u = node._saved_self - node._saved_target
-    return _distance_loss(node, grad_out, hess_out, 2 * u, 2.0)
+    return _of_distance(2 * u, torch.full_like(u, 2.0))
 
 
-@register_rule("HuberLossBackward0")
-def huber_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, ...]:
+@_register_terms("HuberLossBackward0", _DISTANCE)
+def huber_loss(node: Any) -> Partials:
     """``u²/2`` within δ, ``δ (|u| − δ/2)`` outside: ``ℓ'' = 1`` and 0."""
     u, delta = node._saved_self - node._saved_target, node._saved_delta
-    second = (u.abs() < delta).to(u.dtype)
-    return _distance_loss(node, grad_out, hess_out, u.clamp(-delta, delta), second)
+    return _of_distance(u.clamp(-delta, delta), (u.abs() < delta).to(u.dtype))
 
 
-@register_rule("SmoothL1LossBackward0")
-def smooth_l1_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, ...]:
+@_register_terms("SmoothL1LossBackward0", _DISTANCE)
+def smooth_l1_loss(node: Any) -> Partials:
     """``u²/(2β)`` within β, ``|u| − β/2`` outside: ``ℓ'' = 1/β`` and 0."""
     u, beta = node._saved_self - node._saved_target, node._saved_beta
     if beta == 0:
-        return _distance_loss(node, grad_out, hess_out, torch.sgn(u), torch.zeros_like(u))
-    second = (u.abs() < beta).to(u.dtype) / beta
-    return _distance_loss(node, grad_out, hess_out, (u / beta).clamp(-1, 1), second)
+        return _of_distance(torch.sgn(u), torch.zeros_like(u))
+    return _of_distance((u / beta).clamp(-1, 1), (u.abs() < beta).to(u.dtype) / beta)
 
 
 def _weighted(weight: Tensor | None, value: Tensor) -> Tensor:
@@ -80,52 +91,50 @@ _SMALLEST = 1e-12
 """Where PyTorch's own gradient of the binary cross-entropy stops dividing by ``x (1 − x)``."""
 
 
-@register_rule("BinaryCrossEntropyBackward0")
-def binary_cross_entropy(
-    node: Any, grad_out: Tensor, hess_out: Tensor
-) -> tuple[Tensor | None, ...]:
+@_register_terms("BinaryCrossEntropyBackward0", ((0, 0), (0, 1)))
+def binary_cross_entropy(node: Any) -> Partials:
     """``ℓ = −w [t log x + (1−t) log(1−x)]``: ``ℓ_x = w (x−t)/(x (1−x))``, ``ℓ_tt = 0``.
 
-    ``ℓ_xx = w [t/x² + (1−t)/(1−x)²]``,  ``ℓ_t = w log((1−x)/x)``
+    ``ℓ_xx = w [t/x² + (1−t)/(1−x)²]``,  ``ℓ_t = w log((1−x)/x)``,  ``ℓ_xt = −w/(x (1−x))``
     """
     x, t, weight = node._saved_self, node._saved_target, node._saved_weight
     inverse = (x * (1 - x)).clamp(min=_SMALLEST).reciprocal()
     first = _weighted(weight, (x - t) * inverse)
     second = _weighted(weight, (t * (1 - x) ** 2 + (1 - t) * x * x) * inverse * inverse)
     of_target = _weighted(weight, (1 - x).log() - x.log())
-    return _through_terms(node, grad_out, hess_out, (first, second), (of_target, 0.0))
+    return (first, of_target), ((0, 0, second), (0, 1, -_weighted(weight, inverse)))
 
 
-@register_rule("BinaryCrossEntropyWithLogitsBackward0")
-def binary_cross_entropy_with_logits(
-    node: Any, grad_out: Tensor, hess_out: Tensor
-) -> tuple[Tensor | None, ...]:
+@_register_terms("BinaryCrossEntropyWithLogitsBackward0", ((0, 0), (0, 1)))
+def binary_cross_entropy_with_logits(node: Any) -> Partials:
     """``ℓ = w [(1−t) x + a log(1 + e^{−x})]``, a = 1 + (q−1) t, q the weight of positives.
 
     ``ℓ_x = w (1 − t − a σ(−x))``,  ``ℓ_xx = w a σ(x) σ(−x)``
-    ``ℓ_t = w [(q−1) log(1 + e^{−x}) − x]``,  ``ℓ_tt = 0``
+    ``ℓ_t = w [(q−1) log(1 + e^{−x}) − x]``,  ``ℓ_tt = 0``,  ``ℓ_xt = −w [1 + (q−1) σ(−x)]``
     """
     x, t = node._saved_self, node._saved_target
     weight, positive = node._saved_weight, node._saved_pos_weight
     s = torch.sigmoid(-x)
-    of_target = -x
     a: Tensor | float = 1.0
+    of_target, mixed = -x, torch.full_like(x, -1.0)
     if positive is not None:
         a = 1 + (positive - 1) * t
         of_target = of_target + (positive - 1) * F.softplus(-x)
+        mixed = mixed - (positive - 1) * s
     first = _weighted(weight, 1 - t - a * s)
     second = _weighted(weight, a * (s - s * s))
-    return _through_terms(
-        node, grad_out, hess_out, (first, second), (_weighted(weight, of_target), 0.0)
+    return (first, _weighted(weight, of_target)), (
+        (0, 0, second),
+        (0, 1, _weighted(weight, mixed)),
     )
 
 
-@register_rule("SoftMarginLossBackward0")
-def soft_margin_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | None, ...]:
+@_register_terms("SoftMarginLossBackward0", ((0, 0),))
+def soft_margin_loss(node: Any) -> Partials:
     """``ℓ = log(1 + e^{−t x})``: ``ℓ_x = −t s``, ``ℓ_xx = t² s (1 − s)``, s = σ(−t x)."""
     x, t = node._saved_self, node._saved_target
     s = torch.sigmoid(-t * x)
-    return _through_terms(node, grad_out, hess_out, (-t * s, t * t * (s - s * s)))
+    return (-t * s,), ((0, 0, t * t * (s - s * s)),)
 
 
 @register_rule(

@@ -20,7 +20,7 @@ from hesrl.curvature.rules.partials import native_slope, straight, where_true
 def relu(node: Any) -> Partials:
     """Slope 1 above zero."""
     y = node._saved_result
-    return straight((y > 0).to(y.dtype))
+    return straight(y > 0)
 
 
 @register_pointwise("LeakyReluBackward0", curved=())
@@ -51,7 +51,7 @@ def rrelu(node: Any) -> Partials:
 def hardtanh(node: Any) -> Partials:
     """Slope 1 strictly between the bounds; also ReLU6."""
     x = node._saved_self
-    return straight(((x > node._saved_min_val) & (x < node._saved_max_val)).to(x.dtype))
+    return straight((x > node._saved_min_val) & (x < node._saved_max_val))
 
 
 @register_pointwise("HardsigmoidBackward0", curved=())
@@ -65,14 +65,14 @@ def hardsigmoid(node: Any) -> Partials:
 def shrink(node: Any) -> Partials:
     """Slope 1 outside ±λ."""
     x = node._saved_self
-    return straight((x.abs() > node._saved_lambd).to(x.dtype))
+    return straight(x.abs() > node._saved_lambd)
 
 
 @register_pointwise("ThresholdBackward0", "ThresholdBackward1", curved=())
 def threshold(node: Any) -> Partials:
     """Slope 1 above the threshold."""
     x = node._saved_self
-    return straight((x > node._saved_threshold).to(x.dtype))
+    return straight(x > node._saved_threshold)
 
 
 @register_pointwise("NativeDropoutBackward0", curved=())
@@ -105,9 +105,17 @@ def radians_to_degrees(node: Any) -> Partials:
     return straight(180 / math.pi)
 
 
-@register_pointwise("FracBackward0", "FmodBackward0", "RemainderBackward0", constant=True)
-def remainder(node: Any) -> Partials:
-    """What is left over after division by a number: slope 1."""
+@register_pointwise(
+    "AliasBackward0",
+    "CloneBackward0",
+    # What is left over after division by a number.
+    "FmodBackward0",
+    "FracBackward0",
+    "RemainderBackward0",
+    constant=True,
+)
+def shifted(node: Any) -> Partials:
+    """Slope 1."""
     return straight(1.0)
 
 
@@ -133,32 +141,30 @@ def step(node: Any) -> Partials:
 def clamp(node: Any) -> Partials:
     """Slope 1 within two numbers (or one), bounds included."""
     x, low, high = node._saved_self, node._saved_min, node._saved_max
-    inside = torch.ones_like(x, dtype=torch.bool)
-    if low is not None:
-        inside &= x >= low
-    if high is not None:
-        inside &= x <= high
-    return straight(inside.to(x.dtype))
+    if low is None:
+        return straight(x <= high)
+    inside = x >= low
+    return straight(inside if high is None else inside & (x <= high))
 
 
 @register_pointwise("ClampMinBackward0", curved=())
 def clamp_min(node: Any) -> Partials:
     """Slope 1 from a number upwards."""
     x = node._saved_self
-    return straight((x >= node._saved_min).to(x.dtype))
+    return straight(x >= node._saved_min)
 
 
 @register_pointwise("ClampMaxBackward0", curved=())
 def clamp_max(node: Any) -> Partials:
     """Slope 1 up to a number."""
     x = node._saved_self
-    return straight((x <= node._saved_max).to(x.dtype))
+    return straight(x <= node._saved_max)
 
 
 @register_pointwise("MaskedFillBackward0", curved=())
 def masked_fill(node: Any) -> Partials:
     """Slope 1 outside the mask."""
-    return straight(where_true(~node._saved_mask, node))
+    return straight(~node._saved_mask)
 
 
 @register_pointwise("NanToNumBackward0", curved=())

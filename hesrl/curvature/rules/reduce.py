@@ -17,8 +17,6 @@ from hesrl.curvature.rules.softmax import saved_dim
 
 register_adjoint(
     "NansumBackward0",
-    "SumBackward0",
-    "SumBackward1",
     # y_k = Σ_{j ≤ k} x_j.
     "CumsumBackward0",
     # The entry that is largest or smallest along a dimension (so far), by its index.
@@ -27,6 +25,7 @@ register_adjoint(
     "MaxBackward0",
     "MinBackward0",
 )
+register_adjoint("SumBackward0", "SumBackward1", one_output=True)
 
 
 def reduced_dims(dims: Any, ndim: int) -> list[int]:
