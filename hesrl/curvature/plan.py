@@ -87,6 +87,7 @@ class Plan:
         is_eager: For each node whether it is visited as soon as its curvature is complete.
         pending: For each node the number of contributions that its outputs wait for.
         curved: For each elementwise node the pairs of inputs with a second derivative.
+        used_pairs: Those pairs that the targets and diamonds of the node use.
         dropped: The nodes whose second derivatives the method drops.
         diamonds: The diamonds that contribute.
         diamonds_of: For each node that is recorded for diamonds, those.
@@ -269,6 +270,7 @@ class Plan:
                 self.hooked.append(node)
             else:
                 self.is_eager[node] = bool(self.targets[node]) or node in self.diamonds_of
+        self.used_pairs = [self._find_used_pairs(node) for node in range(count)]
         for node in range(count):
             self.targets[node] = tuple(self._chain(target) for target in self.targets[node])
 
@@ -297,6 +299,17 @@ class Plan:
                 fit = None if keeps_shapes else source
                 targets.append(Target(position, fit, (), source, outside_of, is_total))
         return tuple(targets)
+
+    def _find_used_pairs(self, node: int) -> set[tuple[int, int]]:
+        alone = {(target.position, target.position) for target in self.targets[node]}
+        joined = {
+            pair
+            for diamond in self.diamonds_of.get(node, ())
+            for step in diamond.steps
+            if step.node == node
+            for pair in step.pairs
+        }
+        return (alone | joined).intersection(self.curved[node])
 
     def _chain(self, target: Target) -> Target:
         """Lead a target through nodes that only pass on what they get from it."""

@@ -70,6 +70,8 @@ class Adjoint:
 
     one_output: bool = False
     """Always has a single output."""
+    apply: Callable[[Tensor], Tensor] | None = None
+    """The map itself, where it needs nothing from the node: quicker than calling the node."""
 
 
 class MissingRuleError(RuntimeError):
@@ -178,19 +180,24 @@ def register_rule(
     return register
 
 
-def register_adjoint(*operations: Operation, one_output: bool = False) -> None:
+def register_adjoint(
+    *operations: Operation,
+    one_output: bool = False,
+    apply: Callable[[Tensor], Tensor] | None = None,
+) -> None:
     """Register linear operations whose coefficients are all 0 or 1.
 
     Args:
         *operations: Node names (``"ViewBackward0"``) or `torch.autograd.Function` classes.
         one_output: They always have a single output, which makes them cheaper.
+        apply: The gradient's map from output to input, if it needs nothing from the node.
 
     Raises:
         ValueError: An operation already has a rule.
         TypeError: An operation is neither a name nor an `autograd.Function`.
     """
     for operation in operations:
-        _add(operation, Adjoint(one_output))
+        _add(operation, Adjoint(one_output, apply))
 
 
 def find_rule(kind: Any) -> Rule | None:

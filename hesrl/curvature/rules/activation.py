@@ -61,7 +61,17 @@ def softplus(node: Any) -> Partials:
     return curved(torch.where(identity, 1.0, s), torch.where(identity, 0.0, beta * (s - s * s)))
 
 
-@register_pointwise("EluBackward0")
+def _elu_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``h(x) = f' (f' h(y) + c g(y))`` below zero, with PyTorch's own kernel for ``f' v``."""
+    x, inner = node._saved_self, node._saved_input_scale
+    constants = node._saved_alpha, node._saved_scale, inner, False, x
+    hess = torch.ops.aten.elu_backward(hess_out, *constants)
+    hess.add_(torch.where(x <= 0, grad_out, 0.0), alpha=inner)
+    slope_times: Tensor = torch.ops.aten.elu_backward(hess, *constants)
+    return slope_times
+
+
+@register_pointwise("EluBackward0", alone=_elu_alone)
 def elu(node: Any) -> Partials:
     """ELU and SELU, ``s x`` above zero and ``s α (e^{cx} − 1)`` elsewhere."""
     x = node._saved_self

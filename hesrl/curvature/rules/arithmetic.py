@@ -67,9 +67,10 @@ def divide(node: Any) -> Partials:
     a, inverse = node._saved_self, _inverse(_factor(node._saved_other))
     if a is None:
         return (inverse, None), ()
-    square = inverse * inverse
-    f_b = -a * square
-    return (inverse, f_b), ((0, 1, -square), (1, 1, -(f_b + f_b) * inverse))
+    negative = -inverse
+    f_ab = negative * inverse
+    f_b = a * f_ab
+    return (inverse, f_b), ((0, 1, f_ab), (1, 1, (f_b + f_b) * negative))
 
 
 @register_pointwise("DivBackward2", curved=((0, 1), (1, 1)))

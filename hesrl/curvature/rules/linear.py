@@ -41,10 +41,10 @@ def _product(
     hess_a = hess_w = None
     (to_a, _), (to_w, _) = node.next_functions[first : first + 2]
     if to_a is not None and w is not None:
-        hess_a = hess_out @ w.square().mT
+        hess_a = hess_out @ (w * w).mT
     if to_w is not None and a is not None:
         by_columns = w_strides[:1] == (1,)
-        square = a.square()
+        square = a * a
         hess_w = (hess_out.mT @ square).mT if by_columns else square.mT @ hess_out
     return hess_a, hess_w
 
@@ -58,7 +58,9 @@ def _apart(node: Any, hess_out: Tensor) -> tuple[Tensor | None, Tensor]:
     source, output = node.next_functions[0]
     hess_b = None
     if source is not None:
-        hess_b = hess_out.sum_to_size(tuple(source._input_metadata[output].shape))
+        shape = tuple(source._input_metadata[output].shape)
+        is_bias = len(shape) == 1 == hess_out.dim() - 1 and shape[0] == hess_out.shape[1]
+        hess_b = hess_out.sum(0) if is_bias else hess_out.sum_to_size(shape)
         hess_b = hess_b if beta == 1 else hess_b * beta**2
     return hess_b, hess_out if alpha == 1 else hess_out * alpha**2
 

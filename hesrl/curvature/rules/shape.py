@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hesrl.curvature.registry import register_adjoint, register_rule
 
+register_adjoint("TBackward0", one_output=True, apply=Tensor.t)
 register_adjoint(
     "ExpandBackward0",
     "PermuteBackward0",
@@ -23,7 +24,6 @@ register_adjoint(
     "SqueezeBackward0",
     "SqueezeBackward1",
     "SqueezeBackward2",
-    "TBackward0",
     "TransposeBackward0",
     "UnsafeViewBackward0",
     "UnsqueezeBackward0",

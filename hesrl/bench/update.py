@@ -1,0 +1,208 @@
+"""Time of one update (forward, backward, curvature, step) beside a loop with torch's Adam.
+
+The contenders take turns for some rounds in one process and on one thread, so that a change of
+the machine's speed meets all of them; a ratio is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from hesrl.bench.machine import describe_machine
+from hesrl.curvature import disarm, give_curvature
+from hesrl.errors import UserError
+from hesrl.losses import GaussianSurrogateLoss, ValueLoss
+from hesrl.networks import all_cnn_c
+from hesrl.optim import AdaHesScale, Adam
+
+BASELINE = "torch Adam"
+_LEARNING_RATE = 1e-4
+_TURN = 0.1
+"""Shortest time that a turn takes, in seconds."""
+
+Loss = Callable[[], Tensor]
+Update = Callable[[], None]
+
+
+class ActorCritic(nn.Module):
+    """CleanRL's agent for HalfCheetah: 17 observations, 6 actions, two hidden layers of 64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.actor_mean, self.critic = _mlp(17, 6), _mlp(17, 1)
+        self.actor_logstd = nn.Parameter(torch.zeros(1, 6))
+
+
+def _mlp(n_in: int, n_out: int) -> nn.Sequential:
+    hidden = nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()
+    return nn.Sequential(*hidden, nn.Linear(64, n_out))
+
+
+def _minibatch() -> Iterator[Tensor]:
+    """Yield observations, actions, old log-probabilities, advantages, returns and old values."""
+    yield torch.randn(64, 17)
+    yield torch.randn(64, 6)
+    yield 0.1 * torch.randn(64) - 8
+    yield from (torch.randn(64) for _ in range(3))
+
+
+def ppo_as_written() -> tuple[nn.Module, Loss]:
+    """PPO's loss on one minibatch, with the torch operations that CleanRL has."""
+    agent = ActorCritic()
+    obs, actions, old_logprobs, advantages, returns, old_values = _minibatch()
+
+    def loss() -> Tensor:
+        mean = agent.actor_mean(obs)
+        policy = Normal(mean, agent.actor_logstd.expand_as(mean).exp())
+        ratio = (policy.log_prob(actions).sum(1) - old_logprobs).exp()
+        pg_loss1, pg_loss2 = -advantages * ratio, -advantages * torch.clamp(ratio, 0.8, 1.2)
+        pg_loss = torch.max(pg_loss1, pg_loss2).mean()
+        values = agent.critic(obs).view(-1)
+        clipped = old_values + torch.clamp(values - old_values, -0.2, 0.2)
+        v_loss = 0.5 * torch.max((values - returns) ** 2, (clipped - returns) ** 2).mean()
+        entropy_loss = policy.entropy().sum(1).mean()
+        return pg_loss - 0.01 * entropy_loss + v_loss * 0.5
+
+    return agent, loss
+
+
+def ppo_fused() -> tuple[nn.Module, Loss]:
+    """The same with the loss modules of `hesrl.losses`, one operation each."""
+    agent = ActorCritic()
+    obs, actions, old_logprobs, advantages, returns, old_values = _minibatch()
+    surrogate, value_loss = GaussianSurrogateLoss(0.2), ValueLoss(0.2)
+
+    def loss() -> Tensor:
+        log_std = agent.actor_logstd
+        pg_loss, _ = surrogate(agent.actor_mean(obs), log_std, actions, old_logprobs, advantages)
+        v_loss = value_loss(agent.critic(obs).view(-1), returns, old_values)
+        return pg_loss - 0.01 * log_std.sum() + 0.5 * v_loss
+
+    return agent, loss
+
+
+def image_classifier() -> tuple[nn.Module, Loss]:
+    """ALL-CNN-C with the cross-entropy of a batch of 128 images and 100 classes."""
+    net, x, target = all_cnn_c(), torch.randn(128, 3, 32, 32), torch.randint(100, (128,))
+    return net, lambda: F.cross_entropy(net(x), target)
+
+
+TASKS: dict[str, Callable[[], tuple[nn.Module, Loss]]] = {
+    "ppo": ppo_as_written,
+    "ppo-fused": ppo_fused,
+    "all-cnn-c": image_classifier,
+}
+
+
+def _step_with(
+    make: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
+) -> Callable[[nn.Module, Loss], Update]:
+    """Return what makes an update of a model and its loss, given an optimizer's constructor."""
+
+    def make_update(model: nn.Module, loss: Loss) -> Update:
+        optimizer = make(model.parameters())
+
+        def update() -> None:
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+
+        return update
+
+    return make_update
+
+
+def adahessian_update(model: nn.Module, loss: Loss) -> Update:
+    """Make an update of AdaHessian (Yao et al., 2021): ``h = z ∘ (H z)`` for one random sign z."""
+    params = list(model.parameters())
+    optimizer = AdaHesScale(params, lr=_LEARNING_RATE)
+    disarm(params)
+
+    def update() -> None:
+        grads = torch.autograd.grad(loss(), params, create_graph=True)
+        signs = [torch.randint_like(p, 2) * 2 - 1 for p in params]
+        products = torch.autograd.grad(grads, params, signs, materialize_grads=True)
+        for p, grad, sign, product in zip(params, grads, signs, products, strict=True):
+            p.grad = grad.detach()
+            give_curvature(p, sign * product)
+        optimizer.step()
+        disarm(params)
+
+    return update
+
+
+CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
+    BASELINE: _step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
+    "hesrl Adam": _step_with(lambda params: Adam(params, lr=_LEARNING_RATE)),
+    "AdaHesScale": _step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
+    "AdaHessian": adahessian_update,
+}
+
+
+@dataclass
+class Args:
+    """Measure the time of one update beside torch's Adam in the same loop."""
+
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """ppo (CleanRL's loss as written, batch 64), ppo-fused (by hesrl.losses), all-cnn-c (batch 128)"""
+    rounds: int = 15
+    """turns of each contender"""
+
+
+def measure(update: Update) -> float:
+    """Return the seconds of one update, the mean over a turn."""
+    count, start = 0, time.perf_counter()
+    while True:
+        update()
+        count += 1
+        seconds = time.perf_counter() - start
+        if seconds > _TURN:
+            return seconds / count
+
+
+def main(args: Args) -> int:
+    """Measure, print a table for each task and return the exit status.
+
+    Raises:
+        UserError: A setting is impossible.
+    """
+    unknown = [task for task in args.tasks if task not in TASKS]
+    if unknown or not args.tasks or args.rounds < 1:
+        raise UserError(f"--tasks must be among {', '.join(TASKS)} and --rounds at least 1")
+    torch.set_num_threads(1)
+    console = Console()
+    console.print(describe_machine(), highlight=False)
+    for task in args.tasks:
+        updates: dict[str, Update] = {}
+        for name, make_update in CONTENDERS.items():
+            torch.manual_seed(0)
+            updates[name] = make_update(*TASKS[task]())
+        for update in updates.values():
+            measure(update)
+        seconds: dict[str, list[float]] = {name: [] for name in updates}
+        for _ in range(args.rounds):
+            for name, update in updates.items():
+                seconds[name].append(measure(update))
+        console.print(_table(task, seconds))
+    return 0
+
+
+def _table(task: str, seconds: dict[str, list[float]]) -> Table:
+    rounds = len(seconds[BASELINE])
+    title = f"{task}: one update, {rounds} rounds, ratio to {BASELINE}"
+    table = Table("optimizer", "median µs", "ratio", "range of the ratio", title=title)
+    for name, values in seconds.items():
+        ratios = [value / base for value, base in zip(values, seconds[BASELINE], strict=True)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        table.add_row(name, f"{1e6 * median(values):,.0f}", f"{median(ratios):.2f}", spread)
+    return table
