@@ -154,7 +154,7 @@ class Args:
     """Measure the time of one update beside torch's Adam in the same loop."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
-    """ppo (CleanRL's loss as written, batch 64), ppo-fused (by hesrl.losses), all-cnn-c (batch 128)"""
+    """ppo (loss as CleanRL writes it), ppo-fused (by hesrl.losses), all-cnn-c (batch of 128)"""
     rounds: int = 15
     """turns of each contender"""
 

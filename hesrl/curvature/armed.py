@@ -16,17 +16,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge
 
-from hesrl.curvature.graph import Graph
-from hesrl.curvature.plan import METHODS, Method, plan_for
+from hesrl.curvature.analysis import METHODS, Method
+from hesrl.curvature.distributed import average_over_ranks, wrap_forward
+from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.plan import plan_for
+from hesrl.curvature.store import (
+    ARMED,
+    carried_over,
+    clear_curvature,
+    get_hess_diag,
+    is_armed,
+    keep,
+)
 from hesrl.curvature.sweep import Sweep
-
-_ARMED = "_hesrl_armed"
-"""Attribute of an armed parameter: the estimator of its curvature."""
-
-_CURVATURE = "_hesrl_curvature"
-"""Attribute of a gradient: the curvature that belongs to it, and the gradient's version then."""
 
 
 def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
@@ -36,7 +40,7 @@ def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
 
     Args:
         params: Leaf tensors that require a gradient.
-        method: The estimator, see `hesrl.curvature.plan.Method`.
+        method: The estimator, see `hesrl.curvature.Method`.
 
     Raises:
         ValueError: A tensor is not a leaf, is not of floating point, is listed twice, or is armed
@@ -53,7 +57,7 @@ def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
         seen.add(id(param))
     _wrap_backward()
     for param in params:
-        setattr(param, _ARMED, method)
+        setattr(param, ARMED, method)
 
 
 def _check(param: Tensor, method: Method) -> None:
@@ -63,7 +67,7 @@ def _check(param: Tensor, method: Method) -> None:
             f"curvature is for floating-point leaf tensors, not for one of shape {shape} "
             f"and dtype {param.dtype} (is_leaf={param.is_leaf})"
         )
-    other = param.__dict__.get(_ARMED, method)
+    other = param.__dict__.get(ARMED, method)
     if other != method:
         raise ValueError(
             f"the parameter of shape {shape} is armed with {other!r} already: call "
@@ -76,21 +80,7 @@ def disarm(params: Iterable[Tensor]) -> None:
     params = list(params)
     clear_curvature(params)
     for param in params:
-        param.__dict__.pop(_ARMED, None)
-
-
-def is_armed(param: Tensor) -> bool:
-    """Whether ``backward()`` computes the curvature of a parameter."""
-    return _ARMED in param.__dict__
-
-
-def take_curvature(param: Tensor) -> Tensor | None:
-    """Return ``param.hess_diag`` for an optimizer step, without asking for an emptied gradient.
-
-    None if there is no gradient, or one whose curvature no backward pass computed.
-    """
-    kept = None if param.grad is None else param.grad.__dict__.get(_CURVATURE)
-    return None if kept is None else kept[0]
+        param.__dict__.pop(ARMED, None)
 
 
 def give_curvature(param: Tensor, hess: Tensor) -> None:
@@ -103,50 +93,14 @@ def give_curvature(param: Tensor, hess: Tensor) -> None:
     Raises:
         ValueError: The tensor has no gradient, or cannot be armed.
     """
-    arm([param])
+    if not is_armed(param):
+        arm([param])
     if param.grad is None:
         raise ValueError(
             f"the parameter of shape {tuple(param.shape)} has no gradient for its curvature to "
             "belong to: set param.grad first"
         )
-    _keep(param.grad, hess)
-
-
-def clear_curvature(params: Iterable[Tensor]) -> None:
-    """Forget the curvature of parameters, as ``zero_grad`` forgets the gradient."""
-    for param in params:
-        if param.grad is not None:
-            param.grad.__dict__.pop(_CURVATURE, None)
-
-
-def _keep(grad: Tensor, hess: Tensor) -> None:
-    setattr(grad, _CURVATURE, (hess, grad._version))
-
-
-def _carried_over(param: Tensor) -> Tensor | float | None:
-    """Return what the next curvature is added to.
-
-    That is 0.0 if the gradient was cleared (set to None or to zeros) since the last backward pass,
-    and None if the gradient has a part whose curvature nobody computed.
-    """
-    grad = param.grad
-    if grad is None:
-        return 0.0
-    kept = grad.__dict__.get(_CURVATURE)
-    if kept is None:
-        return None if grad.any() else 0.0
-    hess: Tensor
-    hess, version = kept
-    return 0.0 if grad._version != version and not grad.any() else hess
-
-
-def _get_hess_diag(param: Tensor) -> Tensor | None:
-    """Diagonal of the Hessian as HesScale estimates it, of the shape of the parameter, signed.
-
-    None for a tensor that is not armed, or whose gradient was cleared.
-    """
-    hess = _carried_over(param) if is_armed(param) else None
-    return hess if isinstance(hess, Tensor) else None
+    keep(param.grad, hess)
 
 
 def _backward(
@@ -172,12 +126,12 @@ def _backward(
     run = functools.partial(
         native, tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
     )
-    graph = Graph(node for root in tensors if (node := _node(root)) is not None)
+    graph = Graph(node for root in tensors if (node := node_of(root)) is not None)
     leaves: dict[Method, list[int]] = {}
     for number in graph.structure.leaves:
         leaf = graph.nodes[number].variable
         if wanted(leaf):
-            leaves.setdefault(leaf.__dict__[_ARMED], []).append(number)
+            leaves.setdefault(leaf.__dict__[ARMED], []).append(number)
     if not leaves:
         run()
         return
@@ -185,7 +139,7 @@ def _backward(
         Sweep(graph, plan_for(graph, frozenset(numbers), method), create_graph=create_graph)
         for method, numbers in leaves.items()
     ]
-    before = {n: _carried_over(graph.nodes[n].variable) for group in leaves.values() for n in group}
+    before = {n: carried_over(graph.nodes[n].variable) for group in leaves.values() for n in group}
     with ExitStack() as stack:
         for sweep in sweeps:
             stack.enter_context(sweep)
@@ -193,6 +147,7 @@ def _backward(
     for sweep, numbers in zip(sweeps, leaves.values(), strict=True):
         for number in numbers:
             _leave(graph.nodes[number].variable, sweep.curvature(number), before[number])
+    average_over_ranks(graph.nodes[number].variable for number in before)
 
 
 def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) -> None:
@@ -204,7 +159,7 @@ def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) ->
         return
     if hess is None:
         hess = torch.zeros_like(param)
-    _keep(param.grad, hess if isinstance(before, float) else before + hess)
+    keep(param.grad, hess if isinstance(before, float) else before + hess)
 
 
 def _as_tuple(tensors: Any) -> tuple[Any, ...]:
@@ -214,17 +169,9 @@ def _as_tuple(tensors: Any) -> tuple[Any, ...]:
     return tuple(tensors.values() if isinstance(tensors, dict) else tensors)
 
 
-def _node(root: Tensor | GradientEdge) -> Any | None:
-    """Return the node that made a root, None for a constant."""
-    if isinstance(root, GradientEdge):
-        return root.node
-    if root.grad_fn is None and root.requires_grad:
-        return get_gradient_edge(root).node
-    return root.grad_fn
-
-
 @functools.cache
 def _wrap_backward() -> None:
     native = torch.autograd.backward
     torch.autograd.backward = functools.wraps(native)(functools.partial(_backward, native))
-    Tensor.hess_diag = property(_get_hess_diag)  # type: ignore[attr-defined]
+    wrap_forward()
+    Tensor.hess_diag = property(get_hess_diag)  # type: ignore[attr-defined]

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import torch
-from torch.autograd.graph import get_gradient_edge
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from hesrl.curvature.patterns import DETAILED, detail
 
@@ -153,3 +154,12 @@ def _structure(nodes: list[Any], sources: tuple[Sources, ...]) -> Structure:
 def _kind(node: Any) -> Hashable:
     kind = type(node)
     return node.name() if kind.__name__ == _SHARED_BY_KINDS else kind
+
+
+def node_of(root: Tensor | GradientEdge) -> Any | None:
+    """Return the node that made a root, None for a constant."""
+    if isinstance(root, GradientEdge):
+        return root.node
+    if root.grad_fn is None and root.requires_grad:
+        return get_gradient_edge(root).node
+    return root.grad_fn

@@ -62,6 +62,8 @@ class Local:
     """A matrix product or convolution: HesScaleGN drops second derivatives of what feeds it."""
     elementwise: Pointwise | None = None
     """The rule with the own diagonal entries of the Jacobian only, for BL89."""
+    separate: bool = False
+    """Every input entry reaches one output entry at most, so off-diagonals do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,7 @@ def register_rule(
     linear: bool = False,
     layer: bool = False,
     elementwise: PointwiseRule | None = None,
+    separate: bool = False,
 ) -> Callable[[LocalRule], LocalRule]:
     """Register the curvature of an operation that is not elementwise.
 
@@ -159,6 +162,8 @@ def register_rule(
             every input its exact shape and dtype; other rules of several inputs may leave the sum
             over broadcast dimensions to the sweep.
         elementwise: The rule that BL89 has instead, which treats the operation as elementwise.
+        separate: Every input entry reaches one output entry at most, so that the rule is exact
+            whatever the off-diagonals of the Hessian at the output; for `explain` only.
 
     Returns:
         A decorator for ``rule(node, grad_out, hess_out) -> hess_in``. ``node`` is the autograd
@@ -174,7 +179,10 @@ def register_rule(
 
     def register(rule: LocalRule) -> LocalRule:
         for operation in operations:
-            _add(operation, Local(rule, linear, layer, elementwise and Pointwise(elementwise)))
+            _add(
+                operation,
+                Local(rule, linear, layer, elementwise and Pointwise(elementwise), separate),
+            )
         return rule
 
     return register

@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
-from hesrl.curvature.diamond import Diamond
+from hesrl.curvature.coefficients import add, adjoint, fit, square, times
+from hesrl.curvature.diamond import Crossing
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.plan import Plan
-from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
+from hesrl.curvature.registry import Adjoint, Local, Pointwise
 
 _Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
 """Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
@@ -34,9 +35,6 @@ its own CheckpointError.
 """
 
 _Grads = tuple[Tensor | None, ...]
-_Record: TypeAlias = (
-    "tuple[tuple[Coefficient | None, ...], list[tuple[int, int, Any]], Tensor | None]"
-)
 
 
 class Sweep:
@@ -59,8 +57,7 @@ class Sweep:
         self._ready: list[int] = []
         self._hess: dict[Edge, Tensor] = {}
         self._grad_excess: dict[Edge, Tensor] = {}
-        self._records: dict[Edge, dict[int, _Record]] = {d.entry: {} for d in plan.diamonds}
-        self._outside: dict[tuple[Edge, int], Tensor] = {}
+        self._crossings = {d.entry: Crossing(d, graph, plan.rules) for d in plan.diamonds}
         self._handles: list[Any] = []
         self._apart = _Apart()
 
@@ -104,7 +101,7 @@ class Sweep:
         """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
         hess_out = self._take_all(node)
         is_zero = all(hess is None for hess in hess_out)
-        self._hand_on(node, None if is_zero else _adjoint(self._nodes[node], hess_out))
+        self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
 
     def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
         hess_out = self._take_all(node)
@@ -144,7 +141,7 @@ class Sweep:
         curved = []
         if grad is not None:
             pairs = plan.used_pairs[node]
-            curved = [(i, j, _times(f, grad)) for i, j, f in second if (i, j) in pairs]
+            curved = [(i, j, times(f, grad)) for i, j, f in second if (i, j) in pairs]
         targets = self._targets[node]
         if targets:
             parts: list[Tensor | None] = [None] * len(first)
@@ -152,14 +149,16 @@ class Sweep:
                 i = target.position
                 slope = first[i]
                 if hess is not None and slope is not None:
-                    parts[i] = _times(_square(slope), hess)
+                    parts[i] = times(square(slope), hess)
             for i, j, q in curved:
                 if i == j:
-                    parts[i] = _add(parts[i], q)
+                    parts[i] = add(parts[i], q)
             self._hand_on(node, parts)
         if diamonds:
             for diamond in diamonds:
-                self._record(diamond, node, (first, curved, hess))
+                crossing = self._crossings[diamond.entry]
+                if crossing.record(node, first, curved, hess):
+                    self._deliver(diamond.entry, crossing.curvature())
 
     def _grad(self, node: int, grads: _Grads) -> Tensor | None:
         """Return the gradient at a node's first output, as the rules of its consumers define it."""
@@ -173,7 +172,7 @@ class Sweep:
     def _note_excess(self, node: int, excess: Tensor) -> None:
         edge = self._sources[node][0]
         assert edge is not None
-        self._grad_excess[edge] = _add(self._grad_excess.get(edge), excess)
+        self._grad_excess[edge] = add(self._grad_excess.get(edge), excess)
 
     def _take_all(self, node: int) -> tuple[Tensor | None, ...]:
         """Return the complete curvature of a node's outputs, None for zero."""
@@ -189,12 +188,11 @@ class Sweep:
             hess = hess_in if is_tensor or hess_in is None else hess_in[target.position]
             if hess is not None:
                 if target.fit is not None:
-                    hess = self._fit(hess, target.fit)
+                    hess = fit(hess, self._nodes[target.fit[0]], target.fit[1])
                 for passed, position in target.chain:
                     hess = self._pass_through(passed, position, hess)
                 for diamond in target.outside_of:
-                    key = diamond.entry, target.edge[0]
-                    self._outside[key] = _add(self._outside.get(key), hess)
+                    self._crossings[diamond.entry].add_from_outside(target.edge[0], hess)
             if target.is_total:
                 self._deliver(target.edge, hess)
 
@@ -210,10 +208,9 @@ class Sweep:
         assert isinstance(rule, Pointwise)
         slope = rule.partials(self._nodes[node])[0][position]
         assert slope is not None
-        hess = _times(_square(slope), hess)
-        edge = self._sources[node][position]
-        assert edge is not None
-        return self._fit(hess, edge) if len(self._sources[node]) > 1 else hess
+        hess = times(square(slope), hess)
+        source, output = self._nodes[node].next_functions[position]
+        return fit(hess, source, output) if len(self._sources[node]) > 1 else hess
 
     def _deliver(self, edge: Edge, hess: Tensor | None) -> None:
         """Add one contribution to the curvature of a tensor; after the last its node is ready."""
@@ -224,111 +221,3 @@ class Sweep:
         self._pending[node] -= 1
         if self._pending[node] == 0 and self._plan.is_eager[node]:
             self._ready.append(node)
-
-    def _record(self, diamond: Diamond, node: int, record: _Record) -> None:
-        """Keep what a diamond needs of a node whose saved tensors are about to go."""
-        records = self._records[diamond.entry]
-        first, curved, hess = record
-        if node != diamond.last:
-            hess = self._outside.pop((diamond.entry, node), None)
-        records[node] = first, curved, hess
-        if len(records) == diamond.recorded:
-            self._deliver(diamond.entry, self._through(diamond))
-            records.clear()
-
-    def _through(self, diamond: Diamond) -> Tensor | None:
-        """Return the curvature that a diamond gives to its entry.
-
-        h(x) = Σ_nodes [ d² h_outside + Σ_ij g f_ij d_i d_j ],   d = ∂node/∂x, d(x) = 1
-        """
-        tangents: dict[Edge, Coefficient] = {diamond.entry: 1.0}
-        records = self._records[diamond.entry]
-        parts: list[Tensor] = []
-        for step in diamond.steps:
-            if step.is_late:
-                rule = self._plan.rules[step.node]
-                assert isinstance(rule, Pointwise)
-                first, curved, hess = rule.partials(self._nodes[step.node])[0], [], None
-            else:
-                first, curved, hess = records[step.node]
-            inner = {i: tangents[source] for i, source in step.inner if source in tangents}
-            for i, j, q in curved:
-                if i == j and i in inner:
-                    parts.append(_times(_square(inner[i]), q))
-                elif i in inner and j in inner:
-                    part = _times(inner[j], _times(inner[i], q))
-                    parts.append(part + part)
-            if not step.has_tangent:
-                continue
-            tangent: Any = None
-            for i, d in inner.items():
-                slope = first[i]
-                if slope is not None:
-                    term = _times(slope, d)
-                    tangent = term if tangent is None else _number(tangent) + _number(term)
-            if tangent is None:
-                continue
-            tangents[step.node, 0] = tangent
-            if hess is not None:
-                parts.append(_times(_square(tangent), hess))
-        return self._sum(parts, diamond.entry)
-
-    def _sum(self, parts: list[Tensor], edge: Edge) -> Tensor | None:
-        """Add up contributions to the curvature of a tensor, each broadcast in its own way."""
-        total = None
-        for part in parts:
-            if total is not None and part.shape != total.shape:
-                total, part = self._fit(total, edge), self._fit(part, edge)
-            total = part if total is None else total + part
-        return None if total is None else self._fit(total, edge)
-
-    def _fit(self, hess: Tensor, edge: Edge) -> Tensor:
-        """Give a curvature the shape and dtype of its tensor, which an operation may have promoted.
-
-        It is summed over the dimensions along which the tensor was broadcast.
-        """
-        of_tensor = self._nodes[edge[0]]._input_metadata[edge[1]]
-        shape = tuple(of_tensor.shape)
-        if hess.shape != shape:
-            hess = hess.sum_to_size(shape)
-        return hess if hess.dtype == of_tensor.dtype else hess.to(of_tensor.dtype)
-
-
-def _adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
-    """Call a node's own map from the gradients of its outputs to those of its inputs."""
-    if not isinstance(node, torch.autograd.function.BackwardCFunction):
-        return node(*values)
-    # A Python function gets zeros where the engine has no gradient.
-    known = next(value for value in values if value is not None)
-    outputs = [
-        known.new_zeros(tuple(output.shape)) if value is None else value
-        for value, output in zip(values, node._input_metadata, strict=True)
-    ]
-    return node.apply(*outputs)
-
-
-def _add(a: Tensor | None, b: Tensor) -> Tensor:
-    return b if a is None else a + b
-
-
-def _times(a: Any, b: Any) -> Any:
-    """Return ``a b``, in a quicker way where a factor is the number 1, −1 or 2."""
-    if isinstance(a, Tensor):
-        if isinstance(b, Tensor):
-            return a * b
-        a, b = b, a
-    if a == 1:
-        return b
-    b = _number(b)
-    if a == -1:
-        return -b
-    return b + b if a == 2 else a * b
-
-
-def _number(f: Coefficient) -> Coefficient:
-    """Turn a mask, which stands for a slope of 0 and 1, into what adds up as slopes do."""
-    return f.float() if isinstance(f, Tensor) and f.dtype == torch.bool else f
-
-
-def _square(f: Coefficient) -> Coefficient:
-    return f if isinstance(f, Tensor) and f.dtype == torch.bool else f * f

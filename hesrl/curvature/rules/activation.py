@@ -159,7 +159,7 @@ def prelu(node: Any) -> Partials:
     return (torch.where(x > 0, 1.0, w), below * x), ((0, 1, below),)
 
 
-@register_rule("GluBackward0")
+@register_rule("GluBackward0", separate=True)
 def glu(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``y = a σ(b)`` for the halves a, b of x; nothing mixes but the entries of each pair.
 

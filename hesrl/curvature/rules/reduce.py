@@ -55,7 +55,7 @@ def mean(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     return node(hess_out) / node._saved_self_sym_numel
 
 
-@register_rule("MeanBackward1", linear=True)
+@register_rule("MeanBackward1", linear=True, separate=True)
 def mean_over_dimensions(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """The same for a mean over some dimensions; N is the number of entries in each mean."""
     return node(hess_out) * (hess_out.numel() / node._saved_self_sym_numel)

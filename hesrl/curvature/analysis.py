@@ -1,0 +1,198 @@
+"""What follows from the structure of a graph: rules, second derivatives, zeros, diamonds."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+from hesrl.curvature.advice import advice
+from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
+from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.patterns import find_patterns
+from hesrl.curvature.registry import (
+    Local,
+    MissingRuleError,
+    Pairs,
+    Pointwise,
+    Rule,
+    find_rule,
+)
+
+Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89"]
+"""The estimators that one sweep can compute:
+
+- ``"hesscale"`` follows the definition of `hesrl.curvature.rules` everywhere;
+- ``"hesscale_gn"`` drops ``Σ g ∂²y`` below layers, where the nonlinearities of the network are, and
+  keeps it above the last layer, in losses and log-densities (generalized Gauss-Newton);
+- ``"bl89"`` treats softmax and log-softmax as if they were elementwise (Becker and LeCun, 1989).
+"""
+
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+class Analysis:
+    """Facts about the nodes of a graph, for the leaves whose curvature is wanted.
+
+    Args:
+        graph: The graph.
+        wanted: The numbers of the leaf nodes whose curvature is wanted.
+        method: The estimator.
+
+    Attributes:
+        sources: The tensors that each node takes, without what a pattern leaves out.
+        useful: For each node whether a wanted leaf is reached through it.
+        rules: The rule of each node that leads to a wanted leaf, else None.
+        dropped: The nodes whose second derivatives the method drops.
+        curved: For each elementwise node the pairs of inputs with a second derivative.
+        diamond_at: The diamond below each tensor that has one.
+
+    Raises:
+        MissingRuleError: A node that leads to a wanted leaf has no rule.
+    """
+
+    def __init__(self, graph: Graph, wanted: frozenset[int], method: Method) -> None:
+        self._method = method
+        self._details = graph.structure.details
+        self.sources = list(graph.structure.sources)
+        self._patterns = find_patterns(graph.structure, self.sources)
+        self.useful = self._find_useful(wanted)
+        self._uses = self._find_uses()
+        self.rules = self._find_rules(graph, wanted)
+        self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
+        self.curved = [self._find_curved(node) for node in range(len(self.sources))]
+        self.diamond_at = self._find_diamonds()
+        self._nonzero: set[int] = set()
+        self._find_nonzero()
+
+    def _find_useful(self, wanted: frozenset[int]) -> list[bool]:
+        useful: list[bool] = []
+        for node, taken in enumerate(self.sources):
+            useful.append(node in wanted or any(s is not None and useful[s[0]] for s in taken))
+        return useful
+
+    def _find_uses(self) -> dict[Edge, list[Use]]:
+        """Return the consumers of every tensor through which a wanted leaf is reached."""
+        uses: dict[Edge, list[Use]] = {}
+        for node, taken in enumerate(self.sources):
+            if node not in self._patterns.left_out:
+                for position, source in enumerate(taken):
+                    if source is not None and self.useful[source[0]]:
+                        uses.setdefault(source, []).append((node, position))
+        return uses
+
+    def _find_rules(self, graph: Graph, wanted: frozenset[int]) -> list[Rule | None]:
+        patterns = self._patterns
+        rules: list[Rule | None] = []
+        for node, kind in enumerate(graph.structure.kinds):
+            rule = None
+            if self.useful[node] and node not in wanted and node not in patterns.left_out:
+                rule = patterns.rules.get(node) or find_rule(kind)
+                if rule is None or node in patterns.refused:
+                    raise self._missing(graph, node, wanted)
+                if self._method == "bl89" and isinstance(rule, Local):
+                    rule = rule.elementwise or rule
+            rules.append(rule)
+        return rules
+
+    def _missing(self, graph: Graph, node: int, wanted: frozenset[int]) -> MissingRuleError:
+        below = {node}
+        for number in range(node, -1, -1):
+            if number in below:
+                below |= {s[0] for s in self.sources[number] if s is not None}
+        leaves = [graph.nodes[leaf].variable for leaf in sorted(wanted & below)]
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:3])
+        more = ", …" if len(leaves) > 3 else ""
+        name, output = graph.nodes[node].name(), graph.nodes[node]._input_metadata[0]
+        return MissingRuleError(
+            f"no curvature rule for {name} (output of shape {tuple(output.shape)}), which lies "
+            f"between the loss and parameters of shape {shapes}{more}: {advice(name)}"
+        )
+
+    def _find_dropped(self) -> set[int]:
+        """Return the nodes that feed a layer, which are those of the network, not of the loss."""
+        fed: set[int] = set()
+        for node in range(len(self.sources) - 1, -1, -1):
+            rule = self.rules[node]
+            if node in fed or (isinstance(rule, Local) and rule.layer):
+                fed |= {s[0] for s in self.sources[node] if s is not None}
+        return fed
+
+    def _find_curved(self, node: int) -> Pairs:
+        rule, taken = self.rules[node], self.sources[node]
+        if not isinstance(rule, Pointwise) or node in self.dropped:
+            return ()
+        useful = {i for i, s in enumerate(taken) if s is not None and self.useful[s[0]]}
+        pairs = rule.curved
+        if pairs is None:
+            pairs = tuple((i, j) for j in useful for i in useful if i <= j)
+        return tuple((i, j) for i, j in pairs if i in useful and j in useful)
+
+    def _is_pointwise(self, node: int) -> bool:
+        return isinstance(self.rules[node], Pointwise)
+
+    def _reduces(self, node: int) -> bool:
+        rule = self.rules[node]
+        return isinstance(rule, Pointwise) and rule.reduces and self._details[node] != 0
+
+    def _find_diamonds(self) -> dict[Edge, Diamond]:
+        found = {}
+        for entry in self._uses:
+            diamond = find_diamond(entry, self._uses, self._is_pointwise, self._reduces)
+            if diamond is not None:
+                found[entry] = diamond
+        return found
+
+    def _find_nonzero(self) -> None:
+        """Find the nodes whose curvature can differ from zero, and the steps of diamonds."""
+        for entry in sorted(self._uses, reverse=True):
+            diamond = self.diamond_at.get(entry)
+            members = diamond.members if diamond is not None else ()
+            if diamond is not None:
+                self._set_steps(diamond)
+            if (diamond is not None and diamond.steps) or self._gets_from_outside(entry, members):
+                self._nonzero.add(entry[0])
+
+    def _gets_from_outside(self, edge: Edge, members: tuple[int, ...]) -> bool:
+        """Whether consumers other than the members of a diamond give curvature to a tensor."""
+        return any(
+            node not in members and self.can_hand_on(node, position)
+            for node, position in self._uses.get(edge, ())
+        )
+
+    def can_hand_on(self, node: int, position: int) -> bool:
+        """Whether a node can give one of its inputs a curvature other than zero."""
+        rule = self.rules[node]
+        return (
+            node in self._nonzero
+            or (position, position) in self.curved[node]
+            or (isinstance(rule, Local) and self.needs_gradient(node))
+        )
+
+    def is_nonzero(self, node: int) -> bool:
+        """Whether the curvature at a node's outputs can differ from zero."""
+        return node in self._nonzero
+
+    def needs_gradient(self, node: int) -> bool:
+        """Whether the rule of a node that is not elementwise uses the gradient."""
+        rule = self.rules[node]
+        return isinstance(rule, Local) and not rule.linear and node not in self.dropped
+
+    def _set_steps(self, diamond: Diamond) -> None:
+        steps: list[Step] = []
+        with_tangent: set[int] = set()
+        """Members whose tangent a later step uses."""
+        for node in reversed(diamond.members):
+            inner = diamond.inner(node, self.sources)
+            positions = {position for position, _ in inner}
+            pairs = tuple(p for p in self.curved[node] if positions.issuperset(p))
+            if node == diamond.last:
+                outside = node in self._nonzero
+            else:
+                outside = self._gets_from_outside((node, 0), diamond.members)
+            tangent = outside or node in with_tangent
+            if tangent or pairs:
+                rule = self.rules[node]
+                late = isinstance(rule, Pointwise) and rule.constant and not outside
+                steps.append(Step(node, inner, tangent, pairs, outside, late))
+                curved = {position for pair in pairs for position in pair}
+                with_tangent |= {s[0] for k, s in inner if tangent or k in curved}
+        diamond.steps = steps[::-1]

@@ -1,0 +1,90 @@
+"""`DistributedDataParallel`: curvature is averaged over the ranks, as the gradient is.
+
+Each rank's loss is a mean over its own samples, and that of all is the mean over ranks: so the
+gradient is averaged, and with it its derivative. In a forward pass the module knows whether the
+next backward pass will synchronize (not under ``no_sync()``); the next backward pass that reaches
+its parameters then averages all the curvature that they have accumulated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import ref
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel.distributed import _DDPSink
+
+from hesrl.curvature.registry import register_rule
+from hesrl.curvature.store import is_armed, keep, take_curvature
+
+_awaiting: list[ref[DistributedDataParallel]] = []
+"""The modules whose next backward pass synchronizes, in the order of their forward passes."""
+
+
+@register_rule(_DDPSink, linear=True)
+def sink(node: Any, grads: Any, hess_out: Any) -> Any:
+    """The identity that DDP puts behind a module's outputs."""
+    return hess_out
+
+
+def wrap_forward() -> None:
+    """Note from now on which modules' next backward pass synchronizes."""
+    native = DistributedDataParallel.forward
+    DistributedDataParallel.forward = functools.wraps(native)(
+        functools.partialmethod(_forward, native)
+    )
+
+
+def _forward(
+    module: DistributedDataParallel, native: Callable[..., Any], *inputs: Any, **kwargs: Any
+) -> Any:
+    output = native(module, *inputs, **kwargs)
+    synchronizes = torch.is_grad_enabled() and module.require_backward_grad_sync
+    if synchronizes and not any(reference() is module for reference in _awaiting):
+        _awaiting.append(ref(module))
+    return output
+
+
+def average_over_ranks(reached: Iterable[Tensor]) -> None:
+    """Average the curvature of the modules that a backward pass synchronized.
+
+    Args:
+        reached: The armed parameters that the pass reached.
+    """
+    if not _awaiting:
+        return
+    reached_ids = {id(param) for param in reached}
+    for reference in _awaiting.copy():
+        module = reference()
+        if module is None:
+            _awaiting.remove(reference)
+            continue
+        params = [p for p in module.module.parameters() if is_armed(p) and p.grad is not None]
+        if any(id(param) in reached_ids for param in params):
+            _awaiting.remove(reference)
+            for dtype in dict.fromkeys(param.dtype for param in params):
+                _average([p for p in params if p.dtype == dtype], reached_ids, module.process_group)
+
+
+def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) -> None:
+    """Average in one message; a parameter that this rank's loss does not depend on has zeros."""
+    own = [take_curvature(param) for param in params]
+    hessians = [
+        torch.zeros_like(param) if hess is None else hess
+        for param, hess in zip(params, own, strict=True)
+    ]
+    total = _flatten_dense_tensors(hessians)
+    dist.all_reduce(total, group=group)
+    total /= dist.get_world_size(group)
+    for param, hess, mean in zip(
+        params, own, _unflatten_dense_tensors(total, hessians), strict=True
+    ):
+        # Reached, but without curvature: part of its gradient came from elsewhere.
+        if param.grad is not None and (hess is not None or id(param) not in reached):
+            keep(param.grad, mean)

@@ -1,0 +1,110 @@
+"""Say how the curvature of a loss is computed: which rule handles which operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hesrl.curvature.analysis import Method
+from hesrl.curvature.coefficients import adjoint
+from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.plan import Plan, plan_for
+from hesrl.curvature.registry import Local, Pointwise
+from hesrl.curvature.store import is_armed
+
+_EXACT, _DIAGONAL = "exact", "drops off-diagonals"
+_HEADINGS = ("operation", "output", "handled by", "second derivative", "exactness")
+
+
+def explain(
+    loss: Tensor, params: Iterable[Tensor] | None = None, method: Method = "hesscale"
+) -> None:
+    """Print the graph between a loss and its parameters, from the loss downwards.
+
+    One line for each operation: its node, the shape of its output, the rule that handles it, what
+    becomes of its second derivative, and whether that is exact. "exact" means that the diagonal at
+    the inputs is as good as that at the output; "drops off-diagonals" that it is as good only if
+    the Hessian with respect to the output is diagonal. Nothing is computed.
+
+    Args:
+        loss: A scalar that autograd recorded.
+        params: The parameters; those that are armed if None.
+        method: The estimator.
+
+    Raises:
+        ValueError: The loss depends on none of the parameters.
+        MissingRuleError: An operation between the loss and the parameters has no rule.
+    """
+    root = node_of(loss)
+    graph = Graph([root] if root is not None else [])
+    if params is None:
+        is_wanted = is_armed
+    else:
+        chosen = {id(param) for param in params}
+        is_wanted = lambda leaf: id(leaf) in chosen  # noqa: E731
+    leaves = graph.structure.leaves
+    wanted = frozenset(leaf for leaf in leaves if is_wanted(graph.nodes[leaf].variable))
+    if not wanted:
+        raise ValueError("the loss depends on no armed parameter: arm some, or name them in params")
+    plan = plan_for(graph, wanted, method)
+    rows = [_HEADINGS]
+    for node in range(len(graph.nodes) - 1, -1, -1):
+        if node in wanted:
+            rows.append(("parameter", _shape(graph, node), "", "", ""))
+        elif plan.rules[node] is not None:
+            rows.append(
+                (graph.nodes[node].name(), _shape(graph, node), *_describe(graph, plan, node))
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _shape(graph: Graph, node: int) -> str:
+    return str(tuple(graph.nodes[node]._input_metadata[0].shape))
+
+
+def _describe(graph: Graph, plan: Plan, node: int) -> tuple[str, str, str]:
+    """Return what handles a node, what becomes of its second derivative, and how exact that is."""
+    rule = plan.rules[node]
+    handler, has_second = "the gradient's own map", False
+    if isinstance(rule, Pointwise):
+        handler, has_second = _name(rule.partials), rule.curved != ()
+        diamonds = sum(node in diamond.members for diamond in plan.diamonds)
+        if diamonds:
+            handler += f" (in {diamonds} diamond{'s' * (diamonds > 1)})"
+    elif isinstance(rule, Local):
+        handler, has_second = _name(rule.curvature), not rule.linear
+    second = "none" if not has_second else "dropped" if node in plan.facts.dropped else "kept"
+    exactness = "drops second derivatives" if second == "dropped" else _exactness(graph, plan, node)
+    return handler, second, exactness
+
+
+def _exactness(graph: Graph, plan: Plan, node: int) -> str:
+    rule = plan.rules[node]
+    if isinstance(rule, Pointwise) or not plan.facts.is_nonzero(node):
+        return _EXACT
+    if isinstance(rule, Local):
+        one_entry = _shape(graph, node) == "()"
+        return _EXACT if rule.separate or one_entry else _DIAGONAL
+    return _EXACT if _is_separate(graph.nodes[node]) else _DIAGONAL
+
+
+def _is_separate(node: Any) -> bool:
+    """Whether a linear map with coefficients 0 and 1 takes every entry to one output at most."""
+    ones = tuple(
+        torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
+        for output in node._input_metadata
+    )
+    counts = adjoint(node, ones)
+    counts = counts if isinstance(counts, tuple) else (counts,)
+    return all(bool((count <= 1).all()) for count in counts if count is not None)
+
+
+def _name(rule: Callable[..., Any]) -> str:
+    return f"{rule.__module__.removeprefix('hesrl.curvature.')}.{rule.__name__.lstrip('_')}"
