@@ -18,6 +18,7 @@ COMMANDS = {
     "train ppo": ("hesrl.agents.ppo", "train PPO on a continuous-control environment"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
+    "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),
     "sweep ppo": ("hesrl.experiments.sweep", "PPO over step sizes, seeds and environments"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""

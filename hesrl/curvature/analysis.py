@@ -40,6 +40,7 @@ class Analysis:
     Attributes:
         sources: The tensors that each node takes, without what a pattern leaves out.
         useful: For each node whether a wanted leaf is reached through it.
+        uses: The consumers of each tensor through which a wanted leaf is reached.
         rules: The rule of each node that leads to a wanted leaf, else None.
         dropped: The nodes whose second derivatives the method drops.
         curved: For each elementwise node the pairs of inputs with a second derivative.
@@ -55,7 +56,7 @@ class Analysis:
         self.sources = list(graph.structure.sources)
         self._patterns = find_patterns(graph.structure, self.sources)
         self.useful = self._find_useful(wanted)
-        self._uses = self._find_uses()
+        self.uses = self._find_uses()
         self.rules = self._find_rules(graph, wanted)
         self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
         self.curved = [self._find_curved(node) for node in range(len(self.sources))]
@@ -135,15 +136,15 @@ class Analysis:
 
     def _find_diamonds(self) -> dict[Edge, Diamond]:
         found = {}
-        for entry in self._uses:
-            diamond = find_diamond(entry, self._uses, self._is_pointwise, self._reduces)
+        for entry in self.uses:
+            diamond = find_diamond(entry, self.uses, self._is_pointwise, self._reduces)
             if diamond is not None:
                 found[entry] = diamond
         return found
 
     def _find_nonzero(self) -> None:
         """Find the nodes whose curvature can differ from zero, and the steps of diamonds."""
-        for entry in sorted(self._uses, reverse=True):
+        for entry in sorted(self.uses, reverse=True):
             diamond = self.diamond_at.get(entry)
             members = diamond.members if diamond is not None else ()
             if diamond is not None:
@@ -155,7 +156,7 @@ class Analysis:
         """Whether consumers other than the members of a diamond give curvature to a tensor."""
         return any(
             node not in members and self.can_hand_on(node, position)
-            for node, position in self._uses.get(edge, ())
+            for node, position in self.uses.get(edge, ())
         )
 
     def can_hand_on(self, node: int, position: int) -> bool:

@@ -16,7 +16,14 @@ from hesrl.curvature.registry import Local, Pointwise
 from hesrl.curvature.store import is_armed
 
 _EXACT, _DIAGONAL = "exact", "drops off-diagonals"
-_HEADINGS = ("operation", "output", "handled by", "second derivative", "exactness")
+_HEADINGS = (
+    "operation",
+    "output",
+    "handled by",
+    "second derivative",
+    "exactness",
+    "where its output forks",
+)
 
 
 def explain(
@@ -27,7 +34,9 @@ def explain(
     One line for each operation: its node, the shape of its output, the rule that handles it, what
     becomes of its second derivative, and whether that is exact. "exact" means that the diagonal at
     the inputs is as good as that at the output; "drops off-diagonals" that it is as good only if
-    the Hessian with respect to the output is diagonal. Nothing is computed.
+    the Hessian with respect to the output is diagonal. The last column marks tensors whose paths
+    to the loss meet again in curved operations, other than those that are handled as one (a
+    diamond): their contributions are added. No curvature is computed.
 
     Args:
         loss: A scalar that autograd recorded.
@@ -50,19 +59,48 @@ def explain(
     if not wanted:
         raise ValueError("the loss depends on no armed parameter: arm some, or name them in params")
     plan = plan_for(graph, wanted, method)
+    forks = _crossing_forks(plan)
     rows = [_HEADINGS]
     for node in range(len(graph.nodes) - 1, -1, -1):
-        if node in wanted:
-            rows.append(("parameter", _shape(graph, node), "", "", ""))
-        elif plan.rules[node] is not None:
-            rows.append(
-                (graph.nodes[node].name(), _shape(graph, node), *_describe(graph, plan, node))
-            )
+        if plan.rules[node] is None and node not in wanted:
+            continue
+        name = "parameter" if node in wanted else graph.nodes[node].name()
+        described = ("", "", "") if node in wanted else _describe(graph, plan, node)
+        remark = "drops cross terms" if node in forks else ""
+        rows.append((name, _shape(graph, node), *described, remark))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print(
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def _crossing_forks(plan: Plan) -> set[int]:
+    """Return the nodes with an output of whose paths some meet again where curvature is."""
+    facts = plan.facts
+    consumers: dict[int, list[int]] = {}
+    for (source, _), uses in facts.uses.items():
+        consumers.setdefault(source, []).extend(node for node, _ in uses)
+    above: dict[int, int] = {}
+    """For each node, as bits, the nodes from it to the loss that have curvature."""
+    for node in range(len(plan.rules) - 1, -1, -1):
+        is_curved = bool(facts.curved[node]) or facts.needs_gradient(node)
+        above[node] = (is_curved or facts.is_nonzero(node)) << node
+        for consumer in consumers.get(node, ()):
+            above[node] |= above[consumer]
+    forks = set()
+    for entry, uses in facts.uses.items():
+        diamond = facts.diamond_at.get(entry)
+        members = diamond.members if diamond is not None else ()
+        seen = sum(1 << node for node in members)
+        for node in members:
+            seen |= above[node]
+        for consumer, _ in uses:
+            if consumer not in members:
+                if seen & above[consumer]:
+                    forks.add(entry[0])
+                seen |= above[consumer]
+    return forks
 
 
 def _shape(graph: Graph, node: int) -> str:
@@ -74,7 +112,10 @@ def _describe(graph: Graph, plan: Plan, node: int) -> tuple[str, str, str]:
     rule = plan.rules[node]
     handler, has_second = "the gradient's own map", False
     if isinstance(rule, Pointwise):
-        handler, has_second = _name(rule.partials), rule.curved != ()
+        handler = _name(rule.partials)
+        has_second = bool(plan.facts.curved[node]) or (
+            node in plan.facts.dropped and rule.curved != ()
+        )
         diamonds = sum(node in diamond.members for diamond in plan.diamonds)
         if diamonds:
             handler += f" (in {diamonds} diamond{'s' * (diamonds > 1)})"

@@ -81,6 +81,8 @@ class Graph:
 def _same_again(root: Any, structure: Structure) -> list[Any] | None:
     """Return the nodes below a root if they have a known structure: quicker than `_walk`."""
     kinds, sources = structure.kinds, structure.sources
+    if not kinds:
+        return None
     nodes: list[Any] = [None] * len(kinds)
     nodes[-1] = root
     for number in range(len(kinds) - 1, -1, -1):

@@ -2,6 +2,7 @@
 
 - Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
   writes them: node by node they are only estimates, because the parts mix the same entries again.
+- RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Operations in place on a view, which all have the same kind.
 - Losses, which may reduce their terms to one number.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Rule
 from hesrl.curvature.rules.loss import LOSSES
+from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
 from hesrl.curvature.rules.softmax import EXP_OF_LOG_SOFTMAX, LOG_SOFTMAX_BY_LOGSUMEXP, saved_dim
 from hesrl.curvature.rules.writing import moves_entries
 
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 _SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
 _SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
+_RSQRT, _POWER, _PRODUCT = "RsqrtBackward0", "PowBackward0", "MulBackward0"
 _IN_PLACE_ON_VIEW = "CopySlices"
 
-DETAILED = frozenset({_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW, *LOSSES})
+DETAILED = frozenset(
+    {_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW, _RSQRT, *LOSSES}
+)
 """Names of the nodes whose `detail` decides about their rule."""
 
 
@@ -37,6 +42,8 @@ def detail(name: str, node: Any) -> Hashable:
         return moves_entries(node)
     if name in LOSSES:
         return int(node._saved_reduction)
+    if name == _RSQRT:
+        return mean_square_dims(node)
     ndim = len(node._input_metadata[0].shape)
     if name == _LOGSUMEXP:
         return node._saved_keepdim, tuple(saved_dim(dim, ndim) for dim in node._saved_dim)
@@ -69,6 +76,8 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
         name = structure.kinds[number].__name__  # type: ignore[attr-defined]
         if name == _IN_PLACE_ON_VIEW and not detail_of_node:
             found.refused.add(number)
+        elif name == _RSQRT and detail_of_node is not None:
+            _find_rms_norm(number, structure, sources, uses, found)
         elif name == _LOG_SOFTMAX:
             dims[number] = detail_of_node
         elif name == _SUBTRACTION:
@@ -96,3 +105,27 @@ def _subtracted_logsumexp(number: int, structure: Structure) -> int | None:
     keepdim, _ = structure.details[logsumexp]  # type: ignore[misc]
     is_same = structure.sources[logsumexp][0] == x
     return logsumexp if keepdim and is_same and structure.details[number] else None
+
+
+def _find_rms_norm(
+    rsqrt: int,
+    structure: Structure,
+    sources: list[Sources],
+    uses: Counter[int],
+    found: Patterns,
+) -> None:
+    """Note the RMS norm if the root mean square of a tensor, and nothing else, divides it."""
+    parts = [rsqrt]
+    while structure.kinds[parts[-1]].__name__ != _POWER:  # type: ignore[attr-defined]
+        below = structure.sources[parts[-1]][0]
+        assert below is not None
+        parts.append(below[0])
+    if any(uses[part] != 1 for part in parts):
+        return
+    root, x = (rsqrt, 0), structure.sources[parts[-1]][0]
+    product = next(node for node, taken in enumerate(structure.sources) if root in taken)
+    is_product = structure.kinds[product].__name__ == _PRODUCT  # type: ignore[attr-defined]
+    if is_product and set(structure.sources[product]) == {x, root}:
+        found.rules[product] = RMS_NORM_BY_RSQRT
+        found.left_out.update(parts)
+        sources[product] = tuple(None if s == root else s for s in structure.sources[product])

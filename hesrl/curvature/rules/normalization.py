@@ -19,7 +19,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.registry import Local, register_rule
+from hesrl.curvature.rules.reduce import reduced_dims
 
 Dims: TypeAlias = "tuple[int, ...]"
 Normalise: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -115,6 +116,48 @@ def rms_norm(node: Any, grads: Outputs, hessians: Outputs) -> Hessians:
     rstd = node._saved_result1
     x_hat = node._saved_input * rstd
     return _over_last_dimensions(node, x_hat, rstd, grad_out, hess_out, centred=False)
+
+
+def _mean_square(rsqrt: Any) -> tuple[Any, Any] | None:
+    """Return the nodes of the mean and the square if a node is ``rsqrt(mean(x²) + ε)``.
+
+    The mean keeps its dimensions, of size 1, and ε is a constant.
+    """
+    mean = rsqrt.next_functions[0][0]
+    if mean.name() in ("AddBackward0", "AddBackward1"):
+        mean, *epsilon = (source for source, _ in mean.next_functions)
+        if any(source is not None for source in epsilon):
+            return None
+    if mean is None or mean.name() != "MeanBackward1" or not mean._saved_keepdim:
+        return None
+    square = mean.next_functions[0][0]
+    is_square = square.name() == "PowBackward0" and square._saved_exponent == 2
+    return (mean, square) if is_square else None
+
+
+def mean_square_dims(rsqrt: Any) -> Dims | None:
+    """Return the dimensions of the mean if a node is ``rsqrt(mean(x²) + ε)``, else None."""
+    found = _mean_square(rsqrt)
+    if found is None:
+        return None
+    mean, square = found
+    return tuple(reduced_dims(mean._saved_dim, len(square._input_metadata[0].shape)))
+
+
+def _rms_norm_by_rsqrt(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``x · rsqrt(mean(x²) + ε)``, or swapped, at the product; the other nodes are left out."""
+    factors = node._saved_self, node._saved_other
+    (first, _), second = node.next_functions
+    found = _mean_square(first) if first.name() == "RsqrtBackward0" else None
+    is_swapped = found is not None and found[1].next_functions[0] == second
+    rstd, x = factors if is_swapped else factors[::-1]
+    dims = mean_square_dims(first if is_swapped else second[0])
+    assert dims is not None
+    hess = _normalise(x * rstd, rstd, dims, False, grad_out, hess_out)
+    return (None, hess) if is_swapped else (hess, None)
+
+
+RMS_NORM_BY_RSQRT = Local(_rms_norm_by_rsqrt, linear=False)
 
 
 def _over_last_dimensions(

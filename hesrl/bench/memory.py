@@ -1,0 +1,67 @@
+"""Peak memory of one update beside a loop with torch's Adam, each in a process of its own.
+
+What counts is how far the resident memory of the process rises above what it is with model and
+data in place: activations, gradients, curvature and whatever lives for a moment.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hesrl.bench.machine import describe_machine
+from hesrl.bench.update import BASELINE, CONTENDERS, TASKS
+from hesrl.errors import UserError
+
+_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
+"""The system reports bytes on macOS and KiB elsewhere."""
+
+
+@dataclass
+class Args:
+    """Measure the peak memory of forward, backward and curvature beside torch's Adam."""
+
+    task: str = "all-cnn-c"
+    """ppo, ppo-fused or all-cnn-c (batch of 128)"""
+    updates: int = 3
+    """how many updates; the highest of their peaks counts"""
+
+
+def measure(task: str, optimizer: str, updates: int) -> float:
+    """Return the peak of the resident memory in MiB, above that before the first update."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, loss = TASKS[task]()
+    update = CONTENDERS[optimizer](model, loss)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(updates):
+        update()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / _UNITS_PER_MIB
+
+
+def main(args: Args) -> int:
+    """Measure, print the table and return the exit status.
+
+    Raises:
+        UserError: A setting is impossible.
+    """
+    if args.task not in TASKS or args.updates < 1:
+        raise UserError(f"--task must be one of {', '.join(TASKS)} and --updates at least 1")
+    torch.set_num_threads(1)
+    console = Console()
+    console.print(describe_machine(), highlight=False)
+    table = Table("optimizer", "peak MiB", "ratio", title=f"{args.task}: memory of an update")
+    context = multiprocessing.get_context("spawn")
+    peaks: dict[str, float] = {}
+    for name in CONTENDERS:
+        with context.Pool(1) as process:
+            peaks[name] = process.apply(measure, (args.task, name, args.updates))
+        table.add_row(name, f"{peaks[name]:,.0f}", f"{peaks[name] / peaks[BASELINE]:.2f}")
+    console.print(table)
+    return 0
