@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
 _ADVICE = {
     "CompiledFunctionBackward": "torch.compile hides the operations of a model; call the model "
     "itself, or compile it with backend='eager'",
@@ -23,6 +27,12 @@ _ADVICE = {
         "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)",
     ),
 }
+
+
+def shapes_of(params: Sequence[Tensor]) -> str:
+    """List the shapes of the first parameters, by which a user may tell them."""
+    shapes = ", ".join(str(tuple(param.shape)) for param in params[:3])
+    return f"{shapes}, …" if len(params) > 3 else shapes
 
 
 def advice(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from hesrl.curvature.advice import advice
+from hesrl.curvature.advice import advice, shapes_of
 from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.patterns import find_patterns
@@ -26,7 +26,15 @@ Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89"]
 - ``"bl89"`` treats softmax and log-softmax as if they were elementwise (Becker and LeCun, 1989).
 """
 
-METHODS: tuple[Method, ...] = get_args(Method)
+
+def check_method(method: str) -> None:
+    """Refuse a name that is not that of a `Method`.
+
+    Raises:
+        ValueError: The method is unknown.
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
 
 
 class Analysis:
@@ -100,12 +108,10 @@ class Analysis:
             if number in below:
                 below |= {s[0] for s in self.sources[number] if s is not None}
         leaves = [graph.nodes[leaf].variable for leaf in sorted(wanted & below)]
-        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in leaves[:3])
-        more = ", …" if len(leaves) > 3 else ""
         name, output = graph.nodes[node].name(), graph.nodes[node]._input_metadata[0]
         return MissingRuleError(
             f"no curvature rule for {name} (output of shape {tuple(output.shape)}), which lies "
-            f"between the loss and parameters of shape {shapes}{more}: {advice(name)}"
+            f"between the loss and parameters of shape {shapes_of(leaves)}: {advice(name)}"
         )
 
     def _find_dropped(self) -> set[int]:

@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge
 
-from hesrl.curvature.analysis import METHODS, Method
+from hesrl.curvature.advice import shapes_of
+from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.distributed import average_over_ranks, wrap_forward
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import plan_for
+from hesrl.curvature.registry import MissingRuleError
 from hesrl.curvature.store import (
     ARMED,
     carried_over,
@@ -29,6 +32,7 @@ from hesrl.curvature.store import (
     get_hess_diag,
     is_armed,
     keep,
+    take_curvature,
 )
 from hesrl.curvature.sweep import Sweep
 
@@ -47,8 +51,7 @@ def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
             with another method; or the method is unknown. Nothing has changed then.
     """
     params = list(params)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    check_method(method)
     seen: set[int] = set()
     for param in params:
         _check(param, method)
@@ -67,7 +70,7 @@ def _check(param: Tensor, method: Method) -> None:
             f"curvature is for floating-point leaf tensors, not for one of shape {shape} "
             f"and dtype {param.dtype} (is_leaf={param.is_leaf})"
         )
-    other = param.__dict__.get(ARMED, method)
+    other = getattr(param, ARMED, method)
     if other != method:
         raise ValueError(
             f"the parameter of shape {shape} is armed with {other!r} already: call "
@@ -131,23 +134,43 @@ def _backward(
     for number in graph.structure.leaves:
         leaf = graph.nodes[number].variable
         if wanted(leaf):
-            leaves.setdefault(leaf.__dict__[ARMED], []).append(number)
+            leaves.setdefault(getattr(leaf, ARMED), []).append(number)
     if not leaves:
         run()
         return
+    params = [graph.nodes[number].variable for group in leaves.values() for number in group]
+    _refuse_hidden(params)
     sweeps = [
         Sweep(graph, plan_for(graph, frozenset(numbers), method), create_graph=create_graph)
         for method, numbers in leaves.items()
     ]
-    before = {n: carried_over(graph.nodes[n].variable) for group in leaves.values() for n in group}
+    before = [carried_over(param) for param in params]
+    clear_curvature(p for p, hess in zip(params, before, strict=True) if not torch.is_tensor(hess))
     with ExitStack() as stack:
         for sweep in sweeps:
             stack.enter_context(sweep)
         run()
-    for sweep, numbers in zip(sweeps, leaves.values(), strict=True):
-        for number in numbers:
-            _leave(graph.nodes[number].variable, sweep.curvature(number), before[number])
-    average_over_ranks(graph.nodes[number].variable for number in before)
+    hessians = [
+        sweep.curvature(number)
+        for sweep, group in zip(sweeps, leaves.values(), strict=True)
+        for number in group
+    ]
+    for param, hess, hess_before in zip(params, hessians, before, strict=True):
+        _leave(param, hess, hess_before)
+    average_over_ranks(params)
+
+
+def _refuse_hidden(params: list[Tensor]) -> None:
+    """Refuse a backward pass that a `torch.autograd.Function` runs inside its own.
+
+    It has the gradient at its roots, but nobody knows the curvature there.
+    """
+    node = torch._C._current_autograd_node()
+    if isinstance(node, BackwardCFunction):
+        raise MissingRuleError(
+            f"{node.name()} hides the operations on parameters of shape {shapes_of(params)}: let "
+            "autograd record them (in a checkpoint with use_reentrant=False), or disarm those"
+        )
 
 
 def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) -> None:
@@ -159,7 +182,10 @@ def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) ->
         return
     if hess is None:
         hess = torch.zeros_like(param)
-    keep(param.grad, hess if isinstance(before, float) else before + hess)
+    within = take_curvature(param)
+    """What is there by now, perhaps from a backward pass inside this one."""
+    total = before if within is None else within
+    keep(param.grad, hess if isinstance(total, float) else total + hess)
 
 
 def _as_tuple(tensors: Any) -> tuple[Any, ...]:

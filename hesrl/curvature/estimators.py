@@ -8,7 +8,7 @@ from typing import TypeAlias, overload
 import torch
 from torch import Tensor
 
-from hesrl.curvature.analysis import METHODS, Method
+from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.sweep import Sweep
@@ -52,8 +52,7 @@ def hess_diag(
     if isinstance(params, Mapping):
         return dict(zip(params, hess_diag(loss, list(params.values()), method), strict=True))
     params = list(params)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    check_method(method)
     for param in params:
         if not (param.is_leaf and param.requires_grad and param.is_floating_point()):
             raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.analysis import Method
+from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.coefficients import adjoint
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import Plan, plan_for
@@ -44,9 +44,10 @@ def explain(
         method: The estimator.
 
     Raises:
-        ValueError: The loss depends on none of the parameters.
+        ValueError: The loss depends on none of the parameters, or the method is unknown.
         MissingRuleError: An operation between the loss and the parameters has no rule.
     """
+    check_method(method)
     root = node_of(loss)
     graph = Graph([root] if root is not None else [])
     if params is None:

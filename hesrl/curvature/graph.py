@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from threading import RLock
 from typing import Any, TypeAlias
 
 import torch
@@ -33,6 +34,8 @@ _SHARED_BY_KINDS = "CppFunction"
 _MAX_KEPT, _MAX_TRIED = 64, 3
 _kept: dict[Hashable, Structure] = {}
 """The structures of graphs that were seen before, the last ones last."""
+_lock = RLock()
+"""Held while `_kept` is read or changed: several threads may train."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -70,7 +73,9 @@ class Graph:
     def __init__(self, roots: Iterable[Any]) -> None:
         roots = list(roots)
         if len(roots) == 1:
-            for structure in islice(reversed(_kept.values()), _MAX_TRIED):
+            with _lock:
+                latest = list(islice(reversed(_kept.values()), _MAX_TRIED))
+            for structure in latest:
                 nodes = _same_again(roots[0], structure)
                 if nodes is not None:
                     self.nodes, self.structure = nodes, structure
@@ -104,6 +109,8 @@ def _same_again(root: Any, structure: Structure) -> list[Any] | None:
                 return None
             if edge[1] != output:
                 return None
+    if len(set(nodes)) < len(nodes):
+        return None
     for number, expected in structure.details.items():
         if detail(type(nodes[number]).__name__, nodes[number]) != expected:
             return None
@@ -143,13 +150,14 @@ def _structure(nodes: list[Any], sources: tuple[Sources, ...]) -> Structure:
         if type(node).__name__ in DETAILED
     }
     key = kinds, sources, tuple(details.items())
-    structure = _kept.pop(key, None)
-    if structure is None:
-        leaves = tuple(number for number, kind in enumerate(kinds) if kind is LEAF)
-        structure = Structure(kinds, sources, details, leaves)
-        if len(_kept) >= _MAX_KEPT:
-            del _kept[next(iter(_kept))]
-    _kept[key] = structure
+    with _lock:
+        structure = _kept.pop(key, None)
+        if structure is None:
+            leaves = tuple(number for number, kind in enumerate(kinds) if kind is LEAF)
+            structure = Structure(kinds, sources, details, leaves)
+            if len(_kept) >= _MAX_KEPT:
+                del _kept[next(iter(_kept))]
+        _kept[key] = structure
     return structure
 
 

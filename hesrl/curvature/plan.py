@@ -180,7 +180,7 @@ class Plan:
         rule = self.rules[node]
         if isinstance(rule, Pointwise):
             return (
-                (node in self.diamonds_of and not rule.constant)
+                any(d.last != node or not rule.constant for d in self.diamonds_of.get(node, ()))
                 or rule.gradient_excess is not None
                 or any((t.position,) * 2 in self.facts.curved[node] for t in self.targets[node])
             )

@@ -19,7 +19,7 @@ _CURVATURE = "_hesrl_curvature"
 
 def is_armed(param: Tensor) -> bool:
     """Whether ``backward()`` computes the curvature of a parameter."""
-    return ARMED in param.__dict__
+    return hasattr(param, ARMED)
 
 
 def take_curvature(param: Tensor) -> Tensor | None:
@@ -27,7 +27,7 @@ def take_curvature(param: Tensor) -> Tensor | None:
 
     None if there is no gradient, or one whose curvature no backward pass computed.
     """
-    kept = None if param.grad is None else param.grad.__dict__.get(_CURVATURE)
+    kept = getattr(param.grad, _CURVATURE, None)
     return None if kept is None else kept[0]
 
 
@@ -52,7 +52,7 @@ def carried_over(param: Tensor) -> Tensor | float | None:
     grad = param.grad
     if grad is None:
         return 0.0
-    kept = grad.__dict__.get(_CURVATURE)
+    kept = getattr(grad, _CURVATURE, None)
     if kept is None:
         return None if grad.any() else 0.0
     hess: Tensor

@@ -19,6 +19,14 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
+def spread(module: nn.Module) -> nn.Module:
+    """Draw biases and the scales of norms, most of which start as 0 and 1; return the module."""
+    for name, p in module.named_parameters():
+        if p.dim() == 1:
+            nn.init.normal_(p, float(name.endswith("weight")), 0.3)
+    return module
+
+
 def computed(
     module: nn.Module, loss: Callable[[Callable[..., Any]], Tensor], method: Method = "hesscale"
 ) -> dict[str, Tensor]:

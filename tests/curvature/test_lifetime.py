@@ -100,7 +100,8 @@ def test_a_diamond_forgets_its_tensors_once_they_were_used():
         loss.backward()
     hess = sweep.curvature(graph.structure.leaves[0])
     torch.testing.assert_close(hess, torch.full((3,), 3.0).mul(torch.e))
-    assert sweep._records == {diamond.entry: {}}
+    crossing = sweep._crossings[diamond.entry]
+    assert crossing._records == {} and crossing._outside == {}
 
 
 def test_the_number_of_tensors_stays_the_same():

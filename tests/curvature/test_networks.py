@@ -1,9 +1,9 @@
-"""Whole networks: the parameters where HesScale is exact, and the recursion where it is not."""
+"""Whole networks: the parameters where HesScale is exact, and how it composes where it is not."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from hesrl.curvature import arm
 from tests import reference
 from tests.curvature import losses_as_written as written
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64)
+from tests.curvature.comparison import computed, normal
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -24,13 +21,6 @@ def mlp(*sizes: int) -> nn.Sequential:
     for n_in, n_out in itertools.pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.Tanh()]
     return nn.Sequential(*layers[:-1]).double()
-
-
-def computed(module: nn.Module, loss: Callable[[Callable[..., Any]], Tensor]) -> dict[str, Tensor]:
-    """The curvature of every parameter of a module, by hesrl."""
-    arm(module.parameters())
-    loss(module).backward()
-    return {name: p.hess_diag for name, p in module.named_parameters()}
 
 
 def assert_close(actual: Any, expected: Any) -> None:
@@ -84,66 +74,6 @@ def test_the_first_of_two_hidden_layers_is_not_exact():
     error = (actual["0.weight"] - exact["0.weight"]).norm() / exact["0.weight"].norm()
     assert error > 0.1
     assert_close(actual["2.weight"], exact["2.weight"])
-
-
-Layer = tuple[Callable[..., Tensor], Sequence[Tensor]]
-
-
-def recursion(layers: Sequence[Layer], x: Tensor, loss: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """HesScale of the parameters, layer by layer as the paper writes it.
-
-    Args:
-        layers: The function of each layer, of its input and its parameters, and those.
-        x: Input of the first layer.
-        loss: Scalar function of the last layer's output.
-
-    Returns:
-        The curvature of all parameters, first layer first.
-    """
-    values = [x.clone().requires_grad_()]
-    for function, params in layers:
-        values.append(function(values[-1], *params))
-    grads = torch.autograd.grad(loss(values[-1]), values)
-    (hess,) = reference.hess_diag(loss, values[-1].detach())
-    found: list[Tensor] = []
-    for (function, params), value, grad in reversed(
-        list(zip(layers, values[:-1], grads[1:], strict=True))
-    ):
-        inputs = [value.detach(), *params]
-        hess, *of_params = (
-            reference.hesscale(function, inputs, n, grad.flatten(), hess.flatten())
-            for n in range(len(inputs))
-        )
-        found = [*of_params, *found]
-    return found
-
-
-def test_an_mlp_follows_the_recursion():
-    torch.manual_seed(4)
-    net, x, target = mlp(3, 4, 5, 4, 2), normal(5, 3), normal(5, 2)
-    layers: list[Layer] = []
-    for module in net:
-        params = [p.detach().clone() for p in module.parameters()]
-        layers.append((torch.tanh, []) if not params else (nn.functional.linear, params))
-
-    def loss(y: Tensor) -> Tensor:
-        return nn.functional.huber_loss(y, target)
-
-    actual = computed(net, lambda net: loss(net(x)))
-    assert_close(list(actual.values()), recursion(layers, x, loss))
-
-
-def test_a_softmax_policy_follows_the_recursion():
-    torch.manual_seed(5)
-    net, x = mlp(3, 4, 4, written.K), normal(written.N, 3)
-    params = [p.detach().clone() for p in net.parameters()]
-    layers: list[Layer] = []
-    for weight, bias in zip(params[::2], params[1::2], strict=True):
-        layers += [(nn.functional.linear, [weight, bias]), (torch.tanh, [])]
-    loss = written.ppo_cleanrl_discrete
-    assert_close(
-        list(computed(net, lambda net: loss(net(x))).values()), recursion(layers[:-1], x, loss)
-    )
 
 
 def test_a_residual_block_adds_the_curvature_of_its_branches():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.curvature.comparison import Params, assert_recursion, normal
+from tests.curvature.comparison import Params, assert_recursion, normal, spread
 from tests.curvature.recursion import Recursion
 
 CLASS_WEIGHTS = torch.tensor([0.5, 1.7, 1.0, 0.8], dtype=torch.float64)
@@ -119,10 +119,7 @@ def test_resnet(training):
         *(Block(3, 3, 1), Block(3, 4, 2)),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)),
     ).double()
-    net.train(training)
-    for name, p in net.named_parameters():
-        if p.dim() == 1:
-            nn.init.normal_(p, float(name.endswith("weight")), 0.3)
+    spread(net).train(training)
     for name, buffer in net.named_buffers():
         buffer.fill_(RUNNING.get(name.rpartition(".")[2], 0))
     x, target = normal(4, 2, 6, 6), torch.tensor([3, 1, 0, 2])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hesrl.curvature.registry import register_adjoint, register_rule
 
-register_adjoint("TBackward0", one_output=True, apply=Tensor.t)
+register_adjoint("TBackward0", "TBackward1", one_output=True, apply=Tensor.t)
 register_adjoint(
     "ExpandBackward0",
     "PermuteBackward0",
@@ -25,14 +25,17 @@ register_adjoint(
     "SqueezeBackward1",
     "SqueezeBackward2",
     "TransposeBackward0",
+    "TransposeBackward1",
     "UnsafeViewBackward0",
     "UnsqueezeBackward0",
+    "UnsqueezeBackward1",
     "ViewBackward0",
     one_output=True,
 )
 register_adjoint(
     # The same entries, or some of them, in another order or shape.
     "AsStridedBackward0",
+    "AsStridedBackward1",
     "ChannelShuffleBackward0",
     "DiagonalBackward0",
     "DiagonalBackward0_copy",

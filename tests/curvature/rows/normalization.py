@@ -104,6 +104,7 @@ def fused_rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 LAYER, GROUP = "NativeLayerNormBackward0", "NativeGroupNormBackward0"
+PRODUCT = "MulBackward0"
 BATCH, CUDNN, RMS = "NativeBatchNormBackward0", "CudnnBatchNormBackward0", "FusedRmsNormBackward0"
 
 ROWS = [
@@ -156,6 +157,20 @@ ROWS = [
         lambda x, *affine: cudnn_batch_norm(x, *affine, training=False),
         scaled(2, 3, 2, 2, own=(3,)),
         batch_norm_in_evaluation,
+    ),
+    # As PyTorch writes it on a CPU; also with its factors swapped, over other dimensions, without ε.
+    Row("rms_norm", PRODUCT, lambda x: F.rms_norm(x, (2, 3), eps=EPS), alone(2, 2, 3)),
+    Row(
+        "rms_norm affine",
+        PRODUCT,
+        lambda x, weight: F.rms_norm(x, (2, 3), weight, EPS),
+        lambda: (normal(2, 2, 3), normal(2, 3)),
+    ),
+    Row(
+        "rms_norm by hand",
+        PRODUCT,
+        lambda x: torch.rsqrt(x.square().mean((0, -1), keepdim=True)) * x,
+        alone(2, 2, 3),
     ),
     Row("rms_norm fused", RMS, fused_rms_norm, alone(2, 2, 3), rms_norm),
     Row(
