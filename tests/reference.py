@@ -7,28 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
+from torch.func import functional_call, grad, jacrev
 
 
 def flat(output: Any) -> Tensor:
     """All entries of a tensor, or of several, as one vector."""
     parts = [output] if isinstance(output, Tensor) else list(output)
     return torch.cat([part.reshape(-1) for part in parts])
-
-
-def _derivatives(
-    function: Callable[..., Any], inputs: Sequence[Tensor], index: int
-) -> tuple[Tensor, Tensor]:
-    """Return ∂y_k/∂x_j (K, J) and ∂²y_k/∂x_j² (K, J) for input number ``index``."""
-    shape = inputs[index].shape
-
-    def of_one_input(x: Tensor) -> Tensor:
-        return flat(function(*inputs[:index], x.view(shape), *inputs[index + 1 :]))
-
-    x = inputs[index].detach().flatten()
-    jacobian = jacrev(of_one_input)(x)
-    hessian = jacrev(jacrev(of_one_input))(x)
-    return jacobian, torch.diagonal(hessian, dim1=1, dim2=2)
 
 
 def hesscale(
@@ -49,13 +34,22 @@ def hesscale(
         grad_out: g(y), all outputs as one vector.
         hess_out: h(y), likewise.
     """
-    first, second = _derivatives(function, inputs, index)
-    return (hess_out @ first.square() + grad_out @ second).view_as(inputs[index])
+    values = [x.detach() for x in inputs]
+    shape = values[index].shape
+
+    def of_one_input(x: Tensor) -> Tensor:
+        return flat(function(*values[:index], x.view(shape), *values[index + 1 :]))
+
+    x = values[index].flatten()
+    jacobian = jacrev(of_one_input)(x)
+    hessian = jacrev(grad(lambda x: grad_out @ of_one_input(x)))(x)
+    return (hess_out @ jacobian.square() + hessian.diagonal()).view(shape)
 
 
 def hess_diag(loss: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
     """The exact diagonal ∂²L/∂x² for every input, of its shape."""
-    return [_derivatives(loss, inputs, index)[1].view_as(x) for index, x in enumerate(inputs)]
+    one, zero = inputs[0].new_ones(1), inputs[0].new_zeros(1)
+    return [hesscale(loss, inputs, index, one, zero) for index in range(len(inputs))]
 
 
 def module_hess_diag(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
 _ADVICE = {
     "CompiledFunctionBackward": "torch.compile hides the operations of a model; call the model "
     "itself, or compile it with backend='eager'",
     "torch::autograd::CopySlices": "of the operations in place on a view only assignment and "
     "addition have one; compute the new entries out of place, then assign them",
-    "CheckpointFunctionBackward": "a reentrant checkpoint hides its operations; call checkpoint "
+    REENTRANT_CHECKPOINT: "a reentrant checkpoint hides its operations; call checkpoint "
     "with use_reentrant=False",
     "MkldnnRnnLayerBackward0": "the fused LSTM hides its operations; run it under "
     "torch.backends.mkldnn.flags(enabled=False), or unroll an nn.LSTMCell",
@@ -33,6 +34,14 @@ def shapes_of(params: Sequence[Tensor]) -> str:
     """List the shapes of the first parameters, by which a user may tell them."""
     shapes = ", ".join(str(tuple(param.shape)) for param in params[:3])
     return f"{shapes}, …" if len(params) > 3 else shapes
+
+
+def hidden_by(name: str, params: Sequence[Tensor]) -> str:
+    """Say that a node runs a backward pass of its own, which the graph does not show."""
+    return (
+        f"{name} hides the operations on parameters of shape {shapes_of(params)}: let autograd "
+        "record them (in a checkpoint with use_reentrant=False), or do without their curvature"
+    )
 
 
 def advice(name: str) -> str:

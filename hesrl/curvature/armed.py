@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge
 
-from hesrl.curvature.advice import shapes_of
+from hesrl.curvature.advice import hidden_by
 from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.distributed import average_over_ranks, wrap_forward
 from hesrl.curvature.graph import Graph, node_of
@@ -35,6 +36,8 @@ from hesrl.curvature.store import (
     take_curvature,
 )
 from hesrl.curvature.sweep import Sweep
+
+_lock = Lock()
 
 
 def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
@@ -58,7 +61,8 @@ def arm(params: Iterable[Tensor], method: Method = "hesscale") -> None:
         if id(param) in seen:
             raise ValueError(f"the parameter of shape {tuple(param.shape)} is listed twice")
         seen.add(id(param))
-    _wrap_backward()
+    with _lock:
+        _wrap_backward()
     for param in params:
         setattr(param, ARMED, method)
 
@@ -137,6 +141,7 @@ def _backward(
             leaves.setdefault(getattr(leaf, ARMED), []).append(number)
     if not leaves:
         run()
+        average_over_ranks(graph)
         return
     params = [graph.nodes[number].variable for group in leaves.values() for number in group]
     _refuse_hidden(params)
@@ -157,7 +162,7 @@ def _backward(
     ]
     for param, hess, hess_before in zip(params, hessians, before, strict=True):
         _leave(param, hess, hess_before)
-    average_over_ranks(params)
+    average_over_ranks(graph)
 
 
 def _refuse_hidden(params: list[Tensor]) -> None:
@@ -167,10 +172,7 @@ def _refuse_hidden(params: list[Tensor]) -> None:
     """
     node = torch._C._current_autograd_node()
     if isinstance(node, BackwardCFunction):
-        raise MissingRuleError(
-            f"{node.name()} hides the operations on parameters of shape {shapes_of(params)}: let "
-            "autograd record them (in a checkpoint with use_reentrant=False), or disarm those"
-        )
+        raise MissingRuleError(hidden_by(node.name(), params))
 
 
 def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) -> None:
@@ -182,8 +184,8 @@ def _leave(param: Tensor, hess: Tensor | None, before: Tensor | float | None) ->
         return
     if hess is None:
         hess = torch.zeros_like(param)
+    # A backward pass inside this one, in a hook, has added to it.
     within = take_curvature(param)
-    """What is there by now, perhaps from a backward pass inside this one."""
     total = before if within is None else within
     keep(param.grad, hess if isinstance(total, float) else total + hess)
 
@@ -198,6 +200,8 @@ def _as_tuple(tensors: Any) -> tuple[Any, ...]:
 @functools.cache
 def _wrap_backward() -> None:
     native = torch.autograd.backward
-    torch.autograd.backward = functools.wraps(native)(functools.partial(_backward, native))
+    # Left out of compiled functions: the sweep works on the graph of one pass, not of any.
+    wrapped = torch.compiler.disable(functools.partial(_backward, native))
+    torch.autograd.backward = functools.wraps(native)(wrapped)
     wrap_forward()
     Tensor.hess_diag = property(get_hess_diag)  # type: ignore[attr-defined]

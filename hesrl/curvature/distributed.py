@@ -9,7 +9,7 @@ its parameters then averages all the curvature that they have accumulated.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -20,6 +20,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parallel.distributed import _DDPSink
 
+from hesrl.curvature.graph import Graph
 from hesrl.curvature.registry import register_rule
 from hesrl.curvature.store import is_armed, keep, take_curvature
 
@@ -51,25 +52,29 @@ def _forward(
     return output
 
 
-def average_over_ranks(reached: Iterable[Tensor]) -> None:
+def average_over_ranks(graph: Graph) -> None:
     """Average the curvature of the modules that a backward pass synchronized.
 
+    A rank takes part even if its loss depends on none of the armed parameters, which those of the
+    other ranks may depend on.
+
     Args:
-        reached: The armed parameters that the pass reached.
+        graph: The graph of the pass.
     """
     if not _awaiting:
         return
-    reached_ids = {id(param) for param in reached}
+    reached = {id(graph.nodes[leaf].variable) for leaf in graph.structure.leaves}
     for reference in _awaiting.copy():
         module = reference()
         if module is None:
             _awaiting.remove(reference)
             continue
-        params = [p for p in module.module.parameters() if is_armed(p) and p.grad is not None]
-        if any(id(param) in reached_ids for param in params):
+        params = list(module.module.parameters())
+        if any(id(param) in reached for param in params):
             _awaiting.remove(reference)
-            for dtype in dict.fromkeys(param.dtype for param in params):
-                _average([p for p in params if p.dtype == dtype], reached_ids, module.process_group)
+            armed = [param for param in params if is_armed(param)]
+            for dtype in dict.fromkeys(param.dtype for param in armed):
+                _average([p for p in armed if p.dtype == dtype], reached, module.process_group)
 
 
 def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) -> None:

@@ -8,9 +8,11 @@ from typing import TypeAlias, overload
 import torch
 from torch import Tensor
 
+from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
 from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import plan_for
+from hesrl.curvature.registry import MissingRuleError
 from hesrl.curvature.sweep import Sweep
 
 Loss: TypeAlias = Tensor | Callable[[], Tensor]
@@ -45,8 +47,9 @@ def hess_diag(
         parameter; zeros where the loss does not depend on it. In a list or by name, as asked.
 
     Raises:
-        ValueError: The loss is not a scalar, a parameter is not a floating-point leaf that
-            requires a gradient, or the method is unknown.
+        ValueError: The loss is not a scalar that autograd recorded, or belongs to a transform of
+            `torch.func`; a parameter is not a floating-point leaf that requires a gradient; or the
+            method is unknown.
         MissingRuleError: An operation between the loss and the parameters has no rule.
     """
     if isinstance(params, Mapping):
@@ -63,6 +66,13 @@ def hess_diag(
     if not isinstance(loss, Tensor):
         with torch.enable_grad():
             loss = loss()
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"the loss must be a tensor, not {loss!r}")
+    if torch._C._functorch.is_functorch_wrapped_tensor(loss):
+        raise ValueError(
+            "the loss belongs to a transform of torch.func (vmap, grad, …), whose operations the "
+            "graph does not show: call hess_diag outside of it"
+        )
     if loss.numel() != 1:
         raise ValueError(f"the loss must be a scalar, not of shape {tuple(loss.shape)}")
     root = node_of(loss)
@@ -70,13 +80,16 @@ def hess_diag(
         raise ValueError("the loss does not require a gradient: it depends on no parameter")
     graph = Graph([root])
     numbers = {id(graph.nodes[leaf].variable): leaf for leaf in graph.structure.leaves}
-    wanted = [param for param in params if id(param) in numbers]
+    wanted = {id(param): param for param in params if id(param) in numbers}
+    missing = [param for param in params if id(param) not in numbers]
+    if missing and any(node.name() == REENTRANT_CHECKPOINT for node in graph.nodes):
+        raise MissingRuleError(hidden_by(REENTRANT_CHECKPOINT, missing))
     hessians: dict[int, Tensor | None] = {}
     if wanted:
-        plan = plan_for(graph, frozenset(numbers[id(param)] for param in wanted), method)
+        plan = plan_for(graph, frozenset(numbers[key] for key in wanted), method)
         with Sweep(graph, plan) as sweep:
-            torch.autograd.grad(loss, wanted, retain_graph=True)
-        hessians = {id(param): sweep.curvature(numbers[id(param)]) for param in wanted}
+            torch.autograd.grad(loss, list(wanted.values()), retain_graph=True, allow_unused=True)
+        hessians = {key: sweep.curvature(numbers[key]) for key in wanted}
     return [
         torch.zeros_like(param) if (hess := hessians.get(id(param))) is None else hess
         for param in params

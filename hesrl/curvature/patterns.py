@@ -3,6 +3,7 @@
 - Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
   writes them: node by node they are only estimates, because the parts mix the same entries again.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
+- Linear layers, which are a product with a transposed matrix, in fewer steps.
 - Operations in place on a view, which all have the same kind.
 - Losses, which may reduce their terms to one number.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Rule
+from hesrl.curvature.rules.linear import LINEAR_LAYERS
 from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
 from hesrl.curvature.rules.softmax import EXP_OF_LOG_SOFTMAX, LOG_SOFTMAX_BY_LOGSUMEXP, saved_dim
@@ -63,7 +65,7 @@ class Patterns:
 
 
 def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
-    """Look at the nodes of a graph that have a `detail`.
+    """Find the nodes whose rule is not that of their kind.
 
     Args:
         structure: The structure of the graph.
@@ -91,7 +93,29 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
             source = sources[number][0]
             if source is not None and dims.get(source[0]) == detail_of_node:
                 found.rules[number] = EXP_OF_LOG_SOFTMAX
+    for number, kind in enumerate(structure.kinds):
+        name = getattr(kind, "__name__", "")
+        if name in LINEAR_LAYERS:
+            _find_linear_layer(number, name, structure, sources, uses, found)
     return found
+
+
+def _find_linear_layer(
+    product: int,
+    name: str,
+    structure: Structure,
+    sources: list[Sources],
+    uses: Counter[int],
+    found: Patterns,
+) -> None:
+    """Leave out a transposition of the second factor that nothing else uses."""
+    *others, factor = sources[product]
+    if factor is None or uses[factor[0]] != 1:
+        return
+    if getattr(structure.kinds[factor[0]], "__name__", "") == "TBackward0":
+        found.rules[product] = LINEAR_LAYERS[name]
+        found.left_out.add(factor[0])
+        sources[product] = (*others, structure.sources[factor[0]][0])
 
 
 def _subtracted_logsumexp(number: int, structure: Structure) -> int | None:

@@ -103,8 +103,9 @@ class Adaptive(Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients of all parameters, and the scale that belongs to them."""
         super().zero_grad(set_to_none)
-        for group in self.param_groups:
-            self._source.clear(group["params"])
+        if not set_to_none:  # else the scale went with the gradient
+            for group in self.param_groups:
+                self._source.clear(group["params"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacrev
 
-from tests.reference import flat
+from tests import reference
 
 Function = Callable[..., Any]
 
@@ -55,26 +54,12 @@ class Recursion:
         grad_of = dict(zip(made, grads, strict=True))
         hess_of = {x: torch.zeros_like(x) for x in (*made, *leaves)}
         for function, inputs, outputs in reversed(self._operations):
-            grad_out, hess_out = (flat(of[y] for y in outputs) for of in (grad_of, hess_of))
+            grad_out, hess_out = (
+                reference.flat(of[y] for y in outputs) for of in (grad_of, hess_of)
+            )
             function = (stand_ins or {}).get(function, function)
             for index, x in enumerate(inputs):
                 if x.requires_grad:
-                    hess = _through(function, inputs, index, grad_out, hess_out)
+                    hess = reference.hesscale(function, inputs, index, grad_out, hess_out)
                     hess_of[x] = hess_of[x] + hess
         return [hess_of[leaf] for leaf in leaves]
-
-
-def _through(
-    function: Function, inputs: Sequence[Tensor], index: int, grad_out: Tensor, hess_out: Tensor
-) -> Tensor:
-    """`tests.reference.hesscale`, with Σ_k g_k y_k summed up before it is differentiated."""
-    values = [x.detach() for x in inputs]
-    shape = values[index].shape
-
-    def of_one_input(x: Tensor) -> Tensor:
-        return flat(function(*values[:index], x.view(shape), *values[index + 1 :]))
-
-    x = values[index].flatten()
-    jacobian = jacrev(of_one_input)(x)
-    hessian = jacrev(grad(lambda x: grad_out @ of_one_input(x)))(x)
-    return (hess_out @ jacobian.square() + hessian.diagonal()).view(shape)

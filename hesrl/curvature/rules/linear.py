@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.registry import Local, register_rule
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"
 
@@ -25,7 +26,6 @@ def _product(
     a: Tensor | None,
     w: Tensor | None,
     hess_out: Tensor,
-    w_strides: tuple[int, ...] = (),
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return ``h`` of both factors of ``z = a w`` (matrices, or stacks of them).
 
@@ -35,17 +35,13 @@ def _product(
         a: Left factor (…, n, i), or None if it was not saved.
         w: Right factor (…, i, o), or None if it was not saved.
         hess_out: (…, n, o).
-        w_strides: Strides of ``w`` where known: h(w) is laid out by columns if ``w`` is, as the
-            weights of a linear layer are.
     """
     hess_a = hess_w = None
     (to_a, _), (to_w, _) = node.next_functions[first : first + 2]
     if to_a is not None and w is not None:
         hess_a = hess_out @ (w * w).mT
     if to_w is not None and a is not None:
-        by_columns = w_strides[:1] == (1,)
-        square = a * a
-        hess_w = (hess_out.mT @ square).mT if by_columns else square.mT @ hess_out
+        hess_w = (a * a).mT @ hess_out
     return hess_a, hess_w
 
 
@@ -69,8 +65,7 @@ def _apart(node: Any, hess_out: Tensor) -> tuple[Tensor | None, Tensor]:
 def addmm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     """``z = β b + α a w``, a linear layer on a matrix."""
     hess_b, hess_out = _apart(node, hess_out)
-    a, w, strides = node._saved_mat1, node._saved_mat2, node._saved_mat2_sym_strides
-    return hess_b, *_product(node, 1, a, w, hess_out, strides)
+    return hess_b, *_product(node, 1, node._saved_mat1, node._saved_mat2, hess_out)
 
 
 @register_rule("AddbmmBackward0", "BaddbmmBackward0", linear=True, layer=True)
@@ -80,17 +75,39 @@ def addbmm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     return hess_b, *_product(node, 1, node._saved_batch1, node._saved_batch2, hess_out)
 
 
-@register_rule("MmBackward0", linear=True, layer=True)
+@register_rule("MmBackward0", "BmmBackward0", linear=True, layer=True)
 def matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
-    """``z = a w`` for two matrices."""
-    a, w, strides = node._saved_self, node._saved_mat2, node._saved_mat2_sym_strides
-    return _product(node, 0, a, w, hess_out, strides)
-
-
-@register_rule("BmmBackward0", linear=True, layer=True)
-def stacked_matmul(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
-    """``z = a w`` for two stacks of matrices."""
+    """``z = a w`` for two matrices, or for two stacks of matrices."""
     return _product(node, 0, node._saved_self, node._saved_mat2, hess_out)
+
+
+def _linear_layer(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = β b + α a Wᵀ`` at the product: ``h(W) = h(z)ᵀ (a∘a)``, without the transposition."""
+    hess_b, hess_out = _apart(node, hess_out)
+    return hess_b, *_by_weight(node, 1, node._saved_mat1, node._saved_mat2, hess_out)
+
+
+def _linear_layer_without_bias(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``z = a Wᵀ``, likewise."""
+    return _by_weight(node, 0, node._saved_self, node._saved_mat2, hess_out)
+
+
+def _by_weight(
+    node: Any, first: int, a: Tensor | None, w: Tensor | None, hess_out: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """`_product`, but with the curvature of ``W = wᵀ`` (o, i) in place of that of ``w``."""
+    (to_a, _), (to_w, _) = node.next_functions[first : first + 2]
+    return (
+        F.linear(hess_out, w * w) if to_a is not None and w is not None else None,
+        hess_out.t() @ (a * a) if to_w is not None and a is not None else None,
+    )
+
+
+LINEAR_LAYERS = {
+    "AddmmBackward0": Local(_linear_layer, linear=True, layer=True),
+    "MmBackward0": Local(_linear_layer_without_bias, linear=True, layer=True),
+}
+"""The rule of a product with a transposed matrix, by the node of the product."""
 
 
 @register_rule("MvBackward0", linear=True, layer=True)

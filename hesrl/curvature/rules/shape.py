@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules._functions import BackwardHookFunction
 
 from hesrl.curvature.registry import register_adjoint, register_rule
 
@@ -32,6 +33,8 @@ register_adjoint(
     "ViewBackward0",
     one_output=True,
 )
+# The identity that a module's full backward hooks put behind its inputs and its outputs.
+register_adjoint(BackwardHookFunction)
 register_adjoint(
     # The same entries, or some of them, in another order or shape.
     "AsStridedBackward0",

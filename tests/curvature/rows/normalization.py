@@ -158,7 +158,7 @@ ROWS = [
         scaled(2, 3, 2, 2, own=(3,)),
         batch_norm_in_evaluation,
     ),
-    # As PyTorch writes it on a CPU; also with its factors swapped, over other dimensions, without ε.
+    # As PyTorch writes it on a CPU; factors swapped, over other dimensions, and without ε.
     Row("rms_norm", PRODUCT, lambda x: F.rms_norm(x, (2, 3), eps=EPS), alone(2, 2, 3)),
     Row(
         "rms_norm affine",
