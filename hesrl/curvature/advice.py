@@ -14,6 +14,11 @@ _ADVICE = {
     "addition have one; compute the new entries out of place, then assign them",
     REENTRANT_CHECKPOINT: "a reentrant checkpoint hides its operations; call checkpoint "
     "with use_reentrant=False",
+    **dict.fromkeys(
+        ("EmbeddingBackward0", "EmbeddingBagBackward0"),
+        "with sparse=True its gradient is sparse, to which no curvature can belong; make the "
+        "embedding with sparse=False",
+    ),
     "MkldnnRnnLayerBackward0": "the fused LSTM hides its operations; run it under "
     "torch.backends.mkldnn.flags(enabled=False), or unroll an nn.LSTMCell",
     "CudnnRnnBackward0": "the fused recurrent layer hides its operations; run it under "

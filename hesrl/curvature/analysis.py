@@ -17,13 +17,14 @@ from hesrl.curvature.registry import (
     find_rule,
 )
 
-Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89"]
-"""The estimators that one sweep can compute:
+Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89", "hutchinson", "ggn_mc"]
+"""The estimators that a backward pass can compute:
 
 - ``"hesscale"`` follows the definition of `hesrl.curvature.rules` everywhere;
 - ``"hesscale_gn"`` drops ``Σ g ∂²y`` below layers, where the nonlinearities of the network are, and
   keeps it above the last layer, in losses and log-densities (generalized Gauss-Newton);
-- ``"bl89"`` treats softmax and log-softmax as if they were elementwise (Becker and LeCun, 1989).
+- ``"bl89"`` treats softmax and log-softmax as if they were elementwise (Becker and LeCun, 1989);
+- ``"hutchinson"`` and ``"ggn_mc"`` are random, see `hesrl.curvature.sampling`.
 """
 
 
@@ -51,6 +52,7 @@ class Analysis:
         uses: The consumers of each tensor through which a wanted leaf is reached.
         rules: The rule of each node that leads to a wanted leaf, else None.
         dropped: The nodes whose second derivatives the method drops.
+        forced: The nodes that the method treats as if they were elementwise.
         curved: For each elementwise node the pairs of inputs with a second derivative.
         diamond_at: The diamond below each tensor that has one.
 
@@ -65,6 +67,7 @@ class Analysis:
         self._patterns = find_patterns(graph.structure, self.sources)
         self.useful = self._find_useful(wanted)
         self.uses = self._find_uses()
+        self.forced: set[int] = set()
         self.rules = self._find_rules(graph, wanted)
         self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
         self.curved = [self._find_curved(node) for node in range(len(self.sources))]
@@ -97,8 +100,9 @@ class Analysis:
                 rule = patterns.rules.get(node) or find_rule(kind)
                 if rule is None or node in patterns.refused:
                     raise self._missing(graph, node, wanted)
-                if self._method == "bl89" and isinstance(rule, Local):
-                    rule = rule.elementwise or rule
+                if self._method == "bl89" and isinstance(rule, Local) and rule.elementwise:
+                    rule = rule.elementwise
+                    self.forced.add(node)
             rules.append(rule)
         return rules
 

@@ -26,6 +26,7 @@ from hesrl.curvature.distributed import average_over_ranks, wrap_forward
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.registry import MissingRuleError
+from hesrl.curvature.sampling import GaussNewtonMC, Hutchinson
 from hesrl.curvature.store import (
     ARMED,
     carried_over,
@@ -131,7 +132,13 @@ def _backward(
         asked_for = {id(leaf) for leaf in inputs}
         wanted = lambda leaf: id(leaf) in asked_for and is_armed(leaf)  # noqa: E731
     run = functools.partial(
-        native, tensors, grad_tensors, retain_graph, create_graph, grad_variables, inputs
+        native,
+        tensors,
+        grad_tensors,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        grad_variables=grad_variables,
+        inputs=inputs,
     )
     graph = Graph(node for root in tensors if (node := node_of(root)) is not None)
     leaves: dict[Method, list[int]] = {}
@@ -145,10 +152,17 @@ def _backward(
         return
     params = [graph.nodes[number].variable for group in leaves.values() for number in group]
     _refuse_hidden(params)
-    sweeps = [
-        Sweep(graph, plan_for(graph, frozenset(numbers), method), create_graph=create_graph)
-        for method, numbers in leaves.items()
-    ]
+    sweeps: list[Sweep | GaussNewtonMC | Hutchinson] = []
+    for method, numbers in leaves.items():
+        if method == "ggn_mc":
+            sweeps.append(GaussNewtonMC(graph, numbers, tensors, grad_tensors))
+        elif method == "hutchinson":
+            sweeps.append(Hutchinson(graph, numbers, keep_recorded=create_graph))
+        else:
+            plan = plan_for(graph, frozenset(numbers), method)
+            sweeps.append(Sweep(graph, plan, create_graph="hutchinson" in leaves or create_graph))
+    if "hutchinson" in leaves:
+        run.keywords["create_graph"] = True
     before = [carried_over(param) for param in params]
     clear_curvature(p for p, hess in zip(params, before, strict=True) if not torch.is_tensor(hess))
     with ExitStack() as stack:

@@ -134,6 +134,7 @@ class Crossing:
 
     def __init__(self, diamond: Diamond, graph: Graph, rules: Sequence[Rule | None]) -> None:
         self._diamond, self._graph, self._rules = diamond, graph, rules
+        self._expected = diamond.recorded
         self._records: dict[int, tuple[Slopes, Products, Tensor | None]] = {}
         self._outside: dict[int, Tensor] = {}
 
@@ -156,7 +157,7 @@ class Crossing:
         if node != self._diamond.last:
             hess = self._outside.pop(node, None)
         self._records[node] = first, curved, hess
-        return len(self._records) == self._diamond.recorded
+        return len(self._records) == self._expected
 
     def curvature(self) -> Tensor | None:
         """Return the curvature that the diamond gives to its entry, and forget the records.

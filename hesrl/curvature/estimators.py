@@ -1,37 +1,63 @@
-"""Hessian diagonals on demand, without arming anything."""
+"""Hessian diagonals on demand: HesScale and what it is measured against."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast, overload
 
 import torch
 from torch import Tensor
 
+from hesrl.curvature import exact
 from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
-from hesrl.curvature.analysis import Method, check_method
+from hesrl.curvature.analysis import Method
 from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.likelihood import Output, find_outputs
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.registry import MissingRuleError
 from hesrl.curvature.sweep import Sweep
 
 Loss: TypeAlias = Tensor | Callable[[], Tensor]
+Estimator: TypeAlias = (
+    Method | Literal["hessian", "ggn", "squared_gradient", "squared_sample_gradients"]
+)
 
 
 @overload
 def hess_diag(
-    loss: Loss, params: Mapping[str, Tensor], method: Method = ...
+    loss: Loss, params: Mapping[str, Tensor], method: Estimator = ..., *, samples: int = ...
 ) -> dict[str, Tensor]: ...
 
 
 @overload
-def hess_diag(loss: Loss, params: Iterable[Tensor], method: Method = ...) -> list[Tensor]: ...
+def hess_diag(
+    loss: Loss, params: Iterable[Tensor], method: Estimator = ..., *, samples: int = ...
+) -> list[Tensor]: ...
 
 
 def hess_diag(
-    loss: Loss, params: Mapping[str, Tensor] | Iterable[Tensor], method: Method = "hesscale"
+    loss: Loss,
+    params: Mapping[str, Tensor] | Iterable[Tensor],
+    method: Estimator = "hesscale",
+    *,
+    samples: int = 1,
 ) -> dict[str, Tensor] | list[Tensor]:
-    """Estimate ``diag ∂²L/∂θ²`` in one backward pass (Elsayed et al., 2024, arXiv 2406.03276).
+    """Estimate ``diag ∂²L/∂θ²``, by default as HesScale does (Elsayed et al., 2024).
+
+    | method | what it gives | cost in gradient passes |
+    |---|---|---|
+    | ``"hesscale"``, ``"hesscale_gn"``, ``"bl89"`` | see `hesrl.curvature.Method` | about 1 |
+    | ``"hessian"`` | the exact diagonal | one per parameter entry |
+    | ``"ggn"`` | the exact diagonal of the generalized Gauss-Newton matrix | rows × classes |
+    | ``"ggn_mc"`` | the same by drawn targets, mean over ``samples`` | samples |
+    | ``"hutchinson"`` | ``z ∘ (H z)`` for random signs z, mean over ``samples`` | 2 × samples |
+    | ``"squared_gradient"`` | ``g²`` | 1 |
+    | ``"squared_sample_gradients"`` | mean of the squared gradients of the rows | rows |
+
+    The Gauss-Newton methods and the last one find the network's outputs by the likelihood of the
+    model, so the loss must be a cross-entropy or `mse_loss` (`hesrl.curvature.likelihood`); rows
+    are samples, and positions if outputs have more dimensions.
 
     It leaves ``p.grad``, ``p.hess_diag`` and the graph of the loss as they are, so that
     ``loss.backward()`` still works.
@@ -40,7 +66,8 @@ def hess_diag(
         loss: L, a scalar that autograd recorded, or a function that computes it.
         params: θ, leaf tensors that require a gradient, in a list or by name
             (``dict(model.named_parameters())``).
-        method: ``"hesscale"``, ``"hesscale_gn"`` or ``"bl89"``, see `hesrl.curvature.Method`.
+        method: What to compute.
+        samples: Number of draws of the random methods.
 
     Returns:
         The signed diagonal for each of ``params``, of its shape and dtype, in loss per squared
@@ -48,14 +75,18 @@ def hess_diag(
 
     Raises:
         ValueError: The loss is not a scalar that autograd recorded, or belongs to a transform of
-            `torch.func`; a parameter is not a floating-point leaf that requires a gradient; or the
-            method is unknown.
+            `torch.func`; a parameter is not a floating-point leaf that requires a gradient; the
+            method is unknown, or needs a likelihood that is not known.
         MissingRuleError: An operation between the loss and the parameters has no rule.
     """
     if isinstance(params, Mapping):
-        return dict(zip(params, hess_diag(loss, list(params.values()), method), strict=True))
+        found = hess_diag(loss, list(params.values()), method, samples=samples)
+        return dict(zip(params, found, strict=True))
     params = list(params)
-    check_method(method)
+    if method not in _ESTIMATORS:
+        raise ValueError(f"method must be one of {', '.join(_ESTIMATORS)}, not {method!r}")
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
     for param in params:
         if not (param.is_leaf and param.requires_grad and param.is_floating_point()):
             raise ValueError(
@@ -63,6 +94,25 @@ def hess_diag(
                 f"shape {tuple(param.shape)} and dtype {param.dtype} (is_leaf={param.is_leaf}, "
                 f"requires_grad={param.requires_grad})"
             )
+    loss, graph = _recorded(loss)
+    numbers = {id(graph.nodes[leaf].variable): leaf for leaf in graph.structure.leaves}
+    wanted = {id(param): param for param in params if id(param) in numbers}
+    missing = [param for param in params if id(param) not in numbers]
+    if missing and any(node.name() == REENTRANT_CHECKPOINT for node in graph.nodes):
+        raise MissingRuleError(hidden_by(REENTRANT_CHECKPOINT, missing))
+    hessians: dict[int, Tensor | None] = {}
+    if wanted:
+        leaves = [numbers[key] for key in wanted]
+        estimates = _ESTIMATORS[method](_Problem(loss, graph, leaves, method, samples))
+        hessians = dict(zip(wanted, estimates, strict=True))
+    return [
+        torch.zeros_like(param) if (hess := hessians.get(id(param))) is None else hess
+        for param in params
+    ]
+
+
+def _recorded(loss: Loss) -> tuple[Tensor, Graph]:
+    """Return a loss with its graph, computed if it is a function."""
     if not isinstance(loss, Tensor):
         with torch.enable_grad():
             loss = loss()
@@ -78,19 +128,52 @@ def hess_diag(
     root = node_of(loss)
     if root is None:
         raise ValueError("the loss does not require a gradient: it depends on no parameter")
-    graph = Graph([root])
-    numbers = {id(graph.nodes[leaf].variable): leaf for leaf in graph.structure.leaves}
-    wanted = {id(param): param for param in params if id(param) in numbers}
-    missing = [param for param in params if id(param) not in numbers]
-    if missing and any(node.name() == REENTRANT_CHECKPOINT for node in graph.nodes):
-        raise MissingRuleError(hidden_by(REENTRANT_CHECKPOINT, missing))
-    hessians: dict[int, Tensor | None] = {}
-    if wanted:
-        plan = plan_for(graph, frozenset(numbers[key] for key in wanted), method)
-        with Sweep(graph, plan) as sweep:
-            torch.autograd.grad(loss, list(wanted.values()), retain_graph=True, allow_unused=True)
-        hessians = {key: sweep.curvature(numbers[key]) for key in wanted}
-    return [
-        torch.zeros_like(param) if (hess := hessians.get(id(param))) is None else hess
-        for param in params
-    ]
+    return loss, Graph([root])
+
+
+@dataclass(frozen=True)
+class _Problem:
+    loss: Tensor
+    graph: Graph
+    leaves: list[int]
+    """The numbers of the parameters' nodes."""
+    method: Estimator
+    samples: int
+
+    @property
+    def params(self) -> list[Tensor]:
+        return [self.graph.nodes[leaf].variable for leaf in self.leaves]
+
+    def outputs(self) -> list[Output]:
+        return find_outputs(self.graph, (self.loss,))
+
+
+def _swept(problem: _Problem) -> list[Tensor | None]:
+    method = cast(Method, problem.method)
+    plan = plan_for(problem.graph, frozenset(problem.leaves), method)
+    with Sweep(problem.graph, plan) as sweep:
+        torch.autograd.grad(problem.loss, problem.params, retain_graph=True, allow_unused=True)
+    return [sweep.curvature(leaf) for leaf in problem.leaves]
+
+
+def _gradient(problem: _Problem, inputs: Sequence[Any]) -> Sequence[Tensor]:
+    return torch.autograd.grad(problem.loss, inputs, retain_graph=True, materialize_grads=True)
+
+
+def _squared_sample_gradients(problem: _Problem) -> Sequence[Tensor | None]:
+    outputs = problem.outputs()
+    grads = _gradient(problem, [output.edge for output in outputs])
+    return exact.squared_sample_gradients(outputs, grads, problem.params)
+
+
+_ESTIMATORS: dict[str, Callable[[_Problem], Sequence[Tensor | None]]] = {
+    "hesscale": _swept,
+    "hesscale_gn": _swept,
+    "bl89": _swept,
+    "hessian": lambda p: exact.hessian_diagonal(p.loss, p.params),
+    "ggn": lambda p: exact.ggn_diagonal(p.outputs(), p.params),
+    "ggn_mc": lambda p: exact.ggn_mc_mean(p.outputs(), p.params, p.samples),
+    "hutchinson": lambda p: exact.hutchinson_mean(p.loss, p.params, p.samples),
+    "squared_gradient": lambda p: [g.square() for g in _gradient(p, p.params)],
+    "squared_sample_gradients": _squared_sample_gradients,
+}

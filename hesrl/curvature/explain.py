@@ -34,8 +34,9 @@ def explain(
     One line for each operation: its node, the shape of its output, the rule that handles it, what
     becomes of its second derivative, and whether that is exact. "exact" means that the diagonal at
     the inputs is as good as that at the output; "drops off-diagonals" that it is as good only if
-    the Hessian with respect to the output is diagonal. The last column marks tensors whose paths
-    to the loss meet again in curved operations, other than those that are handled as one (a
+    the Hessian with respect to the output is diagonal; "as if elementwise" that BL89 takes only
+    the slope of every output entry by its own input entry. The last column marks tensors whose
+    paths to the loss meet again in curved operations, other than those that are handled as one (a
     diamond): their contributions are added. No curvature is computed.
 
     Args:
@@ -129,6 +130,8 @@ def _describe(graph: Graph, plan: Plan, node: int) -> tuple[str, str, str]:
 
 def _exactness(graph: Graph, plan: Plan, node: int) -> str:
     rule = plan.rules[node]
+    if node in plan.facts.forced:
+        return "as if elementwise"
     if isinstance(rule, Pointwise) or not plan.facts.is_nonzero(node):
         return _EXACT
     if isinstance(rule, Local):

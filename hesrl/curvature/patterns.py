@@ -5,6 +5,7 @@
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Linear layers, which are a product with a transposed matrix, in fewer steps.
 - Operations in place on a view, which all have the same kind.
+- Embeddings, whose gradient may be sparse.
 - Losses, which may reduce their terms to one number.
 """
 
@@ -29,10 +30,10 @@ _SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
 _SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
 _RSQRT, _POWER, _PRODUCT = "RsqrtBackward0", "PowBackward0", "MulBackward0"
 _IN_PLACE_ON_VIEW = "CopySlices"
+_EMBEDDINGS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0"})
+_PARTLY_REFUSED = _EMBEDDINGS.union([_IN_PLACE_ON_VIEW])
 
-DETAILED = frozenset(
-    {_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _IN_PLACE_ON_VIEW, _RSQRT, *LOSSES}
-)
+DETAILED = _PARTLY_REFUSED.union((_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _RSQRT), LOSSES)
 """Names of the nodes whose `detail` decides about their rule."""
 
 
@@ -42,6 +43,8 @@ def detail(name: str, node: Any) -> Hashable:
         return bool(node._saved_alpha == 1)
     if name == _IN_PLACE_ON_VIEW:
         return moves_entries(node)
+    if name in _EMBEDDINGS:
+        return not node._saved_sparse
     if name in LOSSES:
         return int(node._saved_reduction)
     if name == _RSQRT:
@@ -76,7 +79,7 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
     dims: dict[int, Hashable] = {}
     for number, detail_of_node in structure.details.items():
         name = structure.kinds[number].__name__  # type: ignore[attr-defined]
-        if name == _IN_PLACE_ON_VIEW and not detail_of_node:
+        if name in _PARTLY_REFUSED and not detail_of_node:
             found.refused.add(number)
         elif name == _RSQRT and detail_of_node is not None:
             _find_rms_norm(number, structure, sources, uses, found)

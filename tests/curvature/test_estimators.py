@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -30,7 +28,7 @@ from tests.curvature.nets import (
     make_net,
 )
 
-METHODS = get_args(Method)
+METHODS: tuple[Method, ...] = ("hesscale", "hesscale_gn", "bl89")
 
 
 def plain_net() -> Net:
@@ -205,7 +203,7 @@ def test_what_it_refuses(loss, params, message):
 
 
 def test_an_unknown_method_or_operation():
-    with pytest.raises(ValueError, match="method must be one of hesscale, hesscale_gn, bl89, not"):
-        hess_diag(PARAM.sum(), [PARAM], "hessian")
+    with pytest.raises(ValueError, match=r"method must be one of hesscale, .*, not 'fisher'"):
+        hess_diag(PARAM.sum(), [PARAM], "fisher")
     with pytest.raises(MissingRuleError, match="no curvature rule for CumprodBackward0"):
         hess_diag(PARAM.cumprod(0).sum(), [PARAM])

@@ -109,3 +109,58 @@ def test_a_linear_rule_is_not_called_without_curvature():
     one, two = Twins.apply(param)
     (Twin.apply(param) + one - 3 * two).sum().backward()
     assert param.hess_diag.tolist() == [0.0, 0.0]
+
+
+class Scaled(torch.autograd.Function):
+    """``y = a x + b`` and ``−b``, with arguments that are no tensors before, between and after."""
+
+    @staticmethod
+    def forward(ctx: Any, a: float, x: Tensor, flag: bool, b: Tensor, name: str) -> Any:
+        ctx.a = a
+        return a * x + b, b.neg()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_b: Tensor) -> Any:
+        return None, ctx.a * grad, None, grad - of_b, None
+
+
+class Picked(Scaled):
+    """Coefficients 0 and 1: the first n entries of x, and b backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, a: float, x: Tensor, flag: bool, b: Tensor, name: str) -> Any:
+        ctx.left_out = len(x) - int(a)
+        return x[: int(a)].clone(), b.flip(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_b: Tensor) -> Any:
+        return None, nn.functional.pad(grad, (0, ctx.left_out)), None, of_b.flip(0), None
+
+
+register_adjoint(Picked)
+
+
+@register_rule(Scaled, linear=True)
+def scaled(node: Any, grads: Any, hessians: Any) -> Any:
+    """One entry per tensor, as in ``next_functions``."""
+    assert len(node.next_functions) == 2
+    hess, of_b = (0.0 if h is None else h for h in hessians)
+    return node.a**2 * hess, hess + of_b
+
+
+@pytest.mark.parametrize("needs", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("function", [Scaled, Picked])
+def test_arguments_that_are_no_tensors(function, needs):
+    torch.manual_seed(0)
+    x, b = (torch.randn(3).double().requires_grad_(need) for need in needs)
+    arm(p for p in (x, b) if p.requires_grad)
+    y, of_b = function.apply(2.0, x * 1.0, True, b * 1.0, "name")
+    (y.pow(3).sum() + of_b.pow(3).sum()).backward()
+    if function is Picked:
+        expected = 6 * x.detach() * torch.tensor([1, 1, 0]), 6 * b.detach()
+    else:
+        y = y.detach()
+        expected = 4 * 6 * y, 6 * y - 6 * b.detach()
+    for param, hess in zip((x, b), expected, strict=True):
+        if param.requires_grad:
+            torch.testing.assert_close(param.hess_diag, hess)

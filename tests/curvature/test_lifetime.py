@@ -6,14 +6,16 @@ import copy
 import gc
 import io
 import pickle
+import threading
 import weakref
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hesrl.curvature import arm, disarm, is_armed, register_adjoint, take_curvature
+from hesrl.curvature import graph as graphs
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.sweep import Sweep
@@ -104,25 +106,103 @@ def test_a_diamond_forgets_its_tensors_once_they_were_used():
     assert crossing._records == {} and crossing._outside == {}
 
 
-def test_the_number_of_tensors_stays_the_same():
-    def count() -> int:
-        return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
+def tensors() -> list[Tensor]:
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
 
+
+def test_neither_tensors_nor_other_objects_accumulate():
     net = make_net()
     optimizer = AdaHesScale(net.parameters())
-    counts = []
+    of_tensors, of_all = [], []
     gc.collect()
     gc.disable()
     try:
-        for step in range(200):
+        for step in range(1000):
             optimizer.zero_grad()
             loss_of(net).backward()
             optimizer.step()
-            if step in (1, 199):
-                counts.append(count())
+            if step in (9, 999):
+                of_tensors.append(len(tensors()))
+                of_all.append(len(gc.get_objects()))
     finally:
         gc.enable()
-    assert counts[0] == counts[1]
+    assert of_tensors[0] == of_tensors[1]
+    assert of_all[1] - of_all[0] < 99
+
+
+def chain(length: int) -> tuple[Tensor, Tensor]:
+    """A parameter through as many layers, as a sequence of that length makes them."""
+    x = torch.ones(1, requires_grad=True)
+    arm([x])
+    y = x
+    for _ in range(length):
+        y = torch.tanh(y * x)
+    return x, y.sum()
+
+
+def test_plans_are_kept_for_a_bounded_number_of_structures_and_hold_no_tensors():
+    gc.collect()
+    before = {id(tensor) for tensor in tensors()}
+    for length in range(1, 101):
+        x, loss = chain(length)
+        loss.backward()
+        hess = x.hess_diag.item()
+    del x, loss
+    assert len(graphs._kept) == graphs._MAX_KEPT
+    assert all(len(structure.plans) == 1 for structure in list(graphs._kept.values())[-10:])
+    assert [tensor for tensor in tensors() if id(tensor) not in before] == []
+    x, loss = chain(100)
+    loss.backward()
+    assert x.hess_diag.item() == hess
+    x, loss = chain(1)
+    loss.backward()
+    torch.testing.assert_close(x.hess_diag, second_derivative(lambda x: torch.tanh(x * x)))
+
+
+def second_derivative(function: Any) -> Tensor:
+    return torch.func.jacrev(torch.func.jacrev(function))(torch.ones(())).view(1)
+
+
+def test_another_thread_may_train_at_any_time(monkeypatch):
+    """It keeps a new structure while this thread looks for its own among the kept ones."""
+    native, lengths = graphs._same_again, iter(range(70, 74))
+
+    def interrupted(root: Any, structure: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            (_, loss) = chain(next(lengths))
+            other = threading.Thread(target=loss.backward)
+            other.start()
+            other.join()
+        return native(root, structure)
+
+    for length in (81, 82, 83):
+        chain(length)[1].backward()
+    monkeypatch.setattr(graphs, "_same_again", interrupted)
+    monkeypatch.setattr(graphs, "_MAX_KEPT", 1000)
+    x, loss = chain(81)
+    loss.backward()
+    assert x.hess_diag is not None
+    assert next(lengths) == 73
+
+
+def test_threads_that_train_beside_each_other():
+    def train(net: nn.Module) -> None:
+        optimizer = AdaHesScale(net.parameters(), lr=0.1)
+        for _ in range(50):
+            optimizer.zero_grad()
+            (net(X) * weight_of[net]).exp().mean().backward()
+            optimizer.step()
+
+    nets = [make_net() for _ in range(6)]
+    weight_of = {net: 1.0 + number % 3 for number, net in enumerate(nets)}
+    threads = [threading.Thread(target=train, args=(net,)) for net in nets[:3]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for together, alone in zip(nets[:3], nets[3:], strict=True):
+        train(alone)
+        assert_equal(list(together.parameters()), list(alone.parameters()))
 
 
 class Fails(torch.autograd.Function):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from hesrl.curvature import Method, arm, disarm, give_curvature, is_armed
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import TARGET, Net, X, assert_equal, curvatures
 
-METHODS = get_args(Method)
+METHODS: tuple[Method, ...] = ("hesscale", "hesscale_gn", "bl89")
 
 
 def plain_net() -> Net:
@@ -96,7 +94,7 @@ def test_duplicates_and_unknown_methods_are_refused():
     net = plain_net()
     with pytest.raises(ValueError, match=r"the parameter of shape \(8, 3\) is listed twice"):
         arm([net.last.bias, net.first.weight, net.first.weight])
-    with pytest.raises(ValueError, match="method must be one of hesscale, hesscale_gn, bl89, not"):
+    with pytest.raises(ValueError, match=r"method must be one of hesscale, .*, not 'gauss_newton'"):
         arm(net.parameters(), "gauss_newton")
     assert not any(is_armed(p) for p in net.parameters())
 
@@ -116,7 +114,7 @@ def test_a_curvature_given_to_a_parameter_of_another_method():
 def test_the_optimizer_takes_no_parameter_of_another_method():
     net = plain_net()
     arm([net.first.bias], "hesscale_gn")
-    with pytest.raises(ValueError, match="armed with 'hesscale_gn' already: call hesrl.*disarm"):
+    with pytest.raises(ValueError, match=r"armed with 'hesscale_gn' already: call .*disarm"):
         AdaHesScale(net.parameters())
     assert not is_armed(net.first.weight)
     with pytest.raises(ValueError, match="armed with 'hesscale_gn' already"):

@@ -30,7 +30,6 @@ _SUM, _MEAN = 0, 1
 @register_rule("EmbeddingBackward0", linear=True)
 def embedding(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``y_i = W_{index_i}``; ``max_norm`` has changed W before and is no part of it."""
-    _refuse_sparse(node)
     rows, padding = node._saved_weight_sym_argsize_0, _padding(node)
     return aten.embedding_dense_backward(hess_out, node._saved_indices, rows, padding, False)
 
@@ -40,7 +39,6 @@ def embedding_bag(
     node: Any, grad_out: Tensor, hess_out: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """The sum, weighted or not, the mean (``s_i`` = 1/size of the bag) or the maximum of a bag."""
-    _refuse_sparse(node)
     rows, mode = node._saved_weight_sym_argsize_0, node._saved_mode
     to_table, to_weights = (source is not None for source, _ in node.next_functions)
     if mode not in (_SUM, _MEAN):
@@ -76,11 +74,3 @@ def _padding(node: Any) -> int:
     """Return the index of the padding row, negative if there is none."""
     padding: int = node._saved_padding_idx
     return padding - (1 << 64) if padding >= 1 << 63 else padding
-
-
-def _refuse_sparse(node: Any) -> None:
-    if node._saved_sparse:
-        raise RuntimeError(
-            "an embedding with sparse=True has a sparse gradient, to which no curvature can "
-            "belong: make the embedding with sparse=False"
-        )

@@ -1,0 +1,127 @@
+"""Diagonals that HesScale is measured against: exact, or by many samples, at any cost.
+
+Index legend: ``n`` rows of the network's outputs (samples, positions), ``k`` classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from hesrl.curvature.likelihood import Output
+
+_CHUNK = 256
+"""How many vectors go through the graph at once."""
+
+
+def hessian_diagonal(loss: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
+    """Return ``∂²L/∂θ_j²``, by one Hessian-vector product for every entry θ_j."""
+    grads = _recorded_gradients(loss, params)
+    result = []
+    for grad, param in zip(grads, params, strict=True):
+        diagonal = torch.zeros_like(param)
+        if grad.requires_grad:
+            entries = diagonal.view(-1)
+            for chosen in torch.arange(param.numel(), device=param.device).split(_CHUNK):
+                basis = torch.zeros(len(chosen), param.numel(), dtype=param.dtype).to(param.device)
+                basis.scatter_(1, chosen.unsqueeze(1), 1.0)
+                (rows,) = _products([grad], [param], [basis.view(-1, *param.shape)])
+                entries[chosen] = rows.flatten(1).gather(1, chosen.unsqueeze(1)).squeeze(1)
+        result.append(diagonal)
+    return result
+
+
+def hutchinson_mean(loss: Tensor, params: Sequence[Tensor], samples: int) -> list[Tensor]:
+    """Return the mean of ``z ∘ (H z)`` over random signs z."""
+    grads = _recorded_gradients(loss, params)
+    curved = [(g, p) for g, p in zip(grads, params, strict=True) if g.requires_grad]
+    sums = {id(param): torch.zeros_like(param) for param in params}
+    for count in _counts(samples if curved else 0):
+        outputs, inputs = zip(*curved, strict=True)
+        signs = [
+            torch.randint(2, (count, *p.shape), device=p.device).to(p.dtype) * 2 - 1 for p in inputs
+        ]
+        for p, sign, product in zip(inputs, signs, _products(outputs, inputs, signs), strict=True):
+            sums[id(p)] += (sign * product).sum(0)
+    return [sums[id(param)] / samples for param in params]
+
+
+def ggn_mc_mean(outputs: Sequence[Output], params: Sequence[Tensor], samples: int) -> list[Tensor]:
+    """Return the mean of ``(Jᵀ s)²`` over draws of targets from the model's likelihood."""
+    edges = [output.edge for output in outputs]
+    sums = [torch.zeros_like(param) for param in params]
+    for count in _counts(samples):
+        draws = [torch.stack([output.draw() for _ in range(count)]) for output in outputs]
+        for total, product in zip(sums, _products(edges, params, draws), strict=True):
+            total += product.square().sum(0)
+    return [total / samples for total in sums]
+
+
+def ggn_diagonal(outputs: Sequence[Output], params: Sequence[Tensor]) -> list[Tensor]:
+    """Return ``Σ_n Σ_k (J_nᵀ s_nk)²``, by one vector-Jacobian product for each n and k."""
+    sums = [torch.zeros_like(param) for param in params]
+    for output in outputs:
+        for factor in output.factors():
+            _add_squares(sums, output, factor, params)
+    return sums
+
+
+def squared_sample_gradients(
+    outputs: Sequence[Output], grads: Sequence[Tensor], params: Sequence[Tensor]
+) -> list[Tensor]:
+    """Return ``N Σ_n (J_nᵀ g_n)²``, the mean of the samples' squared gradients.
+
+    It is the diagonal of the empirical Fisher matrix, for a loss that is a mean over N rows.
+
+    Args:
+        outputs: The outputs of the network.
+        grads: The gradient of the loss at each.
+        params: The parameters.
+    """
+    sums = [torch.zeros_like(param) for param in params]
+    rows = sum(len(output.rows(grad)) for output, grad in zip(outputs, grads, strict=True))
+    for output, grad in zip(outputs, grads, strict=True):
+        _add_squares(sums, output, grad, params)
+    return [rows * total for total in sums]
+
+
+def _add_squares(
+    sums: Sequence[Tensor], output: Output, vector: Tensor, params: Sequence[Tensor]
+) -> None:
+    """Add ``Σ_n (J_nᵀ v_n)²`` for the rows v_n of a vector of the shape of an output."""
+    places = output.rows(torch.arange(vector.numel(), device=vector.device).view_as(vector))
+    for chosen in places.split(_CHUNK):
+        vectors = vector.new_zeros(len(chosen), vector.numel())
+        vectors.scatter_(1, chosen, vector.flatten()[chosen])
+        batch = vectors.view(-1, *vector.shape)
+        for total, product in zip(sums, _products([output.edge], params, [batch]), strict=True):
+            total += product.square().sum(0)
+
+
+def _recorded_gradients(loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, params, create_graph=True, materialize_grads=True)
+
+
+def _products(
+    outputs: Sequence[object], params: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """Return ``Jᵀ v`` for every vector of a batch; zero where an output does not depend on θ."""
+    products = torch.autograd.grad(
+        outputs,  # type: ignore[arg-type]
+        params,
+        vectors,
+        retain_graph=True,
+        allow_unused=True,
+        is_grads_batched=True,
+    )
+    return tuple(
+        torch.zeros(1, *param.shape, dtype=param.dtype, device=param.device) if v is None else v
+        for v, param in zip(products, params, strict=True)
+    )
+
+
+def _counts(samples: int) -> Iterable[int]:
+    """Split a number of samples into chunks."""
+    return [min(_CHUNK, samples - start) for start in range(0, samples, _CHUNK)]

@@ -1,0 +1,126 @@
+"""The outputs of a network, and the Hessian of the loss there, by the likelihood of the model.
+
+The generalized Gauss-Newton matrix is ``Jᵀ H J`` with the Jacobian J of the network's outputs z and
+the Hessian H of the loss there, whose square root is known in closed form:
+
+- cross-entropy, ``L = −c Σ_k q_k log softmax(z)_k``: ``H = c (diag p − p pᵀ) = Σ_k s_k s_kᵀ`` with
+  ``s_k = √(c p_k) (p − e_k)``; for a class k drawn with probability p_k, ``s = √c (p − e_k)``;
+- mean squared error, ``L = c Σ (z − t)²``: ``H = 2c``; drawn, ``s = √(2c) ε`` with ε normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.rules.softmax import saved_dim
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """Logits of a softmax whose logarithm the loss is linear in."""
+
+    edge: GradientEdge
+    """z in the graph."""
+    probs: Tensor
+    """p, with the classes in the last dimension (…, K)."""
+    weight: Tensor
+    """c (…, 1)."""
+    dim: int
+    """Where z has its classes."""
+
+    def draw(self) -> Tensor:
+        """Return s for classes drawn with the probabilities p, of the shape of z."""
+        rows = self.probs.reshape(-1, self.probs.shape[-1])
+        drawn = torch.multinomial(rows, 1).view(*self.probs.shape[:-1], 1)
+        return self._vector(drawn)
+
+    def factors(self) -> Iterator[Tensor]:
+        """Yield s_k for every class k, of the shape of z."""
+        for k in range(self.probs.shape[-1]):
+            chosen = torch.full_like(self.weight, k, dtype=torch.long)
+            yield self._vector(chosen) * self.probs[..., k : k + 1].sqrt().movedim(-1, self.dim)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of z as (R, K), a row for each sample and position."""
+        return x.movedim(self.dim, -1).reshape(-1, self.probs.shape[-1])
+
+    def _vector(self, classes: Tensor) -> Tensor:
+        one_hot = torch.zeros_like(self.probs).scatter_(-1, classes, 1.0)
+        return (self.weight.sqrt() * (self.probs - one_hot)).movedim(-1, self.dim)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Predictions of a mean squared error."""
+
+    edge: GradientEdge
+    """z in the graph."""
+    weight: Tensor
+    """c, of the shape of z."""
+
+    def draw(self) -> Tensor:
+        """Return s for targets drawn around the predictions, of the shape of z."""
+        return (2 * self.weight).sqrt() * torch.randn_like(self.weight)
+
+    def factors(self) -> Iterator[Tensor]:
+        """Yield √(2c), whose entries are the roots of H one by one."""
+        yield (2 * self.weight).sqrt()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of z as one row for each entry that H does not couple."""
+        return x.reshape(-1, 1)
+
+
+Output = Categorical | Gaussian
+
+
+def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[Output]:
+    """Return the outputs of the network.
+
+    Args:
+        graph: The graph of the roots.
+        tensors: The roots, as for `torch.autograd.backward`.
+        grad_tensors: Their gradients, likewise.
+
+    Raises:
+        ValueError: The loss is neither a cross-entropy nor a mean squared error, of which the
+            likelihood is known, or one has a negative weight.
+    """
+    found: list[Output] = []
+    for node, taken in zip(graph.nodes, graph.structure.sources, strict=True):
+        is_output = node.name() in ("LogSoftmaxBackward0", "MseLossBackward0")
+        if is_output and taken[0] is not None:
+            edge = GradientEdge(graph.nodes[taken[0][0]], taken[0][1])
+            (grad,) = torch.autograd.grad(
+                tensors, [GradientEdge(node, 0)], grad_tensors, retain_graph=True, allow_unused=True
+            )
+            if grad is not None:
+                make = _categorical if node.name() == "LogSoftmaxBackward0" else _gaussian
+                found.append(make(node, edge, grad))
+    if not found:
+        raise ValueError(
+            "the Gauss-Newton matrix needs the likelihood of the model, which is known for "
+            "cross-entropy and mse_loss; this loss has neither"
+        )
+    if any(bool((output.weight < 0).any()) for output in found):
+        raise ValueError("a cross-entropy or squared error with a negative weight is no likelihood")
+    return found
+
+
+def _categorical(node: Any, edge: GradientEdge, grad: Tensor) -> Categorical:
+    dim = saved_dim(node._saved_dim, grad.dim())
+    probs = node._saved_result.exp().movedim(dim, -1)
+    return Categorical(edge, probs, -grad.movedim(dim, -1).sum(-1, keepdim=True), dim)
+
+
+def _gaussian(node: Any, edge: GradientEdge, grad: Tensor) -> Gaussian:
+    x = node._saved_self
+    mean = 1 / x.numel() if node._saved_reduction == 1 else 1.0
+    return Gaussian(edge, (mean * grad).expand_as(x))

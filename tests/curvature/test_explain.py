@@ -1,0 +1,153 @@
+"""The tables of ``explain``, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hesrl.curvature import Method, MissingRuleError, arm, explain
+from tests.curvature.nets import X, assert_equal, curvatures, fresh_curvatures, loss_of, make_net
+
+LABELS = torch.tensor([0, 1, 0, 1, 0])
+
+
+def classifier() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+def assert_prints(capsys: pytest.CaptureFixture[str], table: str) -> None:
+    """Compare what was printed, without the heading and the spaces between columns."""
+    printed = capsys.readouterr().out.splitlines()[1:]
+    expected = [line.strip() for line in table.strip().splitlines()]
+    assert [" ".join(line.split()) for line in printed] == expected
+
+
+def test_the_columns_are_aligned(capsys):
+    w = torch.ones(2, requires_grad=True)
+    explain(w.exp().sum(), [w])
+    heading = "operation     output  handled by              second derivative  exactness"
+    assert capsys.readouterr().out.splitlines() == [
+        heading + "  where its output forks",
+        "SumBackward0  ()      the gradient's own map  none               exact",
+        "ExpBackward0  (2,)    rules.elementary.exp    kept               exact",
+        "parameter     (2,)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "softmax", "tanh"),
+    [
+        ("hesscale", "log_softmax kept exact", "kept exact"),
+        ("hesscale_gn", "log_softmax kept exact", "dropped drops second derivatives"),
+        ("bl89", "log_softmax_elementwise kept as if elementwise", "kept exact"),
+    ],
+)
+def test_an_mlp_with_cross_entropy(capsys, method: Method, softmax: str, tanh: str):
+    net = classifier()
+    explain(nn.functional.cross_entropy(net(X), LABELS), net.parameters(), method)
+    table = f"""
+        NllLossBackward0 () rules.loss.nll_loss none exact
+        LogSoftmaxBackward0 (5, 2) rules.softmax.{softmax}
+        AddmmBackward0 (5, 2) rules.linear.linear_layer none drops off-diagonals
+        parameter (2,)
+        TanhBackward0 (5, 4) rules.activation.tanh {tanh}
+        AddmmBackward0 (5, 4) rules.linear.linear_layer none drops off-diagonals
+        parameter (4,)
+        parameter (4, 3)
+        parameter (2, 4)
+    """
+    assert_prints(capsys, table)
+
+
+def test_ppo(capsys):
+    """σ and log σ form a diamond below ``log_std``."""
+    mean, log_std = torch.zeros(5, 2), torch.zeros(2, requires_grad=True)
+    policy = torch.distributions.Normal(mean, log_std.exp())
+    ratio = policy.log_prob(torch.ones(5, 2)).sum(1).exp()
+    explain(torch.max(-ratio, -ratio.clamp(0.8, 1.2)).mean(), [log_std])
+    table = """
+        MeanBackward0 () rules.reduce.mean none exact
+        MaximumBackward0 (5,) rules.choice.maximum none exact
+        NegBackward0 (5,) rules.piecewise.negative none exact
+        NegBackward0 (5,) rules.piecewise.negative none exact
+        ClampBackward1 (5,) rules.piecewise.clamp none exact
+        ExpBackward0 (5,) rules.elementary.exp kept exact
+        SumBackward1 (5,) the gradient's own map none exact
+        SubBackward0 (5, 2) rules.arithmetic.subtract none exact
+        SubBackward0 (5, 2) rules.arithmetic.subtract (in 1 diamond) none exact
+        DivBackward0 (5, 2) rules.arithmetic.divide (in 1 diamond) kept exact
+        MulBackward0 (5, 2) rules.arithmetic.multiply (in 1 diamond) none exact
+        PowBackward0 (5, 2) rules.elementary.power (in 1 diamond) kept exact
+        LogBackward0 (5, 2) rules.elementary.log (in 1 diamond) kept exact
+        ExpandBackward0 (5, 2) the gradient's own map none drops off-diagonals
+        ExpBackward0 (2,) rules.elementary.exp kept exact
+        parameter (2,)
+    """
+    assert_prints(capsys, table)
+
+
+@pytest.mark.parametrize(("stride", "pooling"), [(2, "exact"), (1, "drops off-diagonals")])
+def test_a_convolutional_network(capsys, stride, pooling):
+    """Windows that overlap have the same largest entry, here and there."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2, stride), nn.Flatten()
+    net = nn.Sequential(*layers)
+    explain(net(torch.randn(4, 1, 6, 6)).square().mean(), net.parameters())
+    size = 4 // stride - stride % 2
+    table = f"""
+        MeanBackward0 () rules.reduce.mean none exact
+        PowBackward0 (4, {2 * size**2}) rules.elementary.power kept exact
+        ViewBackward0 (4, {2 * size**2}) the gradient's own map none exact
+        MaxPool2DWithIndicesBackward0 (4, 2, {size}, {size}) the gradient's own map none {pooling}
+        ReluBackward0 (4, 2, 4, 4) rules.piecewise.relu none exact
+        ConvolutionBackward0 (4, 2, 4, 4) rules.convolution.convolution none drops off-diagonals
+        parameter (2, 1, 3, 3)
+        parameter (2,)
+    """
+    assert_prints(capsys, table)
+
+
+def test_a_residual_connection_drops_cross_terms(capsys):
+    explain(loss_of(make_net()))
+    forks = [line for line in capsys.readouterr().out.splitlines() if "cross terms" in line]
+    assert [line.split()[:3] for line in forks] == [["TanhBackward0", "(5,", "8)"]]
+
+
+def test_armed_parameters_alone_or_those_that_are_named(capsys):
+    net = classifier()
+    arm(net[2].parameters())
+    loss = net(X).sum()
+    explain(loss)
+    assert "Tanh" not in (armed := capsys.readouterr().out) and "(2, 4)" in armed
+    explain(loss, iter([net[0].bias]))
+    assert "(4, 3)" not in (named := capsys.readouterr().out) and "TanhBackward0" in named
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_it_changes_nothing(recompute):
+    def loss_with_pick(net: nn.Module) -> Tensor:
+        return loss_of(lambda x: net(x)[torch.arange(5)])
+
+    net = make_net()
+    if recompute:
+        loss = checkpoint(loss_with_pick, net, use_reentrant=False)
+    else:
+        loss = loss_with_pick(net)
+    explain(loss)
+    assert all(p.grad is None for p in net.parameters())
+    loss.backward()
+    assert_equal(curvatures(net), fresh_curvatures())
+
+
+def test_what_it_refuses(capsys):
+    net, other = classifier(), nn.Parameter(torch.ones(2))
+    for loss, params in ((net(X).sum(), None), (net(X).sum(), [other]), (torch.ones(()), [other])):
+        with pytest.raises(ValueError, match="the loss depends on no armed parameter: arm some"):
+            explain(loss, params)
+    with pytest.raises(ValueError, match="method must be one of hesscale"):
+        explain(net(X).sum(), net.parameters(), "hessian")
+    with pytest.raises(MissingRuleError, match=r"no curvature rule for CumprodBackward0.*\(4, 3\)"):
+        explain(net[0](X).cumprod(0).sum(), net.parameters())
+    assert capsys.readouterr().out == ""
