@@ -4,7 +4,8 @@ Arming a parameter marks the tensor and, once per process, wraps `torch.autograd
 ``loss.backward()`` calls, and gives tensors the attribute ``hess_diag`` beside ``grad``. The
 parameter's class, the forward pass and the native gradient stay as they are. ``hess_diag`` lives
 and dies with ``grad``: several backward passes accumulate both, and clearing the gradient, by the
-optimizer or by the module, clears both.
+optimizer or by the module, clears both. A hook that changes a gradient changes g in the
+recursion from there on, and leaves h as it is.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def give_curvature(param: Tensor, hess: Tensor) -> None:
         hess: Its curvature, of its shape. It is kept, not copied, as long as that gradient.
 
     Raises:
-        ValueError: The tensor has no gradient, or cannot be armed.
+        ValueError: The tensor has no gradient, or another shape; or it cannot be armed.
     """
     if not is_armed(param):
         arm([param])
@@ -107,6 +108,11 @@ def give_curvature(param: Tensor, hess: Tensor) -> None:
         raise ValueError(
             f"the parameter of shape {tuple(param.shape)} has no gradient for its curvature to "
             "belong to: set param.grad first"
+        )
+    if hess.shape != param.shape:
+        raise ValueError(
+            f"a curvature of shape {tuple(hess.shape)} is not that of a parameter of shape "
+            f"{tuple(param.shape)}"
         )
     keep(param.grad, hess)
 
@@ -152,31 +158,43 @@ def _backward(
         return
     params = [graph.nodes[number].variable for group in leaves.values() for number in group]
     _refuse_hidden(params)
-    sweeps: list[Sweep | GaussNewtonMC | Hutchinson] = []
-    for method, numbers in leaves.items():
-        if method == "ggn_mc":
-            sweeps.append(GaussNewtonMC(graph, numbers, tensors, grad_tensors))
-        elif method == "hutchinson":
-            sweeps.append(Hutchinson(graph, numbers, keep_recorded=create_graph))
-        else:
-            plan = plan_for(graph, frozenset(numbers), method)
-            sweeps.append(Sweep(graph, plan, create_graph="hutchinson" in leaves or create_graph))
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    passes = [
+        _make_pass(method, graph, numbers, (tensors, grad_tensors), create_graph, keep_graph)
+        for method, numbers in leaves.items()
+    ]
     if "hutchinson" in leaves:
-        run.keywords["create_graph"] = True
+        run = functools.partial(run, retain_graph=True, create_graph=True)
     before = [carried_over(param) for param in params]
     clear_curvature(p for p, hess in zip(params, before, strict=True) if not torch.is_tensor(hess))
     with ExitStack() as stack:
-        for sweep in sweeps:
-            stack.enter_context(sweep)
+        for one in passes:
+            stack.enter_context(one)
         run()
     hessians = [
-        sweep.curvature(number)
-        for sweep, group in zip(sweeps, leaves.values(), strict=True)
+        one.curvature(number)
+        for one, group in zip(passes, leaves.values(), strict=True)
         for number in group
     ]
     for param, hess, hess_before in zip(params, hessians, before, strict=True):
         _leave(param, hess, hess_before)
     average_over_ranks(graph)
+
+
+def _make_pass(
+    method: Method,
+    graph: Graph,
+    leaves: list[int],
+    roots: tuple[Any, Any],
+    keep_recorded: bool,
+    keep_graph: bool,
+) -> Sweep | GaussNewtonMC | Hutchinson:
+    """Return what computes the curvature of some leaves around the native pass."""
+    if method == "ggn_mc":
+        return GaussNewtonMC(graph, leaves, *roots)
+    if method == "hutchinson":
+        return Hutchinson(graph, leaves, keep_recorded=keep_recorded, keep_graph=keep_graph)
+    return Sweep(graph, plan_for(graph, frozenset(leaves), method))
 
 
 def _refuse_hidden(params: list[Tensor]) -> None:

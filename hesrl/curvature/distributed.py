@@ -9,7 +9,6 @@ its parameters then averages all the curvature that they have accumulated.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -37,19 +36,16 @@ def sink(node: Any, grads: Any, hess_out: Any) -> Any:
 def wrap_forward() -> None:
     """Note from now on which modules' next backward pass synchronizes."""
     native = DistributedDataParallel.forward
-    DistributedDataParallel.forward = functools.wraps(native)(
-        functools.partialmethod(_forward, native)
-    )
 
+    @functools.wraps(native)
+    def forward(module: DistributedDataParallel, *inputs: Any, **kwargs: Any) -> Any:
+        output = native(module, *inputs, **kwargs)
+        synchronizes = torch.is_grad_enabled() and module.require_backward_grad_sync
+        if synchronizes and not any(reference() is module for reference in _awaiting):
+            _awaiting.append(ref(module))
+        return output
 
-def _forward(
-    module: DistributedDataParallel, native: Callable[..., Any], *inputs: Any, **kwargs: Any
-) -> Any:
-    output = native(module, *inputs, **kwargs)
-    synchronizes = torch.is_grad_enabled() and module.require_backward_grad_sync
-    if synchronizes and not any(reference() is module for reference in _awaiting):
-        _awaiting.append(ref(module))
-    return output
+    DistributedDataParallel.forward = forward  # type: ignore[method-assign]
 
 
 def average_over_ranks(graph: Graph) -> None:

@@ -51,13 +51,11 @@ def explain(
     check_method(method)
     root = node_of(loss)
     graph = Graph([root] if root is not None else [])
-    if params is None:
-        is_wanted = is_armed
-    else:
-        chosen = {id(param) for param in params}
-        is_wanted = lambda leaf: id(leaf) in chosen  # noqa: E731
-    leaves = graph.structure.leaves
-    wanted = frozenset(leaf for leaf in leaves if is_wanted(graph.nodes[leaf].variable))
+    leaves = {leaf: graph.nodes[leaf].variable for leaf in graph.structure.leaves}
+    chosen = {
+        id(param) for param in (filter(is_armed, leaves.values()) if params is None else params)
+    }
+    wanted = frozenset(leaf for leaf, variable in leaves.items() if id(variable) in chosen)
     if not wanted:
         raise ValueError("the loss depends on no armed parameter: arm some, or name them in params")
     plan = plan_for(graph, wanted, method)

@@ -71,13 +71,15 @@ class Hutchinson:
     Args:
         graph: The graph of the roots.
         leaves: The numbers of the leaf nodes whose curvature is wanted.
-        keep_recorded: The caller wants recorded gradients and the graph; else they are replaced by
-            plain ones, and the graph is freed.
+        keep_recorded: The caller wants recorded gradients; else they are replaced by plain ones.
+        keep_graph: The caller wants to use the graph again; else it is freed.
     """
 
-    def __init__(self, graph: Graph, leaves: Sequence[int], *, keep_recorded: bool) -> None:
+    def __init__(
+        self, graph: Graph, leaves: Sequence[int], *, keep_recorded: bool, keep_graph: bool
+    ) -> None:
         self._graph, self._leaves = graph, leaves
-        self._keep_recorded = keep_recorded
+        self._keep_recorded, self._keep_graph = keep_recorded, keep_graph
         self._hess: dict[int, Tensor] = {}
 
     def __enter__(self) -> Hutchinson:
@@ -99,7 +101,7 @@ class Hutchinson:
                 [param.grad for param in curved.values()],
                 list(curved.values()),
                 signs,
-                retain_graph=self._keep_recorded,
+                retain_graph=self._keep_graph,
                 materialize_grads=True,
             )
             for leaf, sign, product in zip(curved, signs, products, strict=True):

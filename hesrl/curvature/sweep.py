@@ -45,14 +45,12 @@ class Sweep:
     Args:
         graph: The graph of the roots.
         plan: What is to be done at its nodes.
-        create_graph: The native pass will record itself; the sweep is left out of that record.
     """
 
-    def __init__(self, graph: Graph, plan: Plan, *, create_graph: bool = False) -> None:
+    def __init__(self, graph: Graph, plan: Plan) -> None:
         self._nodes, self._sources = graph.nodes, graph.structure.sources
         self._plan = plan
         self._rules, self._targets = plan.rules, plan.targets
-        self._create_graph = create_graph
         self._pending = plan.pending.copy()
         self._ready: list[int] = []
         self._hess: dict[Edge, Tensor] = {}
@@ -64,8 +62,6 @@ class Sweep:
     def __enter__(self) -> Sweep:
         """Hook the nodes that wait for their gradient."""
         nodes, visit = self._nodes, self._visit_with_gradient
-        if self._create_graph:
-            visit = torch.no_grad()(visit)
         self._handles = [
             nodes[node].register_prehook(partial(visit, node)) for node in self._plan.hooked
         ]
@@ -78,11 +74,25 @@ class Sweep:
         self._handles.clear()
 
     def curvature(self, leaf: int) -> Tensor | None:
-        """Return ``h`` of a wanted leaf, of its shape and dtype; None for zero."""
-        return self._hess.pop((leaf, 0), None)
+        """Return ``h`` of a wanted leaf, of its shape and dtype; None for zero.
+
+        Raises:
+            RuntimeError: A rule gave it another shape.
+        """
+        hess = self._hess.pop((leaf, 0), None)
+        if hess is not None and hess.shape != self._nodes[leaf].variable.shape:
+            raise RuntimeError(
+                f"the parameter of shape {tuple(self._nodes[leaf].variable.shape)} got a curvature "
+                f"of shape {tuple(hess.shape)}: a rule on the way returns a wrong shape"
+            )
+        return hess
 
     def _visit_with_gradient(self, node: int, grads: _Grads) -> None:
         """Visit a node, and then those whose curvature is complete by that."""
+        if torch.is_grad_enabled():  # with create_graph=True, which the sweep is left out of
+            with torch.no_grad():
+                self._visit_with_gradient(node, grads)
+            return
         with self._apart:
             self._visit(node, grads)
             while self._ready:

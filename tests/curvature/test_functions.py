@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesrl.curvature import arm, register_adjoint, register_pointwise, register_rule
+from hesrl.curvature import arm, hess_diag, register_adjoint, register_pointwise, register_rule
 
 
 class Cube(torch.autograd.Function):
@@ -164,3 +164,21 @@ def test_arguments_that_are_no_tensors(function, needs):
     for param, hess in zip((x, b), expected, strict=True):
         if param.requires_grad:
             torch.testing.assert_close(param.hess_diag, hess)
+
+
+class Wrong(Twin):
+    """A copy whose rule sums over what it should leave apart."""
+
+
+@register_rule(Wrong, linear=True)
+def wrong(node: Any, grad_out: Any, hess_out: Tensor) -> Tensor:
+    return hess_out.sum(0)
+
+
+def test_a_rule_that_returns_a_wrong_shape_is_noticed():
+    param = nn.Parameter(torch.ones(3, 2))
+    arm([param])
+    with pytest.raises(RuntimeError, match=r"shape \(3, 2\) got a curvature of shape \(2,\)"):
+        Wrong.apply(param).square().sum().backward()
+    with pytest.raises(RuntimeError, match="a rule on the way returns a wrong shape"):
+        hess_diag(Wrong.apply(param).square().sum(), [param])

@@ -111,6 +111,14 @@ def test_a_curvature_given_to_a_parameter_of_another_method():
     torch.testing.assert_close(net.first.weight.hess_diag, 7.0 + curvatures_by("hesscale_gn")[0])
 
 
+def test_a_curvature_of_another_shape_is_not_taken():
+    param = nn.Parameter(torch.ones(2, 3))
+    param.grad = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"of shape \(3,\) is not that of a parameter of shape"):
+        give_curvature(param, torch.ones(3))
+    assert param.hess_diag is None
+
+
 def test_the_optimizer_takes_no_parameter_of_another_method():
     net = plain_net()
     arm([net.first.bias], "hesscale_gn")
