@@ -45,7 +45,7 @@ def wrap_forward() -> None:
             _awaiting.append(ref(module))
         return output
 
-    DistributedDataParallel.forward = forward  # type: ignore[method-assign]
+    DistributedDataParallel.forward = forward  # type: ignore[method-assign, assignment]
 
 
 def average_over_ranks(graph: Graph) -> None:

@@ -52,9 +52,9 @@ def explain(
     root = node_of(loss)
     graph = Graph([root] if root is not None else [])
     leaves = {leaf: graph.nodes[leaf].variable for leaf in graph.structure.leaves}
-    chosen = {
-        id(param) for param in (filter(is_armed, leaves.values()) if params is None else params)
-    }
+    if params is None:
+        params = filter(is_armed, leaves.values())
+    chosen = {id(param) for param in params}
     wanted = frozenset(leaf for leaf, variable in leaves.items() if id(variable) in chosen)
     if not wanted:
         raise ValueError("the loss depends on no armed parameter: arm some, or name them in params")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hesrl.curvature.patterns import DETAILED, detail
+from hesrl.curvature.patterns import DETAILED, detail, move_log_softmax_first
 
 Edge: TypeAlias = tuple[int, int]
 """A tensor of the graph: the number of the node that made it, and which of its outputs it is."""
@@ -139,6 +139,7 @@ def _walk(roots: list[Any]) -> tuple[list[Any], Structure]:
                     None if s is None else (number[s], output) for s, output in node.next_functions
                 )
             )
+    move_log_softmax_first(nodes, sources)
     return nodes, _structure(nodes, tuple(sources))
 
 

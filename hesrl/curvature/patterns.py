@@ -1,7 +1,8 @@
 """Nodes whose rule depends on more than their kind.
 
 - Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
-  writes them: node by node they are only estimates, because the parts mix the same entries again.
+  writes them, and both of the same logits, as entropies are written by hand: node by node they are
+  only estimates, because the parts mix the same entries again.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Linear layers, which are a product with a transposed matrix, in fewer steps.
 - Operations in place on a view, which all have the same kind.
@@ -12,7 +13,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,13 @@ from hesrl.curvature.registry import Rule
 from hesrl.curvature.rules.linear import LINEAR_LAYERS
 from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
-from hesrl.curvature.rules.softmax import EXP_OF_LOG_SOFTMAX, LOG_SOFTMAX_BY_LOGSUMEXP, saved_dim
+from hesrl.curvature.rules.softmax import (
+    EXP_BESIDE_LOG_SOFTMAX,
+    EXP_OF_LOG_SOFTMAX,
+    LOG_SOFTMAX_BESIDE_SOFTMAX,
+    LOG_SOFTMAX_BY_LOGSUMEXP,
+    saved_dim,
+)
 from hesrl.curvature.rules.writing import moves_entries
 
 if TYPE_CHECKING:
@@ -96,11 +103,59 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
             source = sources[number][0]
             if source is not None and dims.get(source[0]) == detail_of_node:
                 found.rules[number] = EXP_OF_LOG_SOFTMAX
+                continue
+            sibling = _log_softmax_beside(number, structure, dims)
+            if sibling is not None:
+                found.rules[number] = EXP_BESIDE_LOG_SOFTMAX
+                found.rules[sibling] = LOG_SOFTMAX_BESIDE_SOFTMAX
+                sources[number] = ((sibling, 0),)
     for number, kind in enumerate(structure.kinds):
         name = getattr(kind, "__name__", "")
         if name in LINEAR_LAYERS:
             _find_linear_layer(number, name, structure, sources, uses, found)
     return found
+
+
+def _log_softmax_beside(
+    softmax: int, structure: Structure, dims: Mapping[int, Hashable]
+) -> int | None:
+    """Return the log-softmax of the same logits over the same dimension, None if there is none.
+
+    Args:
+        softmax: The node of the softmax.
+        structure: The structure of the graph.
+        dims: The dimension of each log-softmax.
+    """
+    for number, dim in dims.items():
+        is_same = structure.sources[number] == structure.sources[softmax]
+        if is_same and dim == structure.details[softmax]:
+            return number
+    return None
+
+
+def move_log_softmax_first(nodes: list[Any], sources: list[Sources]) -> None:
+    """Renumber nodes so that a log-softmax comes before a softmax of the same logits.
+
+    So the softmax can be treated as an exponential of it.
+    """
+    names = [type(node).__name__ for node in nodes]
+    if _SOFTMAX not in names or _LOG_SOFTMAX not in names:
+        return
+    for later in range(len(nodes)):
+        if names[later] != _LOG_SOFTMAX:
+            continue
+        for earlier in range(later):
+            if names[earlier] == _SOFTMAX and sources[earlier] == sources[later]:
+                order = list(range(len(nodes)))
+                order.insert(earlier, order.pop(later))
+                renumbered = {old: new for new, old in enumerate(order)}
+                nodes[:] = [nodes[old] for old in order]
+                names[:] = [names[old] for old in order]
+                sources[:] = [
+                    tuple(None if s is None else (renumbered[s[0]], s[1]) for s in sources[old])
+                    for old in order
+                ]
+                break
 
 
 def _find_linear_layer(

@@ -62,6 +62,9 @@ class Local:
     """A matrix product or convolution: HesScaleGN drops second derivatives of what feeds it."""
     elementwise: Pointwise | None = None
     """The rule with the own diagonal entries of the Jacobian only, for BL89."""
+    read: Callable[[Any], Any] | None = None
+    """Reads what the rule needs, and takes instead of the node, when the node's turn comes before
+    its curvature is complete."""
     separate: bool = False
     """Every input entry reaches one output entry at most, so off-diagonals do not matter."""
 
@@ -181,7 +184,7 @@ def register_rule(
         for operation in operations:
             _add(
                 operation,
-                Local(rule, linear, layer, elementwise and Pointwise(elementwise), separate),
+                Local(rule, linear, layer, elementwise and Pointwise(elementwise), separate=separate),
             )
         return rule
 

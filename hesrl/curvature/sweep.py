@@ -48,7 +48,7 @@ class Sweep:
     """
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
-        self._nodes, self._sources = graph.nodes, graph.structure.sources
+        self._nodes, self._sources = graph.nodes, plan.facts.sources
         self._plan = plan
         self._rules, self._targets = plan.rules, plan.targets
         self._pending = plan.pending.copy()
@@ -56,6 +56,7 @@ class Sweep:
         self._hess: dict[Edge, Tensor] = {}
         self._grad_excess: dict[Edge, Tensor] = {}
         self._crossings = {d.entry: Crossing(d, graph, plan.rules) for d in plan.diamonds}
+        self._late: dict[int, tuple[_Grads, Any]] = {}
         self._handles: list[Any] = []
         self._apart = _Apart()
 
@@ -94,9 +95,18 @@ class Sweep:
                 self._visit_with_gradient(node, grads)
             return
         with self._apart:
+            if self._pending[node]:
+                self._put_off(node, grads)
+                return
             self._visit(node, grads)
             while self._ready:
                 self._visit(self._ready.pop(), None)
+
+    def _put_off(self, node: int, grads: _Grads) -> None:
+        """Keep what the rule of a node needs until its curvature is complete."""
+        rule = self._rules[node]
+        assert isinstance(rule, Local) and rule.read is not None
+        self._late[node] = grads, rule.read(self._nodes[node])
 
     def _visit(self, node: int, grads: _Grads | None) -> None:
         rule = self._rules[node]
@@ -123,6 +133,11 @@ class Sweep:
             self._hand_on(node, rule.curvature(self._nodes[node], grads_out, hess_out))
             return
         (hess,) = hess_out
+        source = self._nodes[node]
+        if node in self._late:
+            grads, source = self._late.pop(node)
+        elif rule.read is not None:
+            source = rule.read(source)
         grad = self._grad(node, grads) if grads is not None else None
         if hess is None:
             if grad is None:
@@ -131,7 +146,7 @@ class Sweep:
             hess = torch.zeros_like(grad)
         elif grad is None and not rule.linear:
             grad = torch.zeros_like(hess)
-        self._hand_on(node, rule.curvature(self._nodes[node], grad, hess))
+        self._hand_on(node, rule.curvature(source, grad, hess))
 
     def _visit_pointwise(self, node: int, rule: Pointwise, grads: _Grads | None) -> None:
         """``h(x_i) = f_i² h(y) + f_ii g(y)``, and what the diamonds through the node need."""
@@ -229,5 +244,5 @@ class Sweep:
             self._hess[edge] = hess if before is None else before + hess
         node = edge[0]
         self._pending[node] -= 1
-        if self._pending[node] == 0 and self._plan.is_eager[node]:
+        if self._pending[node] == 0 and (self._plan.is_eager[node] or node in self._late):
             self._ready.append(node)

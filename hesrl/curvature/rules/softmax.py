@@ -104,6 +104,31 @@ def softmax_curvature(p: Tensor, dim: int, grad_out: Tensor, hess_out: Tensor) -
     return jacobian + p * (1 - 2 * p) * (grad_out - (p * grad_out).sum(dim, keepdim=True))
 
 
+def _read_log_softmax(node: Any) -> tuple[Tensor, int]:
+    result = node._saved_result
+    return result.exp(), saved_dim(node._saved_dim, result.dim())
+
+
+def _log_softmax_beside_softmax(
+    state: tuple[Tensor, int], grad_out: Tensor, hess_out: Tensor
+) -> Tensor:
+    """`log_softmax` of logits of which a softmax is taken too, as ``p = exp(y)``."""
+    p, dim = state
+    return _log_softmax(p, (dim,), grad_out, hess_out)
+
+
+LOG_SOFTMAX_BESIDE_SOFTMAX = Local(
+    _log_softmax_beside_softmax,
+    linear=False,
+    elementwise=Pointwise(_log_softmax_elementwise),
+    read=_read_log_softmax,
+)
+EXP_BESIDE_LOG_SOFTMAX = Pointwise(
+    _exp_of_log_softmax, gradient_excess=lambda node, p, grad_out: p * grad_out
+)
+"""That softmax; its native gradient goes past the log-softmax, to the logits."""
+
+
 @register_rule("LogsumexpBackward0")
 def logsumexp(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``y = log Σ_k e^{x_k}``: ``h(x)_j = p_j² h + p_j (1 − p_j) g``."""
