@@ -16,7 +16,7 @@ def adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
     Returns:
         One tensor, or one per entry of ``node.next_functions``.
     """
-    if not isinstance(node, torch.autograd.function.BackwardCFunction):
+    if not is_python_function(node):
         return node(*values)
     # A Python function gets zeros where the engine has no gradient, and returns something for
     # every argument, tensor or not.
@@ -29,6 +29,11 @@ def adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
     results = results if isinstance(results, tuple) else (results,)
     needed = (r for r, needs in zip(results, node.needs_input_grad, strict=False) if needs)
     return tuple(None if source is None else next(needed) for source, _ in node.next_functions)
+
+
+def is_python_function(node: Any) -> bool:
+    """Whether a node is that of a `torch.autograd.Function`."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 
 def add(a: Tensor | None, b: Tensor) -> Tensor:

@@ -45,10 +45,13 @@ def explain(
         method: The estimator.
 
     Raises:
-        ValueError: The loss depends on none of the parameters, or the method is unknown.
+        ValueError: The method is unknown or follows no rules, or the loss depends on none of the
+            parameters.
         MissingRuleError: An operation between the loss and the parameters has no rule.
     """
     check_method(method)
+    if method in ("hutchinson", "ggn_mc"):
+        raise ValueError(f"{method} follows no rules that could be explained")
     root = node_of(loss)
     graph = Graph([root] if root is not None else [])
     leaves = {leaf: graph.nodes[leaf].variable for leaf in graph.structure.leaves}

@@ -25,7 +25,7 @@ Edge: TypeAlias = tuple[int, int]
 Sources: TypeAlias = "tuple[Edge | None, ...]"
 """The tensors that a node takes; None for one that takes no gradient."""
 
-LEAF = type(get_gradient_edge(torch.empty(0, requires_grad=True)).node)
+LEAF: Any = type(get_gradient_edge(torch.empty(0, requires_grad=True)).node)
 """The kind of node that accumulates the gradient of a leaf tensor."""
 
 _SHARED_BY_KINDS = "CppFunction"
@@ -45,7 +45,7 @@ class Structure:
     The nodes are numbered so that inputs come first. There are no tensors in it.
     """
 
-    kinds: tuple[Hashable, ...]
+    kinds: tuple[Any, ...]
     """For each node the kind of operation, for which `find_rule` finds the rule."""
     sources: tuple[Sources, ...]
     """For each node the tensors that it takes."""
@@ -162,7 +162,7 @@ def _structure(nodes: list[Any], sources: tuple[Sources, ...]) -> Structure:
     return structure
 
 
-def _kind(node: Any) -> Hashable:
+def _kind(node: Any) -> Any:
     kind = type(node)
     return node.name() if kind.__name__ == _SHARED_BY_KINDS else kind
 

@@ -85,7 +85,7 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
     uses = Counter(source[0] for taken in sources for source in taken if source is not None)
     dims: dict[int, Hashable] = {}
     for number, detail_of_node in structure.details.items():
-        name = structure.kinds[number].__name__  # type: ignore[attr-defined]
+        name = structure.kinds[number].__name__
         if name in _PARTLY_REFUSED and not detail_of_node:
             found.refused.add(number)
         elif name == _RSQRT and detail_of_node is not None:
@@ -182,11 +182,11 @@ def _subtracted_logsumexp(number: int, structure: Structure) -> int | None:
     if x is None or second is None or second[0] not in structure.details:
         return None
     logsumexp = second[0]
-    if structure.kinds[logsumexp].__name__ != _LOGSUMEXP:  # type: ignore[attr-defined]
+    if structure.kinds[logsumexp].__name__ != _LOGSUMEXP:
         return None
-    keepdim, _ = structure.details[logsumexp]  # type: ignore[misc]
+    keeps_dim: Any = structure.details[logsumexp]
     is_same = structure.sources[logsumexp][0] == x
-    return logsumexp if keepdim and is_same and structure.details[number] else None
+    return logsumexp if keeps_dim[0] and is_same and structure.details[number] else None
 
 
 def _find_rms_norm(
@@ -198,7 +198,7 @@ def _find_rms_norm(
 ) -> None:
     """Note the RMS norm if the root mean square of a tensor, and nothing else, divides it."""
     parts = [rsqrt]
-    while structure.kinds[parts[-1]].__name__ != _POWER:  # type: ignore[attr-defined]
+    while structure.kinds[parts[-1]].__name__ != _POWER:
         below = structure.sources[parts[-1]][0]
         assert below is not None
         parts.append(below[0])
@@ -206,7 +206,7 @@ def _find_rms_norm(
         return
     root, x = (rsqrt, 0), structure.sources[parts[-1]][0]
     product = next(node for node, taken in enumerate(structure.sources) if root in taken)
-    is_product = structure.kinds[product].__name__ == _PRODUCT  # type: ignore[attr-defined]
+    is_product = structure.kinds[product].__name__ == _PRODUCT
     if is_product and set(structure.sources[product]) == {x, root}:
         found.rules[product] = RMS_NORM_BY_RSQRT
         found.left_out.update(parts)

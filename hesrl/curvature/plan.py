@@ -20,6 +20,10 @@ from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.registry import Adjoint, Local, Pointwise
 
 
+_MAX_KEPT = 16
+"""How many plans a structure keeps, for different parameters and methods."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where one input's curvature goes."""
@@ -52,6 +56,8 @@ def plan_for(graph: Graph, wanted: frozenset[int], method: Method) -> Plan:
     plans = graph.structure.plans
     plan: Plan | None = plans.get((method, wanted))
     if plan is None:
+        if len(plans) >= _MAX_KEPT:
+            plans.clear()
         plan = plans[method, wanted] = Plan(graph, wanted, method)
     return plan
 

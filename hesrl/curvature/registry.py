@@ -184,7 +184,9 @@ def register_rule(
         for operation in operations:
             _add(
                 operation,
-                Local(rule, linear, layer, elementwise and Pointwise(elementwise), separate=separate),
+                Local(
+                    rule, linear, layer, elementwise and Pointwise(elementwise), separate=separate
+                ),
             )
         return rule
 

@@ -162,7 +162,8 @@ class Sweep:
             return
         first, second = rule.partials(self._nodes[node])
         if grad is not None and rule.gradient_excess is not None:
-            self._note_excess(node, rule.gradient_excess(self._nodes[node], first[0], grad))
+            slope: Any = first[0]
+            self._note_excess(node, rule.gradient_excess(self._nodes[node], slope, grad))
         curved = []
         if grad is not None:
             pairs = plan.used_pairs[node]
