@@ -156,13 +156,13 @@ class Analysis:
         """Find the nodes whose curvature can differ from zero, and the steps of diamonds."""
         for entry in sorted(self.uses, reverse=True):
             diamond = self.diamond_at.get(entry)
-            members = diamond.members if diamond is not None else ()
+            members = diamond.members if diamond is not None else frozenset()
             if diamond is not None:
                 self._set_steps(diamond)
             if (diamond is not None and diamond.steps) or self._gets_from_outside(entry, members):
                 self._nonzero.add(entry[0])
 
-    def _gets_from_outside(self, edge: Edge, members: tuple[int, ...]) -> bool:
+    def _gets_from_outside(self, edge: Edge, members: frozenset[int]) -> bool:
         """Whether consumers other than the members of a diamond give curvature to a tensor."""
         return any(
             node not in members and self.can_hand_on(node, position)
@@ -191,7 +191,7 @@ class Analysis:
         steps: list[Step] = []
         with_tangent: set[int] = set()
         """Members whose tangent a later step uses."""
-        for node in reversed(diamond.members):
+        for node in sorted(diamond.members, reverse=True):
             inner = diamond.inner(node, self.sources)
             positions = {position for position, _ in inner}
             pairs = tuple(p for p in self.curved[node] if positions.issuperset(p))

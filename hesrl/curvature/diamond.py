@@ -17,16 +17,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from torch import Tensor
+from hesrl.curvature.graph import Edge, Sources
+from hesrl.curvature.registry import Pairs
 
-from hesrl.curvature.coefficients import add, fit, number, square, times
-from hesrl.curvature.graph import Edge, Graph, Sources
-from hesrl.curvature.registry import Coefficient, Pairs, Pointwise, Rule
-
-Slopes: TypeAlias = "tuple[Coefficient | None, ...]"
-Products: TypeAlias = list[tuple[int, int, Tensor]]
 Use: TypeAlias = tuple[int, int]
 """A consumer of a tensor: the number of the node, and which of its inputs the tensor is."""
 
@@ -53,8 +48,8 @@ class Diamond:
     """A tensor whose paths meet again, and the nodes between."""
 
     entry: Edge
-    members: tuple[int, ...]
-    """The nodes, inputs first."""
+    members: frozenset[int]
+    """The nodes."""
     last: int | None
     """The node through which all of the paths go, if there is one."""
     steps: list[Step] = field(default_factory=list)
@@ -91,125 +86,71 @@ def find_diamond(
     starts = [use for use in uses[entry] if is_pointwise(use[0])]
     if len(starts) < 2:
         return None
-    branches: dict[int, set[int]] = {}
-    """The branches that lead to a node; those that meet share one set."""
-    front: list[int] = []
-    visited: list[int] = []
-    last = None
-
-    def reach(node: int, incoming: set[int]) -> None:
-        if node not in branches:
-            branches[node] = incoming
-            heapq.heappush(front, node)
-        elif branches[node] is not incoming:
-            merged = branches[node] | incoming
-            for other, members in branches.items():
-                if not merged.isdisjoint(members):
-                    branches[other] = merged
-
+    branches = _Branches(len(starts))
     for branch, (node, _) in enumerate(starts):
-        reach(node, {branch})
-    while front:
-        node = heapq.heappop(front)
-        visited.append(node)
-        if not front and len(branches[node]) > 1:
+        branches.reach(node, branch)
+    last = None
+    while branches.front and not branches.only_one_goes_on():
+        node, branch = branches.next()
+        if not branches.front and branches.has_met(branch):
             last = node
             break
         consumers = () if reduces(node) else uses.get((node, 0), ())
         for consumer, _ in consumers:
             if is_pointwise(consumer):
-                reach(consumer, branches[node])
-    members = tuple(node for node in visited if len(branches[node]) > 1)
+                branches.reach(consumer, branch)
+    members = frozenset(n for n, branch in branches.of_node.items() if branches.has_met(branch))
     return Diamond(entry, members, last) if members else None
 
 
-class Crossing:
-    """What one sweep knows of the nodes of a diamond, until it can give the entry's curvature.
+class _Branches:
+    """The branches of a fork: where they have got to, and which have met (by union and find)."""
 
-    Args:
-        diamond: The diamond.
-        graph: The graph that is swept.
-        rules: The rule of each node.
-    """
+    def __init__(self, count: int) -> None:
+        self.of_node: dict[int, int] = {}
+        """A branch that leads to each node."""
+        self.front: list[int] = []
+        """The nodes whose consumers are next, a heap: a node comes after all that lead to it."""
+        self._joined_to = list(range(count))
+        self._sizes = [1] * count
+        self._open: dict[int, int] = {}
+        """How many nodes of the front the branches have that still go on."""
 
-    def __init__(self, diamond: Diamond, graph: Graph, rules: Sequence[Rule | None]) -> None:
-        self._diamond, self._graph, self._rules = diamond, graph, rules
-        self._expected = diamond.recorded
-        self._records: dict[int, tuple[Slopes, Products, Tensor | None]] = {}
-        self._outside: dict[int, Tensor] = {}
+    def reach(self, node: int, branch: int) -> None:
+        """Let a branch get to a node, where it meets those that did before."""
+        if node in self.of_node:
+            self._join(self._root(self.of_node[node]), self._root(branch))
+        else:
+            self.of_node[node] = branch
+            heapq.heappush(self.front, node)
+            root = self._root(branch)
+            self._open[root] = self._open.get(root, 0) + 1
 
-    def add_from_outside(self, node: int, hess: Tensor) -> None:
-        """Add to the curvature that consumers outside the diamond give to a node."""
-        self._outside[node] = add(self._outside.get(node), hess)
+    def next(self) -> tuple[int, int]:
+        """Take the next node of the front, with its branch."""
+        node = heapq.heappop(self.front)
+        branch = self.of_node[node]
+        root = self._root(branch)
+        self._open[root] -= 1
+        if self._open[root] == 0:
+            del self._open[root]
+        return node, branch
 
-    def record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> bool:
-        """Keep what is needed of a node whose saved tensors are about to go.
+    def has_met(self, branch: int) -> bool:
+        """Whether a branch has met another one."""
+        return self._sizes[self._root(branch)] > 1
 
-        Args:
-            node: Its number.
-            first: Its slopes, one for each input.
-            curved: ``(i, j, g f_ij)`` for pairs of inputs.
-            hess: Its complete curvature, which counts for the last node only.
+    def only_one_goes_on(self) -> bool:
+        """Whether all others have ended, so that none will meet any more."""
+        return len(self._open) == 1 and self._sizes[next(iter(self._open))] == 1
 
-        Returns:
-            Whether nothing is missing any more.
-        """
-        if node != self._diamond.last:
-            hess = self._outside.pop(node, None)
-        self._records[node] = first, curved, hess
-        return len(self._records) == self._expected
+    def _root(self, branch: int) -> int:
+        while self._joined_to[branch] != branch:
+            branch = self._joined_to[branch] = self._joined_to[self._joined_to[branch]]
+        return branch
 
-    def curvature(self) -> Tensor | None:
-        """Return the curvature that the diamond gives to its entry, and forget the records.
-
-        h(x) = Σ_nodes [ d² h_outside + g Σ_ij f_ij d_i d_j ],   d = ∂node/∂x, d(x) = 1
-        """
-        entry = self._diamond.entry
-        tangents: dict[Edge, Coefficient] = {entry: 1.0}
-        parts: list[Tensor] = []
-        for step in self._diamond.steps:
-            first, curved, hess = self._recorded(step)
-            inner = {i: tangents[source] for i, source in step.inner if source in tangents}
-            for i, j, q in curved:
-                if i == j and i in inner:
-                    parts.append(times(square(inner[i]), q))
-                elif i in inner and j in inner:
-                    part = times(inner[j], times(inner[i], q))
-                    parts.append(part + part)
-            if step.has_tangent:
-                tangent = _tangent(first, inner)
-                if tangent is not None:
-                    tangents[step.node, 0] = tangent
-                    if hess is not None:
-                        parts.append(times(square(tangent), hess))
-        self._records.clear()
-        return _sum(parts, self._graph.nodes[entry[0]], entry[1])
-
-    def _recorded(self, step: Step) -> tuple[Slopes, Products, Tensor | None]:
-        if not step.is_late:
-            return self._records[step.node]
-        rule = self._rules[step.node]
-        assert isinstance(rule, Pointwise)
-        first, _ = rule.partials(self._graph.nodes[step.node])
-        return first, [], None
-
-
-def _tangent(first: Slopes, inner: Mapping[int, Coefficient]) -> Coefficient | None:
-    """Return ``d = Σ_i f_i d_i``, None for zero."""
-    total: Coefficient | None = None
-    for i, d in inner.items():
-        slope = first[i]
-        if slope is not None:
-            term: Coefficient = times(slope, d)
-            total = term if total is None else number(total) + number(term)
-    return total
-
-
-def _sum(parts: list[Tensor], node: Any, output: int) -> Tensor | None:
-    """Add up contributions to the curvature of a tensor, each broadcast in its own way."""
-    total = None
-    for part in parts:
-        if total is not None and part.shape != total.shape:
-            total, part = fit(total, node, output), fit(part, node, output)
-        total = part if total is None else total + part
-    return None if total is None else fit(total, node, output)
+    def _join(self, a: int, b: int) -> None:
+        if a != b:
+            self._joined_to[b] = a
+            self._sizes[a] += self._sizes[b]
+            self._open[a] = self._open.get(a, 0) + self._open.pop(b, 0)

@@ -94,7 +94,7 @@ def _crossing_forks(plan: Plan) -> set[int]:
     forks = set()
     for entry, uses in facts.uses.items():
         diamond = facts.diamond_at.get(entry)
-        members = diamond.members if diamond is not None else ()
+        members = diamond.members if diamond is not None else frozenset()
         seen = sum(1 << node for node in members)
         for node in members:
             seen |= above[node]

@@ -19,7 +19,6 @@ from hesrl.curvature.diamond import Diamond
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.registry import Adjoint, Local, Pointwise
 
-
 _MAX_KEPT = 16
 """How many plans a structure keeps, for different parameters and methods."""
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils import checkpoint
 
 from hesrl.curvature.coefficients import add, adjoint, fit, square, times
-from hesrl.curvature.diamond import Crossing
+from hesrl.curvature.crossing import Crossing
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.plan import Plan
 from hesrl.curvature.registry import Adjoint, Local, Pointwise

@@ -1,0 +1,108 @@
+"""The way of one sweep through a diamond."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from hesrl.curvature.coefficients import add, fit, number, square, times
+from hesrl.curvature.diamond import Diamond, Step
+from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.registry import Coefficient, Pointwise, Rule
+
+Slopes: TypeAlias = "tuple[Coefficient | None, ...]"
+Products: TypeAlias = list[tuple[int, int, Tensor]]
+
+
+class Crossing:
+    """What one sweep knows of the nodes of a diamond, until it can give the entry's curvature.
+
+    Args:
+        diamond: The diamond.
+        graph: The graph that is swept.
+        rules: The rule of each node.
+    """
+
+    def __init__(self, diamond: Diamond, graph: Graph, rules: Sequence[Rule | None]) -> None:
+        self._diamond, self._graph, self._rules = diamond, graph, rules
+        self._expected = diamond.recorded
+        self._records: dict[int, tuple[Slopes, Products, Tensor | None]] = {}
+        self._outside: dict[int, Tensor] = {}
+
+    def add_from_outside(self, node: int, hess: Tensor) -> None:
+        """Add to the curvature that consumers outside the diamond give to a node."""
+        self._outside[node] = add(self._outside.get(node), hess)
+
+    def record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> bool:
+        """Keep what is needed of a node whose saved tensors are about to go.
+
+        Args:
+            node: Its number.
+            first: Its slopes, one for each input.
+            curved: ``(i, j, g f_ij)`` for pairs of inputs.
+            hess: Its complete curvature, which counts for the last node only.
+
+        Returns:
+            Whether nothing is missing any more.
+        """
+        if node != self._diamond.last:
+            hess = self._outside.pop(node, None)
+        self._records[node] = first, curved, hess
+        return len(self._records) == self._expected
+
+    def curvature(self) -> Tensor | None:
+        """Return the curvature that the diamond gives to its entry, and forget the records.
+
+        h(x) = Σ_nodes [ d² h_outside + g Σ_ij f_ij d_i d_j ],   d = ∂node/∂x, d(x) = 1
+        """
+        entry = self._diamond.entry
+        tangents: dict[Edge, Coefficient] = {entry: 1.0}
+        parts: list[Tensor] = []
+        for step in self._diamond.steps:
+            first, curved, hess = self._recorded(step)
+            inner = {i: tangents[source] for i, source in step.inner if source in tangents}
+            for i, j, q in curved:
+                if i == j and i in inner:
+                    parts.append(times(square(inner[i]), q))
+                elif i in inner and j in inner:
+                    part = times(inner[j], times(inner[i], q))
+                    parts.append(part + part)
+            if step.has_tangent:
+                tangent = _tangent(first, inner)
+                if tangent is not None:
+                    tangents[step.node, 0] = tangent
+                    if hess is not None:
+                        parts.append(times(square(tangent), hess))
+        self._records.clear()
+        return _sum(parts, self._graph.nodes[entry[0]], entry[1])
+
+    def _recorded(self, step: Step) -> tuple[Slopes, Products, Tensor | None]:
+        if not step.is_late:
+            return self._records[step.node]
+        rule = self._rules[step.node]
+        assert isinstance(rule, Pointwise)
+        first, _ = rule.partials(self._graph.nodes[step.node])
+        return first, [], None
+
+
+def _tangent(first: Slopes, inner: Mapping[int, Coefficient]) -> Coefficient | None:
+    """Return ``d = Σ_i f_i d_i``, None for zero."""
+    total: Coefficient | None = None
+    for i, d in inner.items():
+        slope = first[i]
+        if slope is not None:
+            term: Coefficient = times(slope, d)
+            total = term if total is None else number(total) + number(term)
+    return total
+
+
+def _sum(parts: list[Tensor], node: Any, output: int) -> Tensor | None:
+    """Add up contributions to the curvature of a tensor, each broadcast in its own way."""
+    total = None
+    for part in parts:
+        if total is not None and part.shape != total.shape:
+            total, part = fit(total, node, output), fit(part, node, output)
+        total = part if total is None else total + part
+    return None if total is None else fit(total, node, output)
