@@ -32,7 +32,6 @@ from hesrl.envs.vector import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.learner import Learner
 from hesrl.losses import gaussian_surrogate, value_loss
-from hesrl.optim import OPTIMIZERS
 from hesrl.runs import Session, generator_state, set_generator_state
 from hesrl.settings import require_between, require_positive, settings_in_force
 
@@ -128,8 +127,8 @@ class Args:
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
+        if self.optimizer not in DEFAULTS:
+            known = ", ".join(DEFAULTS)
             raise UserError(f"--optimizer {self.optimizer}: unknown; choose one of {known}")
         for name, value in DEFAULTS[self.optimizer].items():
             if getattr(self, name) is None:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from hesrl import optim
 from hesrl.curvature import take_curvature
 from hesrl.mlp import ExplicitMLP, FlatParameters, numpy_forward
-from hesrl.optim import OPTIMIZERS
 
 Derivatives = tuple[Tensor, Tensor]
 """Gradient and Hessian diagonal of the loss at some outputs, both of their shape."""
@@ -40,7 +40,8 @@ class Learner:
 
     Args:
         agent: The networks; their parameters become views of the vector.
-        optimizer: Name of the optimizer in `hesrl.optim.OPTIMIZERS`.
+        optimizer: Name of the optimizer, as `hesrl.optim.get` knows it. Its curvature is none or
+            HesScale's, which this update computes.
         **settings: Its hyperparameters.
 
     Attributes:
@@ -51,9 +52,10 @@ class Learner:
     """
 
     def __init__(self, agent: GaussianActorCritic, optimizer: str, **settings: Any) -> None:
-        optimizer_class = OPTIMIZERS[optimizer]
+        optimizer_class = optim.get(optimizer)
         self.agent = agent
-        self._flat = FlatParameters(agent.parameters(), with_curvature=optimizer_class.second_order)
+        with_curvature = optimizer_class.curvature is not None
+        self._flat = FlatParameters(agent.parameters(), with_curvature=with_curvature)
         self.optimizer = optimizer_class([self._flat.vector], **settings)
         self.actor, self.critic = ExplicitMLP(agent.actor_mean), ExplicitMLP(agent.critic)
         self.act = numpy_forward(agent.actor_mean)

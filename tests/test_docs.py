@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hesrl import losses
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "curvature.md").read_text()
+LOSSES_PAGE = (ROOT / "docs" / "losses.md").read_text()
 CHECK = """
 from tests import reference
 y = theta.detach().cumprod(1).exp().flatten()
@@ -16,12 +19,29 @@ expected = reference.hesscale(lambda x: x.cumprod(1), [theta.detach()], 0, y, y)
 (h,) = hess_diag(lambda: theta.cumprod(1).exp().sum(), [theta])
 torch.testing.assert_close(h, expected, rtol=1e-10, atol=1e-12)
 """
+LOSSES_CHECK = """
+from tests import reference
+from tests.losses.data import plain_surrogate
 
 
-def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
-    examples = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+def plain(actor):
+    logq = actor(obs).log_softmax(1)
+    taken = logq.gather(1, actions[:, None])[:, 0]
+    pg_loss = plain_surrogate(taken, old_logprobs, advantages).mean()
+    return pg_loss + 0.01 * (logq.exp() * logq).sum(1).mean()
+
+
+expected = reference.module_hess_diag(actor, plain)
+torch.testing.assert_close(actor.weight.hess_diag, expected["weight"], rtol=1e-4, atol=1e-6)
+torch.testing.assert_close(actor.bias.hess_diag, expected["bias"], rtol=1e-4, atol=1e-6)
+"""
+
+
+def run_examples(page, check, tmp_path):
+    """Run the examples of a page as one script, with a check at the end; return what it prints."""
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     script = tmp_path / "examples.py"
-    script.write_text("\n".join([*examples, CHECK]))
+    script.write_text("\n".join([*examples, check]))
     run = subprocess.run(
         [sys.executable, script],
         capture_output=True,
@@ -30,6 +50,22 @@ def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
         env={"PYTHONPATH": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr
-    _, *table = run.stdout.splitlines()
+    return run.stdout.splitlines()
+
+
+def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
+    _, *table = run_examples(PAGE, CHECK, tmp_path)
     assert len(table) == 10
     assert all(f"    {line}\n" in PAGE for line in table)
+
+
+def test_the_losses_page_runs(tmp_path):
+    (printed,) = run_examples(LOSSES_PAGE, LOSSES_CHECK, tmp_path)
+    assert printed == "torch.Size([3, 4]) torch.Size([1, 4])"
+
+
+def test_the_losses_page_has_every_loss():
+    forms = {name for name in losses.__all__ if name.islower()} | {
+        name for name in losses.__all__ if name.endswith(("Loss", "Bonus"))
+    }
+    assert {name for name in forms if f"`{name}`" not in LOSSES_PAGE} == {"ClosedFormLoss"}

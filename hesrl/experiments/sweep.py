@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from hesrl.agents.ppo import DEFAULTS
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.optim import OPTIMIZERS
 from hesrl.runs import RunDirectory
 from hesrl.runs.atomic import write_atomically
 
@@ -106,8 +106,8 @@ def _check(args: Args) -> None:
     for env_id in args.env_ids:
         make_env(env_id).close()
     for optimizer in args.optimizers:
-        if optimizer not in OPTIMIZERS:
-            raise UserError(f"--optimizers {optimizer}: choose from {', '.join(OPTIMIZERS)}")
+        if optimizer not in DEFAULTS:
+            raise UserError(f"--optimizers {optimizer}: choose from {', '.join(DEFAULTS)}")
     if args.seeds < 1 or args.processes < 1:
         raise UserError("--seeds and --processes must be at least 1")
 

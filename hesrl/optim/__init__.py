@@ -1,15 +1,43 @@
-"""Optimizers on one adaptive step: `Adam` and `AdaHesScale`."""
+"""Optimizers: curvature source × moment form × step scaling, each coded once."""
 
-from __future__ import annotations
-
-from hesrl.optim.adahesscale import AdaHesScale
-from hesrl.optim.adam import Adam
 from hesrl.optim.adaptive import Adaptive
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.names import (
+    AdaBL89,
+    AdaGGNMC,
+    AdaHesScale,
+    AdaHesScaleGN,
+    AdaHessian,
+    Adam,
+    ScaledAdaBL89,
+    ScaledAdaGGNMC,
+    ScaledAdaHesScale,
+    ScaledAdaHesScaleGN,
+    ScaledAdaHessian,
+    ScaledAdam,
+)
+from hesrl.optim.registry import get, known
+from hesrl.optim.scaled import Scaled, ScaledSGD
+from hesrl.optim.sgd import SGD
 
-OPTIMIZERS: dict[str, type[Adam] | type[AdaHesScale]] = {
-    "adam": Adam,
-    "adahesscale": AdaHesScale,
-}
-"""The optimizers by the names that the command line and the agents use."""
-
-__all__ = ["OPTIMIZERS", "AdaHesScale", "Adam", "Adaptive"]
+__all__ = [
+    "SGD",
+    "AdaBL89",
+    "AdaGGNMC",
+    "AdaHesScale",
+    "AdaHesScaleGN",
+    "AdaHessian",
+    "Adam",
+    "Adaptive",
+    "CurvatureOptimizer",
+    "Scaled",
+    "ScaledAdaBL89",
+    "ScaledAdaGGNMC",
+    "ScaledAdaHesScale",
+    "ScaledAdaHesScaleGN",
+    "ScaledAdaHessian",
+    "ScaledAdam",
+    "ScaledSGD",
+    "get",
+    "known",
+]

@@ -1,4 +1,4 @@
-"""AdaHesScale against its equations, and the curvature it asks for."""
+"""The curvature that AdaHesScale asks for: armed, accumulated, cleared, missed."""
 
 import copy
 import pickle
@@ -20,29 +20,6 @@ def loss_of(model, step=0):
     """A loss whose curvature at the outputs has both signs."""
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
     return (model(x) - x[:, :2]).cos().mean()
-
-
-def test_it_takes_the_step_of_its_equations():
-    model = network()
-    lr, beta1, beta2, eps = 1e-2, 0.8, 0.95, 1e-3
-    optimizer = AdaHesScale(model.parameters(), lr=lr, betas=(beta1, beta2), eps=eps)
-    thetas = [p.detach().clone() for p in model.parameters()]
-    ms, vs = ([torch.zeros_like(theta) for theta in thetas] for _ in range(2))
-    negative = 0
-    for t in range(1, 101):
-        optimizer.zero_grad()
-        loss_of(model, t).backward()
-        for p, theta, m, v in zip(model.parameters(), thetas, ms, vs, strict=True):
-            g, h = p.grad, p.hess_diag
-            negative += (h < 0).sum().item()
-            m.copy_(beta1 * m + (1 - beta1) * g)
-            v.copy_(beta2 * v + (1 - beta2) * h**2)
-            m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
-            theta -= lr * m_hat / (v_hat.sqrt() + eps)
-        optimizer.step()
-        for p, theta in zip(model.parameters(), thetas, strict=True):
-            torch.testing.assert_close(p.detach(), theta, rtol=1e-12, atol=1e-13)
-    assert 0 < negative < 100 * sum(theta.numel() for theta in thetas)
 
 
 def test_its_state_is_named_for_what_it_holds():

@@ -1,0 +1,74 @@
+"""Losses with their exact Hessian diagonals in closed form, at linear cost.
+
+Each loss comes twice. A function gives its value together with gradient and signed diagonal
+``∂²L/∂x²`` at the network's outputs, for a training step that is written out or compiled; it is
+tensor code without a look at the data. A module makes one operation of the autograd graph of it,
+and checks its arguments. The same losses written with torch operations give the same curvature,
+only slower. docs/losses.md has a table of them.
+"""
+
+from hesrl.losses.categorical import (
+    CategoricalA2CLoss,
+    CategoricalSurrogateLoss,
+    categorical_a2c,
+    categorical_surrogate,
+)
+from hesrl.losses.entropy import (
+    CategoricalEntropyBonus,
+    GaussianEntropyBonus,
+    categorical_entropy_bonus,
+    gaussian_entropy_bonus,
+)
+from hesrl.losses.gaussian import (
+    GaussianTerms,
+    SurrogateTerms,
+    gaussian_a2c,
+    gaussian_nll,
+    gaussian_surrogate,
+    variance_derivatives,
+)
+from hesrl.losses.gaussian_modules import GaussianA2CLoss, GaussianNLLLoss, GaussianSurrogateLoss
+from hesrl.losses.operation import ClosedFormLoss, Terms
+from hesrl.losses.supervised import CrossEntropyLoss, MSELoss, cross_entropy, mse
+from hesrl.losses.surrogate import RatioTerms, SurrogateLoss, surrogate
+from hesrl.losses.value import (
+    HuberValueLoss,
+    ValueLoss,
+    ValueTerms,
+    huber_value_loss,
+    value_loss,
+)
+
+__all__ = [
+    "CategoricalA2CLoss",
+    "CategoricalEntropyBonus",
+    "CategoricalSurrogateLoss",
+    "ClosedFormLoss",
+    "CrossEntropyLoss",
+    "GaussianA2CLoss",
+    "GaussianEntropyBonus",
+    "GaussianNLLLoss",
+    "GaussianSurrogateLoss",
+    "GaussianTerms",
+    "HuberValueLoss",
+    "MSELoss",
+    "RatioTerms",
+    "SurrogateLoss",
+    "SurrogateTerms",
+    "Terms",
+    "ValueLoss",
+    "ValueTerms",
+    "categorical_a2c",
+    "categorical_entropy_bonus",
+    "categorical_surrogate",
+    "cross_entropy",
+    "gaussian_a2c",
+    "gaussian_entropy_bonus",
+    "gaussian_nll",
+    "gaussian_surrogate",
+    "huber_value_loss",
+    "mse",
+    "surrogate",
+    "value_loss",
+    "variance_derivatives",
+]

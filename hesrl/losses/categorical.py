@@ -1,0 +1,144 @@
+"""Policy losses of a categorical policy, exact at its logits.
+
+With q = softmax(z) and the indicator δ_a of the action taken, for each sample
+
+    ∂log π/∂z = δ_a − q,      ∂²log π/∂z² = −q (1 − q)
+
+A logit of −∞ is an action that cannot be taken: it has probability and derivatives zero.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hesrl.losses.checks import (
+    require_classes,
+    require_constant,
+    require_positive,
+    require_shape,
+)
+from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
+from hesrl.losses.surrogate import RatioTerms, surrogate
+
+
+def _log_policy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log π(a) (N,), its gradient δ_a − q (N, K), and q (1 − q) (N, K)."""
+    logq = logits.log_softmax(1)
+    q = logq.exp()
+    index = actions.unsqueeze(1)
+    taken = torch.zeros_like(q).scatter(1, index, 1.0)
+    return logq.gather(1, index).squeeze(1), taken - q, q - q * q
+
+
+def categorical_a2c(
+    logits: Tensor, actions: Tensor, advantages: Tensor, reduction: str = "mean"
+) -> Terms:
+    """The policy-gradient loss ``ℓ_n = −A_n log π(a_n)`` of a categorical policy.
+
+        ∂ℓ/∂z = A (q − δ_a),      ∂²ℓ/∂z² = A q (1 − q)
+
+    A mean is over the N samples.
+
+    Args:
+        logits: z (N, K).
+        actions: a (N,), integers from 0 to K − 1.
+        advantages: A (N,).
+        reduction: "mean", "sum" or "none".
+    """
+    logprobs, slope, variance = _log_policy(logits, actions)
+    w = (advantages / -divisor(len(logits), reduction)).unsqueeze(1)
+    loss = -reduce(advantages * logprobs, reduction)
+    return Terms(loss, grad=w * slope, hess=-w * variance)
+
+
+def categorical_surrogate(
+    logits: Tensor,
+    actions: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_coef: float,
+    reduction: str = "mean",
+) -> RatioTerms:
+    """PPO's clipped surrogate, see `surrogate`, of a categorical policy.
+
+    With w = −r A, zero where clipped:
+
+        ∂ℓ/∂z = w (δ_a − q),      ∂²ℓ/∂z² = w [(δ_a − q)² − q (1 − q)]
+
+    A mean is over the N samples.
+
+    Args:
+        logits: z (N, K).
+        actions: a (N,), integers from 0 to K − 1.
+        old_logprobs: log π_old(a) (N,).
+        advantages: A (N,).
+        clip_coef: ε, the largest change of the probability ratio that is rewarded.
+        reduction: "mean", "sum" or "none".
+    """
+    logprobs, slope, variance = _log_policy(logits, actions)
+    terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
+    w = terms.grad.unsqueeze(1)
+    hess = w * (slope * slope - variance)
+    return RatioTerms(terms.loss, terms.logratio, grad=w * slope, hess=hess)
+
+
+class CategoricalA2CLoss(ClosedFormLoss, form=categorical_a2c):
+    """`categorical_a2c` as one operation of the autograd graph.
+
+    Args:
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: The reduction is unknown.
+    """
+
+    def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+        """Return the loss; the arguments are those of `categorical_a2c`.
+
+        Raises:
+            ValueError: Shapes do not go together, an action is impossible, or the advantages
+                require a gradient.
+        """
+        require_shape("logits", logits, "(N, K)")
+        require_classes("actions", actions, logits)
+        require_constant("advantages", advantages, "logits", logits.shape[:1])
+        loss: Tensor = self.operation(logits, actions, advantages, (self.reduction,))
+        return loss
+
+
+class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
+    """`categorical_surrogate` as one operation of the autograd graph.
+
+    Args:
+        clip_coef: ε, the largest change of the probability ratio that is rewarded.
+        reduction: "mean", "sum" or "none".
+
+    Raises:
+        ValueError: ``clip_coef`` is not above 0, or the reduction is unknown.
+    """
+
+    def __init__(self, clip_coef: float, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        require_positive("clip_coef", clip_coef)
+        self.clip_coef = clip_coef
+
+    def forward(
+        self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradient, the log-ratio (N,).
+
+        The arguments are those of `categorical_surrogate`; only ``logits`` take a gradient.
+
+        Raises:
+            ValueError: Shapes do not go together, an action is impossible, or a constant requires
+                a gradient.
+        """
+        require_shape("logits", logits, "(N, K)")
+        require_classes("actions", actions, logits)
+        require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
+        require_constant("advantages", advantages, "logits", logits.shape[:1])
+        result: tuple[Tensor, Tensor] = self.operation(
+            logits, actions, old_logprobs, advantages, (self.clip_coef, self.reduction)
+        )
+        return result

@@ -1,0 +1,71 @@
+"""What the loss modules refuse: shapes that would broadcast, lost gradients, impossible values.
+
+The functions check nothing, so that they can be compiled. Neither do the modules look for NaN and
+infinity: these reach the loss and the gradient, where a training loop asks once per update, and
+every further question would make a GPU wait.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def require_positive(name: str, value: float) -> None:
+    """Refuse a setting that is not above 0."""
+    if not value > 0:
+        raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def require_shape(name: str, value: Tensor, shape: str) -> None:
+    """Refuse a network's output whose shape differs from ``"(N,)"`` or ``"(N, K)"``."""
+    if value.dim() != (1 if shape == "(N,)" else 2):
+        raise ValueError(f"{name} must have shape {shape}, not {tuple(value.shape)}")
+
+
+def require_constant(name: str, value: Tensor, of: str, shape: tuple[int, ...]) -> None:
+    """Refuse a constant of a loss that broadcasts, or whose gradient would be lost."""
+    if value.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {tuple(shape)} to go with {of}, not {tuple(value.shape)}"
+        )
+    if value.requires_grad:
+        raise ValueError(
+            f"{name} of shape {tuple(shape)} requires a gradient, but the loss takes it as a "
+            "constant: detach it or compute it under torch.no_grad()"
+        )
+
+
+def require_scale_name(name: str) -> None:
+    """Refuse anything but the two scales of a Gaussian that a loss can take."""
+    if name not in ("log_std", "variance"):
+        raise ValueError(f"scale must be 'log_std' or 'variance', not {name!r}")
+
+
+def require_scale(name: str, scale: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse a log σ or σ² that is neither of the mean's shape nor shared by all samples."""
+    n, k = shape
+    if scale.shape not in ((n, k), (1, k), (k,)):
+        raise ValueError(
+            f"{name} must have shape {(n, k)}, {(1, k)} or {(k,)} to go with mean, "
+            f"not {tuple(scale.shape)}"
+        )
+
+
+def require_positive_variance(variance: Tensor) -> None:
+    """Refuse a variance of which an entry is not above 0."""
+    if not (variance > 0).all():
+        raise ValueError(f"variance must be above 0, not {variance.min().item():g}")
+
+
+def require_classes(name: str, value: Tensor, logits: Tensor, ignored: int | None = None) -> None:
+    """Refuse classes that are not integers (N,) from 0 to K − 1, but for the ignored one."""
+    n, k = logits.shape
+    require_constant(name, value, "logits", (n,))
+    if value.is_floating_point() or value.is_complex():
+        raise ValueError(f"{name} must be integers, not of {value.dtype}")
+    outside = (value < 0) | (value >= k)
+    if ignored is not None:
+        outside = outside & (value != ignored)
+    if outside.any():
+        wrong = value[outside][0].item()
+        raise ValueError(f"{name} must be from 0 to {k - 1} for logits of {k} columns, not {wrong}")

@@ -1,0 +1,148 @@
+"""One operation of the autograd graph from a loss whose derivatives are known in closed form.
+
+A loss ``L = f(x)`` is given by a function, its *form*, that returns value, gradient and Hessian
+diagonal at once. As one operation, with gradient g and curvature h at its output,
+
+    g(x) = g ∂L/∂x,      h(x) = h (∂L/∂x)² + g ∂²L/∂x²
+
+and the same for every sample if L is a vector of losses (N,), which shared inputs sum up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hesrl.curvature import register_rule
+
+Form = Callable[..., tuple[Tensor, ...]]
+"""From inputs, constants (all tensors, or None) and settings, in this order, to L, further outputs
+without gradient, ∂L/∂x of each input and ∂²L/∂x² of each input."""
+
+
+class Terms(NamedTuple):
+    """A loss of one tensor with its derivatives there."""
+
+    loss: Tensor
+    """L, a scalar, or (N,) without reduction."""
+    grad: Tensor
+    """∂L/∂x, of the shape of x."""
+    hess: Tensor
+    """∂²L/∂x², of the shape of x."""
+
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def reduce(losses: Tensor, reduction: str) -> Tensor:
+    """Return the mean or the sum of the losses of all samples, or with "none" the losses."""
+    if reduction == "mean":
+        return losses.mean()
+    return losses.sum() if reduction == "sum" else losses
+
+
+def divisor(samples: int, reduction: str) -> int:
+    """Return what a reduction divides the loss of one sample by."""
+    return samples if reduction == "mean" else 1
+
+
+class _ClosedForm(torch.autograd.Function):
+    """The operation; a subclass has the form, and the number of its inputs."""
+
+    form: Form
+    inputs: int
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> Any:
+        operation = ctx._forward_cls
+        *tensors, ctx.settings = args
+        terms = operation.form(*tensors, *ctx.settings)
+        derivatives = -2 * operation.inputs
+        ctx.save_for_backward(*tensors, *terms[derivatives:])
+        outputs = terms[:derivatives]
+        if len(outputs) == 1:
+            return outputs[0]
+        ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)  # saves the zeros for them in every backward pass
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        operation, terms = ctx._forward_cls, ctx.saved_tensors
+        count, arguments = operation.inputs, len(ctx.needs_input_grad)
+        if grad_loss is None:
+            return (None,) * arguments
+        if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
+            terms = operation.form(*terms[: -2 * count], *ctx.settings)
+        grads = [_spread(grad_loss, grad) * grad for grad in terms[-2 * count : -count]]
+        return *grads, *[None] * (arguments - count)
+
+
+def _spread(at_loss: Tensor, derivative: Tensor) -> Tensor:
+    """Let a number per sample (N,) broadcast to a derivative (N, …); a scalar does so as it is."""
+    while 0 < at_loss.dim() < derivative.dim():
+        at_loss = at_loss.unsqueeze(-1)
+    return at_loss
+
+
+def _curvature(node: Any, grad_out: Any, hess_out: Any) -> tuple[Tensor | None, ...]:
+    """``h(x) = h (∂L/∂x)² + g ∂²L/∂x²``, exact."""
+    if isinstance(grad_out, tuple):
+        grad_out, hess_out = grad_out[0], hess_out[0]
+    count = node._forward_cls.inputs
+    derivatives = node.saved_tensors[-2 * count :]
+    hess_in: list[Tensor | None] = []
+    for grad, hess in zip(derivatives[:count], derivatives[count:], strict=True):
+        h = _spread(grad_out, hess) * hess
+        hess_in.append(h if hess_out is None else h + grad * grad * _spread(hess_out, grad))
+    return *hess_in, *[None] * (len(node.next_functions) - count)
+
+
+def _operation(name: str, form: Form, inputs: int) -> Callable[..., Any]:
+    """Return the function that puts a form into the graph as one node, with its curvature rule.
+
+    It takes the form's tensors, and the settings as one tuple.
+    """
+    body = {"form": staticmethod(form), "inputs": inputs, "__module__": __name__}
+    operation: Any = type(name, (_ClosedForm,), body)
+    register_rule(operation)(_curvature)
+    return operation.apply
+
+
+class ClosedFormLoss(nn.Module):
+    """Base of the losses that are one operation of the autograd graph.
+
+    A subclass names its form, and calls it by `operation` in its ``forward``:
+
+        class ValueLoss(ClosedFormLoss, form=value_loss): …
+
+    Args:
+        reduction: "mean" or "sum" over the samples, or "none" for a vector of their losses.
+
+    Raises:
+        ValueError: The reduction is unknown.
+    """
+
+    operation: Callable[..., Any]
+    """From the form's tensors, and its settings as one tuple, to the outputs of the loss."""
+
+    def __init_subclass__(cls, form: Form | None = None, inputs: int = 1, **kwargs: Any) -> None:
+        """Make a loss of a form.
+
+        Args:
+            form: The loss with its derivatives.
+            inputs: How many of the form's first arguments take a gradient.
+            **kwargs: For other bases.
+        """
+        super().__init_subclass__(**kwargs)
+        if form is not None:
+            cls.operation = staticmethod(_operation(cls.__name__, form, inputs))
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
+        self.reduction = reduction

@@ -1,0 +1,70 @@
+"""Step scaling by a trust region (Elsayed et al., ICML 2024, Algorithm 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.sgd import SGD
+from hesrl.optim.update import Update
+
+
+class Scaled(CurvatureOptimizer):
+    """A trust region over any optimizer: ``class ScaledAdam(Scaled, Adam)``.
+
+        θ ← θ − η u,    η = min(η_max, √(2Δ / Σ H u²))
+
+    u is the whole update of one parameter group, weight decay included, so that ½ Σ H (η u)², the
+    change of the loss by curvature, never exceeds Δ. H = √v is the root of the moving average of
+    h², not bias-corrected. An optimizer with a curvature of its own takes that one; the others keep
+    the average beside their state, arm their parameters with ``"hesscale"``, and pay for it.
+    Σ H u² = 0 gives η_max. The sum runs over one group: actor and critic are two.
+
+    Args:
+        params: Parameters, named or not, or parameter groups.
+        *args: The other arguments of the optimizer, as are all further options.
+        delta: Δ, in the unit of the loss (default 1e-8).
+        max_scale: η_max, dimensionless (default 1).
+    """
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"delta": 1e-8, "max_scale": 1.0}
+
+    def _finish(self, group: dict[str, Any], updates: Iterable[Update]) -> None:
+        moves = [(update.params, update.direction()) for update in updates]
+        terms = [self._curvature_along(params, u) for params, u in moves]
+        total = torch.stack([term.to(terms[0].device) for term in terms]).sum()
+        eta = (2 * group["delta"] / total).sqrt().clamp(max=group["max_scale"])
+        for params, u in moves:
+            if group["capturable"]:
+                torch._foreach_mul_(u, eta)
+                torch._foreach_sub_(params, u)
+            else:
+                torch._foreach_sub_(params, u, alpha=eta.item())
+
+    def _curvature_along(self, params: list[Tensor], u: list[Tensor]) -> Tensor:
+        """Return Σ H u² over some parameters."""
+        first = params[0]
+        squares = torch._foreach_mul(_wide(u), _wide(u))
+        averages = _wide([self.state[param]["exp_hess_sq"] for param in params])
+        torch._foreach_mul_(squares, torch._foreach_sqrt(averages))
+        return torch.stack([square.sum().to(first.device) for square in squares]).sum()
+
+
+def _wide(tensors: list[Tensor]) -> list[Tensor]:
+    """Return tensors whose squares do not underflow as early as those of half precision."""
+    return [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
+
+
+class ScaledSGD(Scaled, SGD):
+    """`SGD` within a trust region; ``curvature_beta`` is β of the average of h² (default 0.999)."""
+
+    curvature = "hesscale"
+    OPTIONS: ClassVar[dict[str, Any]] = {"curvature_beta": 0.999}
+
+    def _curvature_beta(self, group: dict[str, Any]) -> float:
+        beta: float = group["curvature_beta"]
+        return beta

@@ -1,0 +1,71 @@
+"""A step that is computed but not yet taken, and the operations that optimizers share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Update(NamedTuple):
+    """u = r n / d + α λ θ, by which some parameters of a group are about to fall.
+
+    Rates and decay are numbers, or tensors on the parameters' device if the group is capturable.
+    """
+
+    params: list[Tensor]
+    """θ."""
+    numerators: list[Tensor]
+    """n, of the shapes of θ; not to be changed."""
+    denominators: list[Tensor] | None
+    """d, of the shapes of θ; None stands for ones."""
+    rates: list[Any]
+    """r of each parameter; without denominators they are all the same."""
+    decay: Any
+    """α λ; the number 0.0 if nothing decays."""
+
+    def direction(self) -> list[Tensor]:
+        """Return u, in new tensors."""
+        if self.denominators is None:
+            u = torch._foreach_mul(self.numerators, self.rates)
+        else:
+            u = torch._foreach_div(self.numerators, self.denominators)
+            torch._foreach_mul_(u, self.rates)
+        if isinstance(self.decay, Tensor):
+            torch._foreach_add_(u, torch._foreach_mul(self.params, self.decay))
+        elif self.decay:
+            torch._foreach_add_(u, self.params, alpha=self.decay)
+        return list(u)
+
+    def take(self) -> None:
+        """θ ← θ − u."""
+        if isinstance(self.rates[0], Tensor):
+            torch._foreach_sub_(self.params, self.direction())
+            return
+        if self.decay:
+            torch._foreach_mul_(self.params, 1 - self.decay)
+        if self.denominators is None:
+            torch._foreach_add_(self.params, self.numerators, alpha=-self.rates[0])
+        else:
+            torch._foreach_addcdiv_(
+                self.params, self.numerators, self.denominators, [-rate for rate in self.rates]
+            )
+
+
+def average_squares(averages: list[Tensor], values: list[Tensor], beta: float) -> None:
+    """Bring moving averages up to date in place: v ← β v + (1 − β) d²."""
+    torch._foreach_lerp_(averages, torch._foreach_mul(values, values), 1 - beta)
+
+
+def step_size(group: dict[str, Any]) -> Any:
+    """Return α: a number, or whatever the group holds if it is capturable."""
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        return lr.reshape(()) if group["capturable"] else lr.item()
+    return lr
+
+
+def decay_of(group: dict[str, Any]) -> Any:
+    """Return α λ, the number 0.0 if nothing decays."""
+    return step_size(group) * group["weight_decay"] if group["weight_decay"] else 0.0

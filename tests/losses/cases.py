@@ -1,0 +1,221 @@
+"""Every loss, and the same loss written with torch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Categorical, Normal
+
+from hesrl import losses
+from tests.losses.data import (
+    ACTIONS,
+    ADVANTAGES,
+    CHOICES,
+    CLASSES,
+    CLIP,
+    LOG_RATIOS,
+    LOG_STDS,
+    LOGITS,
+    MEAN,
+    OLD_VALUES,
+    PROBABILITIES,
+    RETURNS,
+    VALUES,
+    WEIGHT,
+    Case,
+    K,
+    N,
+    log_density,
+    log_policy,
+    normal,
+    plain_surrogate,
+    plain_value_loss,
+)
+
+
+def _gaussian_cases() -> list[Case]:
+    cases = []
+    for shape, log_std in LOG_STDS.items():
+        old = log_density(MEAN, log_std, ACTIONS) - LOG_RATIOS
+        clip = partial(losses.gaussian_surrogate, clip_coef=CLIP)
+        forms = {
+            "nll": (losses.GaussianNLLLoss, losses.gaussian_nll, ()),
+            "a2c": (losses.GaussianA2CLoss, losses.gaussian_a2c, (ADVANTAGES,)),
+            "ppo": (partial(losses.GaussianSurrogateLoss, CLIP), clip, (old, ADVANTAGES)),
+        }
+        plains = {
+            "nll": lambda m, s, x: -log_density(m, s, x),
+            "a2c": lambda m, s, x, advantages: -advantages * log_density(m, s, x),
+            "ppo": lambda m, s, x, *data: plain_surrogate(log_density(m, s, x), *data),
+        }
+        for name, (module, form, data) in forms.items():
+            constants = (ACTIONS, *data)
+            inputs = MEAN, log_std
+            plain = plains[name]
+            cases.append(Case(f"gaussian {name} {shape}", module, form, plain, inputs, constants))
+            cases.append(
+                Case(
+                    f"gaussian {name} variance {shape}",
+                    partial(module, scale="variance"),
+                    partial(_of_variance, form),
+                    partial(_plain_of_variance, plain),
+                    (MEAN, (2 * log_std).exp()),
+                    constants,
+                )
+            )
+    return cases
+
+
+def _of_variance(form: Any, mean: Tensor, variance: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """As a training step that is written out does it."""
+    terms = form(mean, variance.log() / 2, *args, **kwargs)
+    derivatives = losses.variance_derivatives(variance, terms.grad_log_std, terms.hess_log_std)
+    return terms.loss, terms.grad_mean, derivatives[0], terms.hess_mean, derivatives[1]
+
+
+def _plain_of_variance(plain: Any, mean: Tensor, variance: Tensor, *args: Tensor) -> Tensor:
+    return plain(mean, variance.sqrt().log(), *args)
+
+
+def _categorical_cases() -> list[Case]:
+    old = log_policy(LOGITS, CHOICES) - LOG_RATIOS
+    return [
+        Case(
+            "categorical a2c",
+            losses.CategoricalA2CLoss,
+            losses.categorical_a2c,
+            lambda z, a, advantages: -advantages * log_policy(z, a),
+            (LOGITS,),
+            (CHOICES, ADVANTAGES),
+        ),
+        Case(
+            "categorical ppo",
+            partial(losses.CategoricalSurrogateLoss, CLIP),
+            partial(losses.categorical_surrogate, clip_coef=CLIP),
+            lambda z, a, *data: plain_surrogate(log_policy(z, a), *data),
+            (LOGITS,),
+            (CHOICES, old, ADVANTAGES),
+        ),
+        Case(
+            "ppo of log-probabilities",
+            partial(losses.SurrogateLoss, CLIP),
+            partial(losses.surrogate, clip_coef=CLIP),
+            plain_surrogate,
+            (old + LOG_RATIOS,),
+            (old, ADVANTAGES),
+        ),
+    ]
+
+
+def _entropy_cases() -> list[Case]:
+    def gaussian(log_std: Tensor) -> Tensor:
+        std = log_std.exp().view(-1, K)
+        return -0.1 * Normal(torch.zeros_like(std), std, validate_args=False).entropy().sum(1)
+
+    cases = [
+        Case(
+            "categorical entropy",
+            partial(losses.CategoricalEntropyBonus, 0.1),
+            partial(losses.categorical_entropy_bonus, coef=0.1),
+            lambda z: -0.1 * Categorical(logits=z, validate_args=False).entropy(),
+            (LOGITS,),
+        )
+    ]
+    module = partial(losses.GaussianEntropyBonus, 0.1)
+    form = partial(losses.gaussian_entropy_bonus, coef=0.1)
+    for shape, log_std in LOG_STDS.items():
+        rows = log_std.view(-1, K).shape[0]
+        cases.append(
+            Case(f"gaussian entropy {shape}", module, form, gaussian, (log_std,), divided_by=rows)
+        )
+        cases.append(
+            Case(
+                f"gaussian entropy variance {shape}",
+                partial(module, scale="variance"),
+                partial(_entropy_of_variance, form),
+                lambda variance: gaussian(variance.log() / 2),
+                ((2 * log_std).exp(),),
+                divided_by=rows,
+            )
+        )
+    return cases
+
+
+def _entropy_of_variance(form: Any, variance: Tensor, reduction: str) -> Any:
+    loss, grad, hess = form(variance.log() / 2, reduction=reduction)
+    return loss, *losses.variance_derivatives(variance, grad, hess)
+
+
+def _value_cases() -> list[Case]:
+    huber = partial(F.huber_loss, reduction="none", delta=0.7)
+    return [
+        Case(
+            "value",
+            losses.ValueLoss,
+            losses.value_loss,
+            lambda v, r: 0.5 * (v - r) ** 2,
+            (VALUES,),
+            (RETURNS,),
+        ),
+        Case(
+            "value clipped",
+            partial(losses.ValueLoss, CLIP),
+            partial(losses.value_loss, clip_coef=CLIP),
+            plain_value_loss,
+            (VALUES,),
+            (RETURNS, OLD_VALUES),
+        ),
+        Case(
+            "value huber",
+            partial(losses.HuberValueLoss, 0.7),
+            partial(losses.huber_value_loss, delta=0.7),
+            huber,
+            (VALUES,),
+            (RETURNS,),
+        ),
+    ]
+
+
+def _cross_entropy(targets: str, divided_by: float = N, **options: Any) -> Case:
+    return Case(
+        f"cross-entropy {targets} {', '.join(options)}",
+        partial(losses.CrossEntropyLoss, **options),
+        partial(losses.cross_entropy, **options),
+        partial(F.cross_entropy, reduction="none", **options),
+        (LOGITS,),
+        ({"classes": CHOICES, "some": CLASSES, "soft": PROBABILITIES}[targets],),
+        divided_by,
+    )
+
+
+def _supervised_cases() -> list[Case]:
+    some = CLASSES[CLASSES >= 0]
+    cases = [
+        _cross_entropy("classes"),
+        _cross_entropy("some", len(some)),
+        _cross_entropy("some", WEIGHT[some].sum().item(), weight=WEIGHT, label_smoothing=0.3),
+        _cross_entropy("classes", int((CHOICES != 1).sum()), ignore_index=1, label_smoothing=0.3),
+        _cross_entropy("soft"),
+        _cross_entropy("soft", weight=WEIGHT, label_smoothing=0.3),
+    ]
+    for shape in ((N,), (N, K), (N, 2, 2)):
+        inputs, constants = (normal(*shape, seed=10),), (normal(*shape, seed=11),)
+        plain = lambda y, t: (y - t).square().view(len(y), -1).sum(1)  # noqa: E731
+        count = inputs[0].numel()
+        cases.append(
+            Case(f"mse {shape}", losses.MSELoss, losses.mse, plain, inputs, constants, count)
+        )
+    return cases
+
+
+CASES = [
+    *_gaussian_cases(),
+    *_categorical_cases(),
+    *_entropy_cases(),
+    *_value_cases(),
+    *_supervised_cases(),
+]
