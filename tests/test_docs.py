@@ -69,3 +69,10 @@ def test_the_losses_page_has_every_loss():
         name for name in losses.__all__ if name.endswith(("Loss", "Bonus"))
     }
     assert {name for name in forms if f"`{name}`" not in LOSSES_PAGE} == {"ClosedFormLoss"}
+
+
+def test_the_optimizers_page_runs_and_prints_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "optimizers.md").read_text()
+    lines = run_examples(page, "", tmp_path)
+    assert len(lines) == 4
+    assert all(f"    {line}\n" in page for line in lines)

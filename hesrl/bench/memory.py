@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hesrl.bench.machine import describe_machine
-from hesrl.bench.update import BASELINE, CONTENDERS, TASKS
+from hesrl.bench.update import BASELINE, CONTENDERS, image_classifier
 from hesrl.errors import UserError
 
 _UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
@@ -27,17 +27,17 @@ _UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
 class Args:
     """Measure the peak memory of forward, backward and curvature beside torch's Adam."""
 
-    task: str = "all-cnn-c"
-    """ppo, ppo-fused or all-cnn-c (batch of 128)"""
+    batch_size: int = 128
+    """images in the batch that ALL-CNN-C classifies"""
     updates: int = 3
     """how many updates; the highest of their peaks counts"""
 
 
-def measure(task: str, optimizer: str, updates: int) -> float:
+def measure(batch_size: int, optimizer: str, updates: int) -> float:
     """Return the peak of the resident memory in MiB, above that before the first update."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, loss = TASKS[task]()
+    model, loss = image_classifier(batch_size)
     update = CONTENDERS[optimizer](model, loss)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(updates):
@@ -51,17 +51,22 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    if args.task not in TASKS or args.updates < 1:
-        raise UserError(f"--task must be one of {', '.join(TASKS)} and --updates at least 1")
+    if args.batch_size < 1 or args.updates < 1:
+        raise UserError("--batch-size and --updates must be at least 1")
     torch.set_num_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)
-    table = Table("optimizer", "peak MiB", "ratio", title=f"{args.task}: memory of an update")
+    table = Table(
+        "optimizer",
+        "peak MiB",
+        "ratio",
+        title=f"ALL-CNN-C, batch of {args.batch_size}: memory of an update",
+    )
     context = multiprocessing.get_context("spawn")
     peaks: dict[str, float] = {}
     for name in CONTENDERS:
         with context.Pool(1) as process:
-            peaks[name] = process.apply(measure, (args.task, name, args.updates))
+            peaks[name] = process.apply(measure, (args.batch_size, name, args.updates))
         table.add_row(name, f"{peaks[name]:,.0f}", f"{peaks[name] / peaks[BASELINE]:.2f}")
     console.print(table)
     return 0

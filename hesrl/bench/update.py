@@ -91,9 +91,9 @@ def ppo_fused() -> tuple[nn.Module, Loss]:
     return agent, loss
 
 
-def image_classifier() -> tuple[nn.Module, Loss]:
-    """ALL-CNN-C with the cross-entropy of a batch of 128 images and 100 classes."""
-    net, x, target = all_cnn_c(), torch.randn(128, 3, 32, 32), torch.randint(100, (128,))
+def image_classifier(batch: int = 128) -> tuple[nn.Module, Loss]:
+    """ALL-CNN-C with the cross-entropy of a batch of images and 100 classes."""
+    net, x, target = all_cnn_c(), torch.randn(batch, 3, 32, 32), torch.randint(100, (batch,))
     return net, lambda: F.cross_entropy(net(x), target)
 
 
