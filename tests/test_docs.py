@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hesrl import losses
+from hesrl import losses, optim
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "curvature.md").read_text()
+OPTIMIZERS_PAGE = (ROOT / "docs" / "optimizers.md").read_text()
 LOSSES_PAGE = (ROOT / "docs" / "losses.md").read_text()
 CHECK = """
 from tests import reference
@@ -57,6 +58,11 @@ def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
     _, *table = run_examples(PAGE, CHECK, tmp_path)
     assert len(table) == 10
     assert all(f"    {line}\n" in PAGE for line in table)
+
+
+def test_the_optimizers_page_has_every_name():
+    for name in optim.known():
+        assert f"`{name.removeprefix('scaled-')}`" in OPTIMIZERS_PAGE
 
 
 def test_the_losses_page_runs(tmp_path):
