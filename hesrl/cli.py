@@ -19,6 +19,9 @@ COMMANDS = {
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),
+    "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
+    "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
+    "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
     "sweep ppo": ("hesrl.experiments.sweep", "PPO over step sizes, seeds and environments"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""

@@ -160,7 +160,7 @@ def gaussian_surrogate(
         grad_mean=w * z * inv_std,
         grad_log_std=_shared(w_u1, log_std, reduction),
         hess_mean=w_u1 * (inv_std * inv_std),
-        hess_log_std=_shared(w_u1 * u1 - 2 * w * u, log_std, reduction),
+        hess_log_std=_shared(torch.sub(w_u1 * u1, w * u, alpha=2), log_std, reduction),
     )
 
 

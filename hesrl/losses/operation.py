@@ -97,7 +97,9 @@ def _curvature(node: Any, grad_out: Any, hess_out: Any) -> tuple[Tensor | None, 
     hess_in: list[Tensor | None] = []
     for grad, hess in zip(derivatives[:count], derivatives[count:], strict=True):
         h = _spread(grad_out, hess) * hess
-        hess_in.append(h if hess_out is None else h + grad * grad * _spread(hess_out, grad))
+        if hess_out is not None:
+            h = torch.addcmul(h, grad * grad, _spread(hess_out, grad))
+        hess_in.append(h)
     return *hess_in, *[None] * (len(node.next_functions) - count)
 
 

@@ -1,0 +1,209 @@
+"""Figure 8: the time of one update against the number of outputs and of layers.
+
+An update is forward, backward with the second order, and the optimizer's step. The optimizers take
+turns in one process, so that a change of the machine's speed meets all of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hesrl.bench.machine import describe_machine
+from hesrl.errors import UserError
+from hesrl.optim import get
+from hesrl.paper.collect import collect
+from hesrl.paper.fig8_plot import plot_times
+from hesrl.paper.fig8_times import BASELINE, PAPER_RATIOS, PARTS, Row, Times
+from hesrl.paper.network import tanh_network
+from hesrl.paper.report import Claim, Report, markdown_table, write_report
+from hesrl.settings import require_between
+
+_LEARNING_RATE = 1e-4
+_TURN = 5
+"""Updates that an optimizer makes before the next has its turn."""
+
+OPTIMIZERS = {
+    "torch-adam": BASELINE,
+    "adam": "hesrl Adam",
+    "adahesscalegn": "AdaHesScaleGN",
+    "adahesscale": "AdaHesScale",
+    "adabl89": "AdaBL89",
+    "adaggnmc": "AdaGGNMC",
+    "adahessian": "AdaHessian",
+}
+"""Names on the command line and in the figure; the first is torch's, the others are hesrl's."""
+
+
+@dataclass
+class Args:
+    """Measure the time of an update against outputs and layers (Figure 8 of the paper)."""
+
+    outputs: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
+    """numbers of outputs of the network 64–512–outputs"""
+    layers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """numbers of hidden layers of the network 64–512×layers–100"""
+    width: int = 512
+    """units of each hidden layer"""
+    optimizers: tuple[str, ...] = tuple(OPTIMIZERS)
+    """optimizers by name, beside torch's Adam"""
+    batch_size: int = 32
+    """samples in an update"""
+    updates: int = 30
+    """timed updates of each optimizer and size, in turns of 5"""
+    threads: int = 1
+    """threads of torch"""
+    flush_denormal: bool = False
+    """take numbers below 1e-38 for zero, which many processors are slow with"""
+    out: Path = Path("results/paper/fig8")
+    """where figure, data and report go; finished sizes in it are not measured again"""
+
+
+def main(args: Args) -> int:
+    """Measure the sizes that are missing and write the report.
+
+    Raises:
+        UserError: A setting is impossible, or the folder cannot be used.
+    """
+    _check(args)
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(args.flush_denormal)
+    sizes = [f"outputs-{k}" for k in args.outputs] + [f"layers-{k}" for k in args.layers]
+    identity = {
+        "width": args.width,
+        "optimizers": sorted(args.optimizers),
+        "batch_size": args.batch_size,
+        "updates": args.updates,
+        "flush_denormal": args.flush_denormal,
+        "machine": describe_machine(),
+    }
+    collected = collect(partial(measure, args), sizes, Row, args.out, identity)
+    times = Times(collected.rows)
+    report = Report(
+        "fig8",
+        "Figure 8: time of an update",
+        f"Forward, backward with the second order, and step: mean of {args.updates} updates after "
+        "a warm-up, the optimizers taking turns, and its ratio to torch's Adam in the same run. "
+        f"Cross-entropy, batches of {args.batch_size}; (a) 64–{args.width}–K with K outputs, (b) "
+        f"64–{args.width}×L–100 with L hidden layers, all tanh; {args.threads} thread(s). All "
+        "eager: there is no compiled update yet. The paper gives neither its batch size nor its "
+        "K and L. 5/3 is the bound from counting products: HesScale adds two to the three of "
+        "forward and backward. In deep networks h² of the first layers falls below the smallest "
+        "normal number of float32, with which many processors are slow: --flush-denormal takes it "
+        "for zero.",
+        list(find_claims(times)),
+        [_table(times, part) for part in PARTS],
+    )
+    write_report(report, args, collected, plot_times(times))
+    return 0
+
+
+def _check(args: Args) -> None:
+    require_between(args, "width batch_size threads", 1, float("inf"))
+    require_between(args, "updates", 2, float("inf"))
+    for name, sizes in (("--outputs", args.outputs), ("--layers", args.layers)):
+        if len(set(sizes)) < 2 or len(set(sizes)) < len(sizes) or min(sizes) < 1:
+            raise UserError(f"{name} must be two or more different numbers of at least 1")
+    unknown = set(args.optimizers) - set(OPTIMIZERS)
+    if unknown or "torch-adam" not in args.optimizers:
+        names = ", ".join(OPTIMIZERS)
+        raise UserError(f"--optimizers must be torch-adam and others of {names}")
+
+
+def measure(args: Args, size: str) -> list[Row]:
+    """Return the times of all optimizers for ``"outputs-K"`` or ``"layers-L"``."""
+    part, number = size.split("-")
+    outputs, layers = (int(number), 1) if part == "outputs" else (100, int(number))
+    updates = {}
+    for name in args.optimizers:
+        torch.manual_seed(0)
+        model = tanh_network(64, args.width, layers, outputs)
+        x = torch.randn(args.batch_size, 64)
+        target = torch.randint(outputs, (args.batch_size,))
+        updates[name] = _update_with(name, model, partial(F.cross_entropy, target=target), x)
+    seconds: dict[str, list[float]] = {name: [] for name in updates}
+    for done in range(0, args.updates, _TURN):
+        for name, update in updates.items():
+            # The first update of a turn, too, finds the caches full of another model.
+            update()
+            for _ in range(min(_TURN, args.updates - done)):
+                start = time.perf_counter()
+                update()
+                seconds[name].append(time.perf_counter() - start)
+    parameters = sum(p.numel() for p in model.parameters())
+    baseline = fmean(seconds["torch-adam"])
+    return [
+        Row(
+            part,
+            int(number),
+            parameters,
+            OPTIMIZERS[name],
+            round(1e3 * fmean(values), 4),
+            round(1e3 * stdev(values) / len(values) ** 0.5, 4),
+            round(fmean(values) / baseline, 4),
+        )
+        for name, values in seconds.items()
+    ]
+
+
+def _update_with(
+    name: str,
+    model: nn.Module,
+    loss_fn: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+) -> Callable[[], None]:
+    make: Callable[..., torch.optim.Optimizer] = (
+        torch.optim.Adam if name == "torch-adam" else get(name)
+    )
+    optimizer = make(model.parameters(), lr=_LEARNING_RATE)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        loss_fn(model(x)).backward()
+        optimizer.step()
+
+    return update
+
+
+def find_claims(times: Times) -> Iterator[Claim]:
+    """Yield what the paper says about Figure 8, and whether it is so."""
+    for name, paper in PAPER_RATIOS.items():
+        ratios = times.ratios(name)
+        if ratios:
+            mean = fmean(ratios)
+            word = "cheaper" if mean < paper else "dearer"
+            yield Claim(
+                f"{name} costs {paper:g} times as much as Adam on average",
+                abs(mean / paper - 1) <= 0.15,
+                f"{mean:.2f} times torch's Adam ({min(ratios):.2f} to {max(ratios):.2f}), {word} "
+                "than the paper's (15 % allowed)",
+            )
+    for name in ("AdaHesScale", "AdaHesScaleGN"):
+        growth = [times.exponent(part, name) for part in PARTS if times.ratios(name)]
+        if growth:
+            yield Claim(
+                f"the cost of {name} is linear in the number of parameters",
+                max(growth) <= 1.25,
+                "between the two largest networks the time grows as the number of parameters to "
+                f"the power of {growth[0]:.2f} (outputs) and {growth[1]:.2f} (layers); at most "
+                f"1.25 allowed; torch's Adam: {times.exponent('outputs', BASELINE):.2f} and "
+                f"{times.exponent('layers', BASELINE):.2f}",
+            )
+
+
+def _table(times: Times, part: str) -> str:
+    names = times.optimizers
+    rows = []
+    for size in times.sizes(part):
+        found = [times.row(part, size, name) for name in names]
+        cells = [f"{row.milliseconds:.2f} ms ({row.ratio:.2f})" for row in found]
+        rows.append([f"{size} ({found[0].parameters:,})", *cells])
+    return markdown_table([f"{PARTS[part]} (parameters)", *names], rows)

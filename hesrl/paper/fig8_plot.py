@@ -1,0 +1,77 @@
+"""The picture of Figure 8: milliseconds, and ratios to Adam."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hesrl.paper.fig8_times import BASELINE, FLOP_BOUND, PAPER_RATIOS, PARTS, Times
+from hesrl.paper.report import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLORS = {
+    BASELINE: "black",
+    "hesrl Adam": "#9a9a9a",
+    "AdaHesScaleGN": "#2a9d8f",
+    "AdaHesScale": "#1f5fa8",
+    "AdaBL89": "#8d6cab",
+    "AdaGGNMC": "#e9a23b",
+    "AdaHessian": "#d1495b",
+}
+
+
+def plot_times(times: Times) -> Figure:
+    """Draw a column for each part: the times of an update above, their ratios to Adam below."""
+    figure = new_figure(12, 8.5)
+    axes = figure.subplots(2, len(PARTS), sharex="col", sharey="row")
+    for column, (part, what) in enumerate(PARTS.items()):
+        _draw(axes[0, column], times, part, "milliseconds")
+        _draw(axes[1, column], times, part, "ratio")
+        _reference_lines(axes[1, column], label=column == 1)
+        axes[0, column].set_yscale("log")
+        axes[0, column].yaxis.set_major_formatter("{x:g}")
+        axes[0, column].set_title(f"({'ab'[column]}) {what}", fontsize=14, loc="left")
+        axes[1, column].set_xlabel(f"number of {what}", fontsize=12)
+        axes[1, column].set_xticks(times.sizes(part), [str(size) for size in times.sizes(part)])
+        axes[1, column].minorticks_off()
+    axes[0, 0].set_ylabel("time of an update (ms)", fontsize=12)
+    axes[1, 0].set_ylabel(f"ratio to {BASELINE}", fontsize=12)
+    axes[1, 0].set_ylim(bottom=0)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=11,
+        loc="outside lower center",
+        ncols=len(times.optimizers),
+    )
+    return figure
+
+
+def _draw(ax: Axes, times: Times, part: str, value: str) -> None:
+    for name in times.optimizers:
+        sizes = times.sizes(part)
+        values = [getattr(times.row(part, size, name), value) for size in sizes]
+        ax.plot(sizes, values, "o-", color=_COLORS[name], markersize=4, label=name)
+    ax.set_xscale("log", base=2)
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=10)
+
+
+def _reference_lines(ax: Axes, label: bool) -> None:
+    """Draw the paper's ratios and the bound by counting products, named at the right margin."""
+    lines = [(ratio, f"paper: {name}", _COLORS[name]) for name, ratio in PAPER_RATIOS.items()]
+    for ratio, text, color in [*lines, (FLOP_BOUND, "products: 5/3", "0.3")]:
+        ax.axhline(ratio, color=color, linestyle=":", linewidth=1.3)
+        if label:
+            ax.annotate(
+                f"{text} {ratio:g}" if "5/3" not in text else text,
+                (1.01, ratio),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=9,
+                color=color,
+            )

@@ -1,0 +1,122 @@
+"""The report of an experiment: figure, data, and a page on what the paper claims and what came."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from hesrl.bench.machine import describe_machine
+from hesrl.paper.collect import Collected, to_csv
+from hesrl.runs.atomic import write_atomically
+from hesrl.runs.provenance import provenance
+from hesrl.settings import flag
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Claim(NamedTuple):
+    """Something the paper says, and what was found."""
+
+    text: str
+    """The claim."""
+    holds: bool
+    """Whether it holds here."""
+    found: str
+    """The numbers that decide."""
+
+
+class Report(NamedTuple):
+    """What a page says besides the settings of the command line."""
+
+    name: str
+    """Name of the command and of the files, such as ``"fig2"``."""
+    title: str
+    """Title of the page."""
+    text: str
+    """What was measured and how, in Markdown."""
+    claims: Sequence[Claim]
+    """Claims of the paper."""
+    tables: Sequence[str]
+    """Tables of numbers, in Markdown."""
+
+
+def write_report(report: Report, args: Any, collected: Collected[Any], figure: Figure) -> None:
+    """Write ``<name>.png``, ``<name>.csv`` and ``<name>.md`` to ``args.out``; print the claims.
+
+    Args:
+        report: The contents of the page.
+        args: The settings, a dataclass with the folder ``out``.
+        collected: The data.
+        figure: The figure.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    page = _page(report, args, collected)
+    write_atomically(args.out / f"{report.name}.png", image.getbuffer())
+    write_atomically(args.out / f"{report.name}.csv", to_csv(collected.rows))
+    write_atomically(args.out / f"{report.name}.md", page.encode())
+    console = Console()
+    for claim in report.claims:
+        word = "holds" if claim.holds else "does not hold"
+        console.print(f"{word}: {claim.text} ({claim.found})", highlight=False, markup=False)
+    console.print(f"report in {args.out / report.name}.md", highlight=False, soft_wrap=True)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose first column is text and whose others are numbers."""
+    rules = ["---"] + ["---:"] * (len(header) - 1)
+    lines = [" | ".join(cells) for cells in (header, rules, *rows)]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches, that leaves matplotlib's global state alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
+    source = provenance()
+    commit = source["commit"] or "unknown"
+    state = " with changes" if source["dirty"] else ""
+    claims = [
+        f"| {claim.text} | {'holds' if claim.holds else '**does not hold**'} | {claim.found} |\n"
+        for claim in report.claims
+    ]
+    return "\n".join(
+        [
+            f"# {report.title}\n",
+            f"{report.text}\n",
+            f"    {_command(report.name, args)}\n",
+            f"![{report.title}]({report.name}.png)\n",
+            "| the paper says | here | numbers |\n|---|---|---|\n" + "".join(claims),
+            *report.tables,
+            f"Data: [{report.name}.csv]({report.name}.csv). Machine: {describe_machine()}. "
+            f"hesrl {source['versions']['hesrl']}, commit {commit[:12]}{state}. "
+            f"It took {collected.seconds:,.0f} s.\n",
+        ]
+    )
+
+
+def _command(name: str, args: Any) -> str:
+    """Return the command line that gives these settings, without those that are defaults."""
+    words = ["hesrl", "paper", name]
+    for field in dataclasses.fields(args):
+        value = getattr(args, field.name)
+        if field.name != "out" and value != field.default:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [flag(field.name), *map(str, values)]
+    return shlex.join(words)
