@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import evaluate
+from hesrl.envs.spaces import require_continuous
 from hesrl.envs.vector import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.learner import Learner
@@ -383,7 +384,8 @@ def main(args: Args) -> int:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     envs = NormalizedEnvs(args.env_id, args.num_envs, seed=args.seed, gamma=args.gamma)
-    agent = Agent(envs.observation_space.shape[0], envs.action_space.shape[0])
+    actions = require_continuous(args.env_id, envs.observation_space, envs.action_space)
+    agent = Agent(envs.observation_space.shape[0], actions.shape[0])
     learner = Learner(agent, args.optimizer, lr=args.learning_rate, betas=args.betas, eps=args.eps)
 
     with contextlib.closing(envs), Session("ppo", args) as session:

@@ -1,4 +1,4 @@
-"""Environments with continuous actions, and the full state of those that MuJoCo simulates."""
+"""Environments by id, and the full state of those that MuJoCo simulates."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from gymnasium.envs.mujoco import MujocoEnv
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from hesrl.errors import UserError
+from hesrl.envs.progress import EpisodeProgress
+from hesrl.envs.spaces import check_spaces, is_image
+from hesrl.errors import UserError, one_line
 
 
-def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
-    """Make an environment with a vector of observations and a bounded vector of actions.
+def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
+    """Make an environment that observes a vector or an image and takes a vector or a number.
 
     Args:
         env_id: Gymnasium id, such as ``"HalfCheetah-v5"``.
+        progress: Whether to append the progress of the episode to the observation.
         **kwargs: Passed on to the environment, such as ``max_episode_steps``.
 
     Raises:
-        UserError: There is no such environment, it needs what is not installed, or its spaces are
-            others.
+        UserError: There is no such environment, it needs what is not installed, its spaces are
+            others, or it has no progress: no time limit, or images.
     """
     if env_id.count(":") > 1:
         raise UserError(f"no environment {env_id!r}: write it as Name-v0 or module:Name-v0")
@@ -37,21 +39,17 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
             env = gym.make(env_id, disable_env_checker=True, **kwargs)
     except (gym.error.Error, ImportError) as error:
         if env_id.split(":")[-1] in gym.registry:
-            raise UserError(_one_line(f"cannot make environment {env_id}: {error}")) from error
+            raise UserError(one_line(f"cannot make environment {env_id}: {error}")) from error
         near = _near_matches(env_id)
         hint = f"did you mean {' or '.join(near)}?" if near else error
-        raise UserError(_one_line(f"no environment {env_id!r}: {hint}")) from error
-    observations, actions = env.observation_space, env.action_space
-    if not isinstance(actions, Box) or len(actions.shape) != 1 or not actions.is_bounded():
-        raise UserError(
-            f"environment {env_id} has actions {_one_line(actions)}; only a bounded vector (Box) "
-            "of continuous actions is supported"
-        )
-    if not isinstance(observations, Box) or len(observations.shape) != 1:
-        raise UserError(
-            f"environment {env_id} has observations {_one_line(observations)}; only a vector "
-            "(Box) is supported"
-        )
+        raise UserError(one_line(f"no environment {env_id!r}: {hint}")) from error
+    check_spaces(env_id, env)
+    if progress:
+        limit = None if env.spec is None else env.spec.max_episode_steps
+        if limit is None or is_image(env.observation_space):
+            lacks = "observes images" if limit is not None else "has no time limit"
+            raise UserError(f"--progress: environment {env_id} {lacks}; leave the option out")
+        env = EpisodeProgress(env, limit)
     return env
 
 
@@ -60,11 +58,6 @@ def _near_matches(env_id: str) -> list[str]:
     by_age = sorted(gym.registry.values(), key=lambda spec: spec.version or 0)
     newest = {(spec.namespace, spec.name): spec.id for spec in by_age}
     return get_close_matches(env_id.split(":")[-1], newest.values(), n=3)
-
-
-def _one_line(text: object) -> str:
-    """Return a text that stands in an error message: spaces print their bounds in columns."""
-    return " ".join(str(text).split())
 
 
 @contextmanager

@@ -11,7 +11,7 @@ starting from m = 0, v = 1 and c = 1e-4.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -72,6 +72,22 @@ class RunningMeanStd:
         self.count = state["count"]
 
 
+class Observations(Protocol):
+    """Makes of raw observations (n, …) what an agent sees; n may change from call to call."""
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Take observations into the statistics and return them as an agent sees them."""
+
+    def normalize(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return them as an agent sees them, without changing the statistics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics, fit for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+
+
 class ObservationNormalizer:
     """Scales observations by their running mean and standard deviation and clips them.
 
@@ -94,6 +110,74 @@ class ObservationNormalizer:
         scaled /= np.sqrt(statistics.var + EPSILON)
         result = scaled.astype(np.float32)
         return np.minimum(np.maximum(result, -CLIP, out=result), CLIP, out=result)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics, fit for a checkpoint."""
+        return self.statistics.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.statistics.load_state_dict(state)
+
+
+class ProgressKeepingNormalizer(ObservationNormalizer):
+    """Leaves the last entry, the progress of the episode, as it is.
+
+    Args:
+        obs_dim: Entries of one observation, the last one included.
+    """
+
+    def __init__(self, obs_dim: int) -> None:
+        super().__init__(obs_dim - 1)
+
+    def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Take observations (n, obs_dim) into the statistics and return them normalized."""
+        self.statistics.update(obs[:, :-1])
+        return self.normalize(obs)
+
+    def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return observations (n, obs_dim) normalized, without changing the statistics."""
+        result = np.empty(obs.shape, dtype=np.float32)
+        result[:, :-1] = super().normalize(obs[:, :-1])
+        result[:, -1] = obs[:, -1]
+        return result
+
+
+class PlainObservations:
+    """Hands observations on as they are: images as bytes, vectors in single precision.
+
+    Args:
+        dtype: Their type.
+    """
+
+    def __init__(self, dtype: type[np.uint8 | np.float32]) -> None:
+        self._dtype = dtype
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of observations (n, …)."""
+        return obs.astype(self._dtype)
+
+    normalize = __call__
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: there are no statistics."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing over."""
+
+
+class Rewards(Protocol):
+    """Makes of plain rewards those that an agent learns from."""
+
+    def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
+        """Take the rewards of one step of all environments in and return those to learn from."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics, fit for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
 
 
 class RewardNormalizer:
@@ -143,3 +227,18 @@ class RewardNormalizer:
         """Take over what `state_dict` returned."""
         self._returns = list(state["returns"])
         self._mean, self._var, self._count = state["mean"], state["var"], state["count"]
+
+
+class PlainRewards:
+    """Hands rewards on as they are."""
+
+    def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
+        """Return the rewards."""
+        return rewards
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: there are no statistics."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing over."""

@@ -10,11 +10,22 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box
+import torch
+from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from hesrl.envs.faults import check_numbers, check_shape, raised
 from hesrl.envs.mujoco import env_state, make_env, set_env_state
-from hesrl.envs.normalize import ObservationNormalizer, RewardNormalizer
+from hesrl.envs.normalize import (
+    ObservationNormalizer,
+    Observations,
+    PlainObservations,
+    PlainRewards,
+    ProgressKeepingNormalizer,
+    RewardNormalizer,
+    Rewards,
+)
+from hesrl.envs.spaces import actions_for, is_image
 from hesrl.errors import UserError
 
 
@@ -32,16 +43,16 @@ class Episode(NamedTuple):
 class Step(NamedTuple):
     """What one step of N environments gives."""
 
-    obs: NDArray[np.float32]
-    """Normalized observations to act on next (N, obs_dim): of the new episode where one ended."""
+    obs: NDArray[Any]
+    """Observations to act on next (N, …): of the new episode where one ended."""
     rewards: NDArray[np.float32]
-    """Normalized rewards (N,)."""
+    """Rewards to learn from (N,)."""
     terminations: NDArray[np.bool_]
     """Whether the environment reached a terminal state (N,)."""
     truncations: NDArray[np.bool_]
     """Whether a time limit alone ended the episode (N,)."""
-    final_obs: NDArray[np.float32] | None
-    """Normalized observations that the step led to (N, obs_dim), if any episode ended."""
+    final_obs: NDArray[Any] | None
+    """Observations that the step led to (N, …), if any episode ended."""
     episodes: list[Episode]
     """The episodes that ended."""
 
@@ -49,91 +60,131 @@ class Step(NamedTuple):
 class NormalizedEnvs:
     """N plain environments with shared running statistics; ended episodes restart at once.
 
+    Observations are vectors, in single precision, or images, in bytes. Images are never
+    normalized: a network divides them by 255.
+
     Args:
         env_id: Gymnasium id.
         num_envs: N.
         seed: Environment i starts from ``seed + i``.
         gamma: Discount factor of the return by whose deviation rewards are scaled.
+        normalize_observations: Whether to scale and clip vectors of observations.
+        normalize_rewards: Whether to scale and clip rewards.
+        progress: Whether the progress of the episode, from −0.5 to 0.5 at the time limit, follows
+            the observation as one more entry, which is not normalized.
 
     Attributes:
-        observation_space: Of one environment.
+        observation_space: Of one environment, the progress included.
         action_space: Of one environment.
-        observations: The normalized observations to act on next (N, obs_dim).
+        observations: The observations to act on next (N, …).
         observation_normalizer: The statistics of the observations.
 
     Raises:
         UserError: The environment or N is impossible.
     """
 
-    def __init__(self, env_id: str, num_envs: int, *, seed: int, gamma: float) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        *,
+        seed: int,
+        gamma: float,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        progress: bool = False,
+    ) -> None:
         if num_envs < 1:
             raise UserError(f"--num-envs {num_envs}: must be at least 1")
         self._env_id = env_id
         self._seeds = [seed + i for i in range(num_envs)]
-        self._envs = [make_env(env_id) for _ in range(num_envs)]
+        self._envs = [make_env(env_id, progress=progress) for _ in range(num_envs)]
         observations, actions = self._envs[0].observation_space, self._envs[0].action_space
-        assert isinstance(observations, Box) and isinstance(actions, Box)
+        assert isinstance(observations, Box) and isinstance(actions, Box | Discrete)
         self.observation_space: Box = observations
-        self.action_space: Box = actions
-        self._low, self._high = actions.low, actions.high
-        self.observation_normalizer = ObservationNormalizer(observations.shape[0])
-        self._normalize_rewards = RewardNormalizer(gamma, num_envs)
-        self._raw = np.empty((num_envs, *observations.shape))
-        self._raw_numbers = self._raw.reshape(-1)
+        self.action_space: Box | Discrete = actions
+        self._actions_for_envs = actions_for(env_id, actions)
+        self._raw: NDArray[Any]
+        self.observation_normalizer: Observations
+        if is_image(observations):
+            self._raw = np.empty((num_envs, *observations.shape), dtype=np.uint8)
+            self._raw_numbers = np.zeros(0)  # bytes are finite
+            self.observation_normalizer = PlainObservations(np.uint8)
+        else:
+            self._raw = np.empty((num_envs, *observations.shape))
+            self._raw_numbers = self._raw.reshape(-1)
+            normalizer = ProgressKeepingNormalizer if progress else ObservationNormalizer
+            self.observation_normalizer = (
+                normalizer(observations.shape[0])
+                if normalize_observations
+                else PlainObservations(np.float32)
+            )
+        self._rewards_to_learn: Rewards = (
+            RewardNormalizer(gamma, num_envs) if normalize_rewards else PlainRewards()
+        )
+        # What is not scaled has to fit into single precision.
+        scaled = normalize_observations and normalize_rewards
+        self._limit = math.inf if scaled else float(np.finfo(np.float32).max) ** 2
         self._returns = [0.0] * num_envs
         self._lengths = [0] * num_envs
-        self.observations = np.zeros(self._raw.shape, dtype=np.float32)
+        self._steps_before = 0
+        self.observations = self.observation_normalizer.normalize(np.zeros_like(self._raw))
 
-    def reset(self) -> NDArray[np.float32]:
-        """Begin the first episodes and return their normalized observations (N, obs_dim).
+    @property
+    def steps(self) -> int:
+        """Environment steps so far, over all environments and with those before a resume."""
+        return self._steps_before + sum(self._lengths)
+
+    def reset(self) -> NDArray[Any]:
+        """Begin the first episodes and return the observations to act on (N, …).
 
         Raises:
             FloatingPointError: As `step` does.
-            RuntimeError: As `step` does.
+            EnvironmentFault: As `step` does.
         """
         for i, seed in enumerate(self._seeds):
             self._reset_env(i, seed)
         self.observations = self.observation_normalizer(self._raw)
         return self.observations
 
-    def step(self, actions: NDArray[np.float32]) -> Step:
+    def step(self, actions: NDArray[Any]) -> Step:
         """Take one step in every environment.
 
         Args:
-            actions: (N, act_dim), in the unit of the environment; clipped to its bounds.
+            actions: Continuous ones (N, act_dim) in the unit of the environment, which are clipped
+                to its bounds; of discrete ones the numbers from 0 (N,).
 
         Raises:
             FloatingPointError: An action is NaN, or an environment gave a number that is not
-                finite, or so large that its square is not; it has not entered the statistics.
-            RuntimeError: An environment raised; the message says which one and when.
+                finite, or so large that its square is not, or that single precision cannot hold
+                where it is not normalized; it has not entered the statistics.
+            EnvironmentFault: An environment raised; the message says which one and when.
+            ValueError: A discrete action is none of the environment's.
         """
-        actions = np.minimum(np.maximum(actions, self._low), self._high)
-        numbers = actions.reshape(-1)
-        # MuJoCo would take zero instead.
-        if math.isnan(numbers.dot(numbers)):
-            raise FloatingPointError(f"{self._env_id}: an action is NaN: {actions.tolist()}")
+        given = self._actions_for_envs(actions)
         rewards: list[float] = []
         terminations: list[bool] = []
         truncations: list[bool] = []
+        # In one number, and squares cannot cancel as infinities can.
+        squares = 0.0
         for i, env in enumerate(self._envs):
             self._lengths[i] += 1
             try:
-                self._raw[i], reward, terminated, truncated, _ = env.step(actions[i])
+                self._raw[i], reward, terminated, truncated, _ = env.step(given[i])
+                reward = float(reward)
             except Exception as error:
-                raise RuntimeError(f"{self._where(i)} raised {error!r}") from error
-            reward = float(reward)
+                raise raised(self._where(i), error) from error
             rewards.append(reward)
+            squares += reward * reward
             terminations.append(bool(terminated))
             truncations.append(bool(truncated) and not terminated)
             self._returns[i] += reward
-        # In one number, and squares cannot cancel as infinities can.
-        squares = self._raw_numbers.dot(self._raw_numbers) + sum([r * r for r in rewards])
-        if not math.isfinite(squares):
+        if not squares + self._raw_numbers.dot(self._raw_numbers) < self._limit:
             for i, reward in enumerate(rewards):
-                self._check_finite(i, reward)
+                check_numbers(self._where(i), self._raw[i], reward, self._limit)
 
         obs = self.observation_normalizer(self._raw)
-        scaled_rewards = self._normalize_rewards(rewards, terminations)
+        learned_rewards = self._rewards_to_learn(rewards, terminations)
         final_obs, episodes = None, []
         if True in terminations or True in truncations:
             final_obs = obs.copy()
@@ -141,7 +192,7 @@ class NormalizedEnvs:
         self.observations = obs
         return Step(
             obs,
-            np.array(scaled_rewards, dtype=np.float32),
+            np.array(learned_rewards, dtype=np.float32),
             np.array(terminations),
             np.array(truncations),
             final_obs,
@@ -149,7 +200,7 @@ class NormalizedEnvs:
         )
 
     def _restart(
-        self, obs: NDArray[np.float32], terminations: list[bool], truncations: list[bool]
+        self, obs: NDArray[Any], terminations: list[bool], truncations: list[bool]
     ) -> list[Episode]:
         """Begin new episodes where one ended, and put their observations into ``obs``."""
         episodes = []
@@ -162,34 +213,32 @@ class NormalizedEnvs:
 
     def _reset_env(self, i: int, seed: int | None = None) -> None:
         """Begin an episode in environment ``i``; its first observation goes to ``_raw``."""
+        self._steps_before += self._lengths[i]
         self._returns[i], self._lengths[i] = 0.0, 0
         try:
-            self._raw[i], _ = self._envs[i].reset(seed=seed)
+            obs, _ = self._envs[i].reset(seed=seed)
         except Exception as error:
-            raise RuntimeError(f"{self._where(i)} raised {error!r}") from error
-        self._check_finite(i, 0.0)
-
-    def _check_finite(self, i: int, reward: float) -> None:
-        """Raise if the last observation or reward of environment ``i`` has no finite square."""
-        if not math.isfinite(reward * reward):
-            raise FloatingPointError(f"{self._where(i)} gave the reward {reward}")
-        if not math.isfinite(self._raw[i].dot(self._raw[i])):
-            entry = np.abs(self._raw[i]).argmax()
-            raise FloatingPointError(
-                f"{self._where(i)} gave an observation whose entry {entry} is {self._raw[i, entry]}"
-            )
+            raise raised(self._where(i), error) from error
+        where = self._where(i)
+        check_shape(where, obs, self._raw[i])
+        self._raw[i] = obs
+        check_numbers(where, self._raw[i], 0.0, self._limit)
 
     def _where(self, i: int) -> str:
         """Name environment ``i`` and what it was last asked to do."""
         when = f"step {self._lengths[i]} of its episode" if self._lengths[i] else "reset"
-        return f"{self._env_id}, environment {i} (seed {self._seeds[i]}), {when}:"
+        return (
+            f"{self._env_id}, environment {i} (seed {self._seeds[i]}), {when}, "
+            f"step {self.steps} of the run:"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return statistics, running episodes and, of MuJoCo environments, the full state."""
         return {
-            "observation_statistics": self.observation_normalizer.statistics.state_dict(),
-            "reward_statistics": self._normalize_rewards.state_dict(),
-            "observations": self.observations.tolist(),
+            "observation_statistics": self.observation_normalizer.state_dict(),
+            "reward_statistics": self._rewards_to_learn.state_dict(),
+            "observations": torch.from_numpy(self.observations.copy()),
+            "steps": self.steps,
             "returns": list(self._returns),
             "lengths": list(self._lengths),
             "envs": [env_state(env) for env in self._envs],
@@ -202,22 +251,23 @@ class NormalizedEnvs:
             Whether the environments go on where they were. If their state could not be saved,
             new episodes have begun, from seeds of their own: they do not repeat the first ones.
         """
-        statistics = self.observation_normalizer.statistics
-        statistics.load_state_dict(state["observation_statistics"])
-        self._normalize_rewards.load_state_dict(state["reward_statistics"])
+        self.observation_normalizer.load_state_dict(state["observation_statistics"])
+        self._rewards_to_learn.load_state_dict(state["reward_statistics"])
         if None in state["envs"]:
-            seen = int(statistics.count)
             self._seeds = [
-                int(np.random.SeedSequence((seed, seen)).generate_state(1)[0])
+                int(np.random.SeedSequence((seed, state["steps"])).generate_state(1)[0])
                 for seed in self._seeds
             ]
+            self._lengths = [0] * len(self._envs)
+            self._steps_before = state["steps"]
             self.reset()
             return False
         for i, saved in enumerate(state["envs"]):
             self._reset_env(i, self._seeds[i])
             set_env_state(self._envs[i], saved)
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
-        self.observations = np.array(state["observations"], dtype=np.float32)
+        self._steps_before = state["steps"] - sum(self._lengths)
+        self.observations = state["observations"].numpy().copy()
         return True
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from hesrl.errors import UserError
+from hesrl.errors import EnvironmentFault, UserError
 
 ArgsT = TypeVar("ArgsT")
 
@@ -43,7 +43,7 @@ def run_command(
 
     Returns:
         What ``main`` returned; 2 after a mistake in the input and 1 after a number that is not
-        finite, both with one line on standard error.
+        finite or an environment that broke, all with one line on standard error.
     """
     try:
         args, unknown = tyro.cli(
@@ -55,7 +55,7 @@ def run_command(
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except FloatingPointError as error:
+    except (FloatingPointError, EnvironmentFault) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

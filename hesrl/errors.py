@@ -1,4 +1,4 @@
-"""The one exception a user can cause; the command line prints it as a single line."""
+"""The exceptions that the command line prints as a single line."""
 
 from __future__ import annotations
 
@@ -8,3 +8,15 @@ class UserError(Exception):
 
     `hesrl.cli` prints it as ``error: …`` and exits with status 2; nothing has been written then.
     """
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment broke while it ran: the message says in one line which one, when and how.
+
+    `hesrl.cli` prints it as ``error: …`` and exits with status 1; checkpoints are as they were.
+    """
+
+
+def one_line(text: object) -> str:
+    """Return a text that stands in an error message, without line breaks and columns."""
+    return " ".join(str(text).split())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hesrl.errors import UserError
 from hesrl.runs.atomic import AppendFile, write_atomically
 from hesrl.runs.directory import RunDirectory
+from hesrl.runs.tracking import Tracker
 
 HEADER = "global_step,wall_time,key,value\n"
 ROW = re.compile(r"\d+,[\d.]+,[^,]+,-?(\d[\d.e+-]*|inf|nan)\n")
@@ -28,7 +29,13 @@ class MetricsLog:
     run resumed from it misses no row.
     """
 
-    def __init__(self, run: RunDirectory, *, resume_step: int | None = None) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        *,
+        resume_step: int | None = None,
+        tracker: Tracker | None = None,
+    ) -> None:
         """Start the log of a new run, or continue that of an interrupted one.
 
         Args:
@@ -36,6 +43,7 @@ class MetricsLog:
             resume_step: Environment step of the checkpoint that the run continues from: rows of
                 later steps are dropped here and in TensorBoard, since they will be logged again.
                 None for a new run.
+            tracker: Gets all scalars too, and is closed along with the log.
 
         Raises:
             UserError: A new run has metrics already, the ``metrics.csv`` to continue is foreign
@@ -55,6 +63,7 @@ class MetricsLog:
         self._csv = AppendFile(run.metrics_csv)
         purge_step = None if resume_step is None else resume_step + 1
         self._events = EventFile(run.path, purge_step=purge_step)
+        self._tracker = tracker
         self._last_flush = time.time()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -75,6 +84,8 @@ class MetricsLog:
         for key, value in scalars.items():
             self._rows.append(f"{step},{wall_time!r},{key},{value!r}\n")
         self._events.add(step, wall_time, scalars)
+        if self._tracker is not None:
+            self._tracker.add(step, scalars)
         if wall_time - self._last_flush >= FLUSH_SECONDS:
             self.flush()
 
@@ -101,6 +112,8 @@ class MetricsLog:
         finally:
             self._csv.close()
             self._events.close()
+            if self._tracker is not None:
+                self._tracker.close()
 
     def __enter__(self) -> MetricsLog:
         """Return the log itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress
 from hesrl.runs.summary import print_summary, write_summary
+from hesrl.runs.tracking import Tracker
 from hesrl.settings import Settings
 
 LAST_EPISODES = 20
@@ -44,12 +46,14 @@ class Session:
     Args:
         agent: Name of the agent, such as ``"ppo"``.
         args: Settings in force.
+        wandb_project: Project of Weights & Biases that gets the metrics too; None for none.
 
     Raises:
-        UserError: The directory cannot be written, or the checkpoint cannot be read.
+        UserError: The directory cannot be written, the checkpoint cannot be read, or the project
+            cannot be reached; no new directory is left then.
     """
 
-    def __init__(self, agent: str, args: Settings) -> None:
+    def __init__(self, agent: str, args: Settings, *, wandb_project: str | None = None) -> None:
         self._args = args
         self._title = f"{agent} · {args.env_id} · {args.optimizer} · seed {args.seed}"
         self.checkpoint: dict[str, Any] | None = None
@@ -74,9 +78,14 @@ class Session:
             self.checkpoint = load_checkpoint(self.run.checkpoint)
             self.start_step = self.checkpoint["global_step"]
         self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
-        self._metrics = MetricsLog(
-            self.run, resume_step=None if self.checkpoint is None else self.start_step
-        )
+        self._saved_step = None if self.checkpoint is None else self.start_step
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.run.close)
+            if args.resume is None:
+                undo.callback(shutil.rmtree, self.run.path)
+            tracker = None if wandb_project is None else Tracker(self.run, wandb_project)
+            self._metrics = MetricsLog(self.run, resume_step=self._saved_step, tracker=tracker)
+            undo.pop_all()
         self._progress = Progress(args.total_timesteps, initial_step=self.start_step)
         self._display = contextlib.ExitStack()
         self._stop = StopRequest()
@@ -92,11 +101,21 @@ class Session:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        """Close everything; what was logged is on disk then."""
-        self._display.close()
-        self._stop.__exit__(*exception)
-        self._metrics.close()
-        self.run.close()
+        """Close everything; what was logged is on disk then. After an error, say what is kept."""
+        with contextlib.ExitStack() as last_to_first:
+            last_to_first.callback(self.run.close)
+            last_to_first.callback(self._metrics.close)
+            last_to_first.callback(self._stop.__exit__, *exception)
+            if exception[0] is not None:
+                last_to_first.callback(self._print_what_is_kept)
+            last_to_first.callback(self._display.close)
+
+    def _print_what_is_kept(self) -> None:
+        if self._saved_step is None:
+            print(f"stopped after step {self._global_step}, before the first checkpoint")
+        else:
+            print(f"stopped after step {self._global_step}; to go on from the checkpoint of step")
+            print(f"{self._saved_step}, give\n    --resume {self.run.path}")
 
     @property
     def stop_requested(self) -> bool:
@@ -134,6 +153,7 @@ class Session:
             self.run.checkpoint,
             {"global_step": self._global_step, "seconds": self.seconds, **state},
         )
+        self._saved_step = self._global_step
 
     def interrupted(self) -> int:
         """Say how to go on after a stop that was asked for; return the exit status."""

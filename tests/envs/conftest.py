@@ -56,10 +56,10 @@ class Scripted(gym.Env):
 def scripted(monkeypatch):
     """Makes environments that play scripts, one per environment, from seed 7."""
 
-    def make(*scripts, **kwargs):
+    def make(*scripts, options=None, **kwargs):
         kwargs["script"] = {7 + i: script for i, script in enumerate(scripts)}
         spec = EnvSpec("Scripted-v0", entry_point=Scripted, kwargs=kwargs)
         monkeypatch.setitem(gym.registry, "Scripted-v0", spec)
-        return NormalizedEnvs("Scripted-v0", len(scripts), seed=7, gamma=0.9)
+        return NormalizedEnvs("Scripted-v0", len(scripts), seed=7, gamma=0.9, **(options or {}))
 
     return make

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
 from hesrl.envs.mujoco import _derived, env_state, make_env, set_env_state
@@ -179,7 +179,7 @@ def test_gymnasium_finds_no_fault(tmp_path, monkeypatch, env_id):
         ("a:b:c-v0", "no environment 'a:b:c-v0': write it as Name-v0 or module:Name-v0"),
         ("zzz:Qqq-v0", "no environment 'zzz:Qqq-v0': No module named 'zzz'"),
         ("zzz/Qqq-v0", "no environment 'zzz/Qqq-v0': Namespace zzz not found"),
-        ("CartPole-v1", "environment CartPole-v1 has actions Discrete(2); only a bounded vector"),
+        ("FrozenLake-v1", "environment FrozenLake-v1 has observations Discrete(16); only a vector"),
     ],
 )
 def test_what_cannot_be_made_is_named_in_one_line(env_id, message):
@@ -214,7 +214,12 @@ def test_a_missing_package_is_named(register):
 @pytest.mark.parametrize(
     ("spaces", "message"),
     [
-        ({"observations": Box(0, 255, (8, 8, 3), np.uint8)}, r"has observations Box\(0, 255, \(8"),
+        ({"observations": Box(0, 1, (8, 8, 3))}, r"has observations Box\(0.0, 1.0, \(8, 8"),
+        ({"observations": Box(0, 255, (8, 8), np.uint8)}, r"has observations Box\(0, 255, \(8"),
+        ({"observations": Tuple([VECTOR])}, r"has observations Tuple\(Box"),
+        ({"actions": MultiDiscrete([2, 3])}, r"has actions MultiDiscrete\(\[2 3\]\); only a bou"),
+        ({"actions": MultiBinary(2)}, r"has actions MultiBinary\(2\)"),
+        ({"actions": Dict(a=VECTOR)}, r"has actions Dict"),
         ({"observations": Dict(position=VECTOR)}, r"has observations Dict\('position': Box"),
         ({"actions": Box(-np.inf, np.inf, (2,))}, r"has actions Box\(-inf, inf, \(2,\)"),
         ({"actions": Box(0, np.array([1, np.inf], np.float32), (2,))}, "has actions Box"),

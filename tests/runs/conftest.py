@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,11 +37,3 @@ def make_run(tmp_path: Path) -> Iterator[Callable[[], RunDirectory]]:
 def run(make_run: Callable[[], RunDirectory]) -> RunDirectory:
     """One fresh run."""
     return make_run()
-
-
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[int], None]]:
-    """Lets no file of this process grow beyond a number of bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,0 +1,174 @@
+"""Videos of evaluation episodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
+from numpy.typing import NDArray
+
+from hesrl.envs.evaluation import Act, Evaluator
+from hesrl.envs.normalize import Observations
+from hesrl.errors import UserError, one_line
+from hesrl.runs.atomic import cannot_write
+from hesrl.runs.checkpoint import rng_state, set_rng_state
+
+MAX_FPS = 30
+"""Pictures per second of video: environments with more steps per second skip some of them."""
+
+
+class VideoRecorder:
+    """An environment that is drawn while a policy plays; as little in the way as an `Evaluator`.
+
+    On Linux, MuJoCo draws by EGL, which needs no screen, unless ``MUJOCO_GL`` says otherwise.
+    Without a graphics card one picture takes some 50 ms.
+
+    A context manager, which closes the environment.
+
+    Args:
+        env_id: Gymnasium id.
+        observation: As `Evaluator` takes it.
+        progress: As `Evaluator` takes it.
+
+    Raises:
+        UserError: The extra ``video`` is not installed, or the environment cannot be drawn.
+    """
+
+    def __init__(self, env_id: str, observation: Observations, *, progress: bool = False) -> None:
+        self._ffmpeg = _find_ffmpeg()
+        if sys.platform == "linux":
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        self._evaluator = Evaluator(env_id, observation, progress=progress, render_mode="rgb_array")
+        generators = rng_state()
+        try:
+            self._try_to_draw(env_id)
+        except UserError:
+            self.close()
+            raise
+        set_rng_state(generators)
+
+    def _try_to_draw(self, env_id: str) -> None:
+        """Draw one picture, so that what is missing shows before training."""
+        env = self._evaluator.env
+        if "rgb_array" not in env.metadata.get("render_modes", []):
+            raise UserError(f"--capture-video: environment {env_id} cannot be drawn (rgb_array)")
+        try:
+            if isinstance(env.unwrapped, MujocoEnv) and os.environ.get("MUJOCO_GL") == "egl":
+                from mujoco.egl import GLContext  # type: ignore[import-untyped]
+
+                GLContext(8, 8).free()
+            env.reset(seed=0)
+            height, width, _ = self._draw().shape
+        # Whatever OpenGL, its libraries and MuJoCo raise where one of them is missing.
+        except Exception as error:
+            raise UserError(
+                f"--capture-video: cannot draw {env_id}: {one_line(error)}; install EGL (Debian, "
+                "Ubuntu: apt install libegl1), set MUJOCO_GL, or leave the option out"
+            ) from error
+        self._size = f"{width}x{height}"
+        steps_per_second = env.metadata.get("render_fps", MAX_FPS)
+        self._stride = max(1, round(steps_per_second / MAX_FPS))
+        self._fps = steps_per_second / self._stride
+
+    def _draw(self) -> NDArray[np.uint8]:
+        """Return a picture (H, W, 3)."""
+        return np.asarray(self._evaluator.env.render(), dtype=np.uint8)
+
+    def record(self, act: Act, run: Path, *, step: int, seed: int) -> Path:
+        """Play one episode and write it to ``<run>/videos/step-<step>.mp4``, which is returned.
+
+        Args:
+            act: The policy.
+            run: Directory of the run.
+            step: Environment steps so far.
+            seed: Seed of the episode.
+
+        Raises:
+            UserError: The video cannot be written; none is left then.
+            FloatingPointError: As ``Evaluator.play`` does.
+            EnvironmentFault: As ``Evaluator.play`` does.
+        """
+        path = run / "videos" / f"step-{step}.mp4"
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            path.parent.mkdir(exist_ok=True)
+            try:
+                with self._encode_to(temporary) as ffmpeg:
+                    self._play_into(ffmpeg, act, seed)
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        return path
+
+    def _encode_to(self, path: Path) -> subprocess.Popen[bytes]:
+        source = f"-f rawvideo -pix_fmt rgb24 -s {self._size} -r {self._fps} -i -"
+        # Players want H.264 with colours at half the resolution, hence even sizes.
+        target = "-an -c:v libx264 -pix_fmt yuv420p -vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -f mp4"
+        return subprocess.Popen(
+            [self._ffmpeg, "-v", "error", "-y", *source.split(), *target.split(), str(path)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C stops training after an update, not the video.
+        )
+
+    def _play_into(self, ffmpeg: subprocess.Popen[bytes], act: Act, seed: int) -> None:
+        """Play an episode into the encoder.
+
+        Raises:
+            OSError: The encoder failed; in its own words.
+        """
+        assert ffmpeg.stdin is not None
+        stdin, shown = ffmpeg.stdin, 0
+
+        def watch() -> None:
+            nonlocal shown
+            if shown % self._stride == 0:
+                stdin.write(self._draw().tobytes())
+            shown += 1
+
+        broken = None
+        try:
+            self._evaluator.play(act, episodes=1, seed=seed, watch=watch)
+        except BrokenPipeError as error:
+            broken = error
+        _, words = ffmpeg.communicate()
+        if broken is not None or ffmpeg.returncode:
+            reason = one_line(words.decode(errors="replace"))
+            raise OSError(0, reason or f"ffmpeg ended with status {ffmpeg.returncode}") from broken
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._evaluator.close()
+
+    def __enter__(self) -> VideoRecorder:
+        """Return the recorder itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the environment."""
+        self.close()
+
+
+def _find_ffmpeg() -> str:
+    """Return the path of the encoder."""
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise UserError(
+            "--capture-video needs imageio-ffmpeg: pip install 'hesrl[video]', or leave the "
+            "option out"
+        ) from error
+    path: str = imageio_ffmpeg.get_ffmpeg_exe()
+    return path

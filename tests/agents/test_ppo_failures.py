@@ -1,0 +1,174 @@
+"""PPO by subprocess where its surroundings fail: one line, and the checkpoint is kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hesrl.runs import load_checkpoint
+
+PPO = Path(__file__).parents[2] / "agents" / "ppo.py"
+OPTIONS = ["--num-steps=128", "--num-minibatches=2", "--update-epochs=1"]
+OPTIONS += ["--checkpoint-interval=1", "--eval-episodes=1", "--seed=5"]
+FAULTY = """
+import os
+import gymnasium as gym
+import numpy as np
+
+class Faulty(gym.Env):
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Box(-1, 1, (2,))
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.standard_normal(3), {}
+
+    def step(self, action):
+        self.steps += 1
+        obs, reward = self.np_random.standard_normal(3), 1.0
+        if self.steps == 300:
+            fault = os.environ["FAULT"]
+            if fault == "raise":
+                raise ValueError("joint limit\\nof joint 3")
+            obs[1] = np.nan if fault == "observation" else obs[1]
+            reward = np.inf if fault == "reward" else reward
+        return obs, reward, False, self.steps % 50 == 0, {}
+
+gym.register("Faulty-v0", entry_point=Faulty)
+"""
+
+WHERE = (
+    r"error: faulty:Faulty-v0, environment 0 \(seed 5\), step 50 of its episode, "
+    "step 300 of the run:"
+)
+
+
+def start(*options: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(PPO), *options],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(cwd), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], runs: Path) -> Path:
+    while not (found := list(runs.glob("*/checkpoint.pt"))):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return found[0].parent
+
+
+def fail(tmp_path: Path, fault: str) -> tuple[str, str, Path]:
+    """Train until the fault, which is after two checkpoints; return the output and the run."""
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    options = [*OPTIONS, "--env-id", "faulty:Faulty-v0", "--total-timesteps", "384"]
+    status, out, err = finish(start(*options, cwd=tmp_path, FAULT=fault))
+    (run,) = (tmp_path / "runs").iterdir()
+    assert status == 1 and load_checkpoint(run / "checkpoint.pt")["global_step"] == 256
+    return out, err, run
+
+
+def test_an_environment_that_raises_is_named_and_the_run_can_go_on(tmp_path):
+    out, err, run = fail(tmp_path, "raise")
+    message = r"raised ValueError\('joint limit\\nof joint 3'\) \(faulty.py, line \d+\)"
+    assert re.fullmatch(f"{WHERE} {message}\n", err), err
+    assert f"--resume {run.relative_to(tmp_path)}" in out
+    status, _, err = finish(start("--resume", str(run), cwd=tmp_path, FAULT="none"))
+    assert (status, err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("observation", "gave an observation whose entry 1 is nan"),
+        ("reward", "gave the reward inf"),
+    ],
+)
+def test_a_number_that_is_not_finite_reaches_no_checkpoint(tmp_path, fault, message):
+    _, err, _ = fail(tmp_path, fault)
+    assert re.fullmatch(f"{WHERE} {message}\n", err), err
+
+
+@pytest.fixture(params=["tmpfs", "limit"])
+def disk(request, tmp_path):
+    """A folder, and a function that leaves no space for a process in it, or gives it back.
+
+    The limit takes space from that process alone, so that there is none to give back.
+    """
+    if request.param == "limit":
+        files = resource.RLIMIT_FSIZE
+
+        def fill(process, full=True):
+            if full:
+                resource.prlimit(process.pid, files, (1, resource.prlimit(process.pid, files)[1]))
+            return False
+
+        yield tmp_path, fill
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(tmp_path)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a file system; the other case needs none")
+    filler = tmp_path / "filler"
+
+    def fill(process, full=True):
+        if not full:
+            filler.unlink()
+            return True
+        with pytest.raises(OSError, match="No space left"), filler.open("wb", 0) as file:
+            while True:
+                file.write(bytes(1024))
+        return True
+
+    yield tmp_path, fill
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_run_can_go_on(disk):
+    folder, fill = disk
+    # The end lies far off at first, so that the disk is full before it.
+    options = [*OPTIONS, "--env-id", "InvertedPendulum-v5", "--total-timesteps", "1000000"]
+    process = start(*options, cwd=folder)
+    run = wait_for_checkpoint(process, folder / "runs")
+    fill(process)
+    status, out, err = finish(process)
+    assert status == 2 and err.count("\n") == 1, err
+    assert re.match(r"error: cannot write \S+: (No space left on device|File too large); ", err)
+    step = load_checkpoint(run / "checkpoint.pt")["global_step"]
+    assert step >= 128 and f"{step}, give" in out
+    if not fill(process, full=False):
+        return
+    resumed = start("--resume", str(run), cwd=folder)
+    while load_checkpoint(run / "checkpoint.pt")["global_step"] == step:
+        assert resumed.poll() is None
+        time.sleep(0.05)
+    resumed.terminate()
+    assert finish(resumed)[0] == 143
+
+
+def test_a_second_process_in_a_run_is_refused_and_does_not_disturb(tmp_path):
+    options = [*OPTIONS, "--env-id", "InvertedPendulum-v5", "--total-timesteps", "1000000"]
+    first = start(*options, cwd=tmp_path)
+    run = wait_for_checkpoint(first, tmp_path / "runs")
+    status, out, err = finish(start("--resume", str(run), cwd=tmp_path))
+    assert (status, out) == (2, "")
+    assert err == f"error: {run} is in use by process {first.pid}: wait until it ends, or stop it\n"
+    first.terminate()
+    status, _, err = finish(first)
+    assert status == 143 and "error" not in err
+    load_checkpoint(run / "checkpoint.pt")
