@@ -1,13 +1,29 @@
 """What the loss modules refuse: shapes that would broadcast, lost gradients, impossible values.
 
-The functions check nothing, so that they can be compiled. Neither do the modules look for NaN and
-infinity: these reach the loss and the gradient, where a training loop asks once per update, and
-every further question would make a GPU wait.
+The functions check nothing, so that they can be compiled. The modules refuse NaN in the data that
+they are given, but not on a GPU, which every such question makes wait, and not in a network's
+outputs, where mixed precision meets it and skips the step: there it reaches loss and gradient.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from torch import Tensor
+
+_checks_values = ContextVar("checks_values", default=True)
+
+
+@contextmanager
+def without_value_checks() -> Iterator[None]:
+    """Refuse no values, only shapes and types: while operations are recorded, none is known."""
+    token = _checks_values.set(False)
+    try:
+        yield
+    finally:
+        _checks_values.reset(token)
 
 
 def require_positive(name: str, value: float) -> None:
@@ -23,7 +39,7 @@ def require_shape(name: str, value: Tensor, shape: str) -> None:
 
 
 def require_constant(name: str, value: Tensor, of: str, shape: tuple[int, ...]) -> None:
-    """Refuse a constant of a loss that broadcasts, or whose gradient would be lost."""
+    """Refuse a constant of a loss that broadcasts, whose gradient would be lost, or NaN."""
     if value.shape != shape:
         raise ValueError(
             f"{name} must have shape {tuple(shape)} to go with {of}, not {tuple(value.shape)}"
@@ -33,6 +49,9 @@ def require_constant(name: str, value: Tensor, of: str, shape: tuple[int, ...]) 
             f"{name} of shape {tuple(shape)} requires a gradient, but the loss takes it as a "
             "constant: detach it or compute it under torch.no_grad()"
         )
+    if _checks_values.get() and not value.is_cuda and value.isnan().any():
+        index = value.isnan().nonzero()[0].tolist()
+        raise ValueError(f"{name} of shape {tuple(shape)} is NaN at index {index}")
 
 
 def require_scale_name(name: str) -> None:
@@ -53,7 +72,7 @@ def require_scale(name: str, scale: Tensor, shape: tuple[int, ...]) -> None:
 
 def require_positive_variance(variance: Tensor) -> None:
     """Refuse a variance of which an entry is not above 0."""
-    if not (variance > 0).all():
+    if _checks_values.get() and not (variance > 0).all():
         raise ValueError(f"variance must be above 0, not {variance.min().item():g}")
 
 
@@ -63,6 +82,8 @@ def require_classes(name: str, value: Tensor, logits: Tensor, ignored: int | Non
     require_constant(name, value, "logits", (n,))
     if value.is_floating_point() or value.is_complex():
         raise ValueError(f"{name} must be integers, not of {value.dtype}")
+    if not _checks_values.get():
+        return
     outside = (value < 0) | (value >= k)
     if ignored is not None:
         outside = outside & (value != ignored)

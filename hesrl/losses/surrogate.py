@@ -86,7 +86,7 @@ class SurrogateLoss(ClosedFormLoss, form=surrogate):
         The arguments are those of `surrogate`; only ``logprobs`` take a gradient.
 
         Raises:
-            ValueError: Shapes do not go together, or a constant requires a gradient.
+            ValueError: Shapes do not go together, or a constant is NaN or requires a gradient.
         """
         require_shape("logprobs", logprobs, "(N,)")
         require_constant("old_logprobs", old_logprobs, "logprobs", logprobs.shape)

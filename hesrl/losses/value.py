@@ -70,7 +70,7 @@ class ValueLoss(ClosedFormLoss, form=value_loss):
         """Return the loss; the arguments are those of `value_loss`.
 
         Raises:
-            ValueError: Shapes do not go together, a constant requires a gradient, or
+            ValueError: Shapes do not go together, a constant is NaN or requires a gradient, or
                 ``old_values`` are missing for the clip.
         """
         require_shape("values", values, "(N,)")
@@ -130,7 +130,7 @@ class HuberValueLoss(ClosedFormLoss, form=huber_value_loss):
         """Return the loss; the arguments are those of `huber_value_loss`.
 
         Raises:
-            ValueError: Shapes do not go together, or a constant requires a gradient.
+            ValueError: Shapes do not go together, or a constant is NaN or requires a gradient.
         """
         require_shape("values", values, "(N,)")
         require_constant("returns", returns, "values", values.shape)

@@ -161,7 +161,7 @@ class CurvatureOptimizer(Optimizer):
             if group["foreach"] is False:
                 parts = [([p], [h]) for p, h in zip(params, hessians, strict=True)]
             self._finish(group, (self._advance(group, *part) for part in parts))
-            if group["curvature_every"] > 1:
+            if group["curvature_every"] > 1 or any(hess is None for hess in hessians):
                 self._arm(group, params)
         return loss
 
@@ -195,6 +195,7 @@ class CurvatureOptimizer(Optimizer):
         if group["curvature_every"] > 1:
             for state in states:
                 state.setdefault("hess_count", int(state["step"]))
+        if any(hess is None for hess in hessians):
             fresh = [i for i, hess in enumerate(hessians) if hess is not None]
             states, hessians = [states[i] for i in fresh], [hessians[i] for i in fresh]
         for state in states:

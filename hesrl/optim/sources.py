@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature import Method, arm, disarm, take_curvature
+from hesrl.curvature import Method, arm, disarm, is_armed, take_curvature
 from hesrl.optim.amp import unscale_curvature_too
 
 
@@ -41,7 +41,10 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
     hessians = []
     for param in params:
         hess = take_curvature(param)
-        if lazy and not is_due(group, state.get(param, {})):
+        of_param = state.get(param, {})
+        # A run that was lazy until now has its next curvature from the next backward pass.
+        turned = "hess_count" in of_param and not is_armed(param)
+        if turned or (lazy and not is_due(group, of_param)):
             hess = None
         elif hess is None:
             if param.grad is None or param.grad.any():

@@ -101,6 +101,20 @@ def test_a_constant_that_requires_a_gradient(case):
             )
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_nan_in_the_data(case):
+    for index, constant in enumerate(case.constants):
+        if constant.is_floating_point():
+            constants = list(case.constants)
+            constants[index] = constant.clone()
+            constants[index][1] = float("nan")
+            refused(
+                lambda constants=constants: case.module()(*case.inputs, *constants),
+                r"(actions|targets|old_logprobs|advantages|returns|old_values) of shape .* is NaN "
+                r"at index \[1",
+            )
+
+
 def test_class_weights_of_another_shape_or_with_a_gradient():
     for weight, message in [
         (torch.ones(2), r"weight must have shape \(3,\) to go with logits, not \(2,\)"),

@@ -164,6 +164,15 @@ def test_a_run_that_turns_lazy_counts_the_curvatures_it_has_seen():
     assert all(optimizer.state[p]["hess_count"] == 4 + 3 for p in model.parameters())
 
 
+def test_a_run_that_is_lazy_no_longer_takes_every_curvature_but_the_next():
+    model = network()
+    optimizer = AdaHesScale(model.parameters(), curvature_every=3)
+    train(model, optimizer, range(5))
+    optimizer.param_groups[0]["curvature_every"] = 1
+    train(model, optimizer, range(5, 9))
+    assert all(optimizer.state[p]["hess_count"] == 2 + 3 for p in model.parameters())
+
+
 @EACH
 @pytest.mark.parametrize("clip", [False, True])
 def test_loss_scaling_changes_nothing(optimizer_class, clip):
