@@ -23,9 +23,12 @@ from hesrl.curvature import disarm, give_curvature
 from hesrl.errors import UserError
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
 from hesrl.networks import all_cnn_c
-from hesrl.optim import AdaHesScale, Adam
+from hesrl.optim import AdaHesScale, AdaHessian, Adam
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
+COMPILED_BASELINE = "compiled Adam"
 _LEARNING_RATE = 1e-4
 _TURN = 0.1
 """Shortest time that a turn takes, in seconds."""
@@ -48,18 +51,18 @@ def _mlp(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(*hidden, nn.Linear(64, n_out))
 
 
-def _minibatch() -> Iterator[Tensor]:
+def _samples(count: int = 64) -> Iterator[Tensor]:
     """Yield observations, actions, old log-probabilities, advantages, returns and old values."""
-    yield torch.randn(64, 17)
-    yield torch.randn(64, 6)
-    yield 0.1 * torch.randn(64) - 8
-    yield from (torch.randn(64) for _ in range(3))
+    yield torch.randn(count, 17)
+    yield torch.randn(count, 6)
+    yield 0.1 * torch.randn(count) - 8
+    yield from (torch.randn(count) for _ in range(3))
 
 
 def ppo_as_written() -> tuple[nn.Module, Loss]:
     """PPO's loss on one minibatch, with the torch operations that CleanRL has."""
     agent = ActorCritic()
-    obs, actions, old_logprobs, advantages, returns, old_values = _minibatch()
+    obs, actions, old_logprobs, advantages, returns, old_values = _samples()
 
     def loss() -> Tensor:
         mean = agent.actor_mean(obs)
@@ -78,17 +81,48 @@ def ppo_as_written() -> tuple[nn.Module, Loss]:
 
 def ppo_fused() -> tuple[nn.Module, Loss]:
     """The same with the loss modules of `hesrl.losses`, one operation each."""
-    agent = ActorCritic()
-    obs, actions, old_logprobs, advantages, returns, old_values = _minibatch()
+    agent, samples = ActorCritic(), list(_samples())
+    loss = _fused_loss(agent)
+    return agent, lambda: loss(*samples)
+
+
+def ppo_minibatch() -> tuple[nn.Module, Loss]:
+    """The same as an agent has it: gathered from a rollout, with normalised advantages."""
+    agent, rollout, inds = ActorCritic(), list(_samples(2048)), torch.randperm(2048)[:64]
+    loss = _fused_loss(agent)
+
+    def loss_of_minibatch() -> Tensor:
+        obs, actions, old_logprobs, advantages, *of_values = (tensor[inds] for tensor in rollout)
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        return loss(obs, actions, old_logprobs, advantages, *of_values)
+
+    return agent, loss_of_minibatch
+
+
+def _fused_loss(agent: ActorCritic) -> Callable[..., Tensor]:
     surrogate, value_loss = GaussianSurrogateLoss(0.2), ValueLoss(0.2)
 
-    def loss() -> Tensor:
+    def loss(
+        obs: Tensor,
+        actions: Tensor,
+        old_logprobs: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        old_values: Tensor,
+    ) -> Tensor:
         log_std = agent.actor_logstd
         pg_loss, _ = surrogate(agent.actor_mean(obs), log_std, actions, old_logprobs, advantages)
         v_loss = value_loss(agent.critic(obs).view(-1), returns, old_values)
         return pg_loss - 0.01 * log_std.sum() + 0.5 * v_loss
 
-    return agent, loss
+    return loss
+
+
+def wide_classifier(batch: int) -> tuple[nn.Module, Loss]:
+    """A network 64-512-512-100 with the cross-entropy of a batch."""
+    layers = [nn.Linear(64, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 100)]
+    net, x, target = nn.Sequential(*layers), torch.randn(batch, 64), torch.randint(100, (batch,))
+    return net, lambda: F.cross_entropy(net(x), target)
 
 
 def image_classifier(batch: int = 128) -> tuple[nn.Module, Loss]:
@@ -100,6 +134,9 @@ def image_classifier(batch: int = 128) -> tuple[nn.Module, Loss]:
 TASKS: dict[str, Callable[[], tuple[nn.Module, Loss]]] = {
     "ppo": ppo_as_written,
     "ppo-fused": ppo_fused,
+    "ppo-minibatch": ppo_minibatch,
+    "wide": lambda: wide_classifier(256),
+    "wide-1": lambda: wide_classifier(1),
     "all-cnn-c": image_classifier,
 }
 
@@ -141,12 +178,46 @@ def adahessian_update(model: nn.Module, loss: Loss) -> Update:
     return update
 
 
+def _compiled_with(
+    optimizer_class: Callable[..., CurvatureOptimizer],
+) -> Callable[[nn.Module, Loss], Update]:
+    """Return what makes an update that is compiled as a whole."""
+
+    def make_update(model: nn.Module, loss: Loss) -> Update:
+        optimizer = optimizer_class(model.parameters(), lr=_LEARNING_RATE)
+        step = TrainStep(lambda: (loss(), ()), optimizer, compile="on", report=_refuse)
+        no_indices = torch.empty(0, dtype=torch.int64)
+
+        def update() -> None:
+            step((), no_indices)
+
+        return update
+
+    return make_update
+
+
+def _refuse(line: str) -> None:
+    raise UserError(f"{line}; leave out --tasks {' '.join(COMPILED_TASKS)}")
+
+
 CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
     BASELINE: _step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
     "hesrl Adam": _step_with(lambda params: Adam(params, lr=_LEARNING_RATE)),
     "AdaHesScale": _step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
     "AdaHessian": adahessian_update,
 }
+COMPILED: dict[str, Callable[[nn.Module, Loss], Update]] = {
+    COMPILED_BASELINE: _compiled_with(Adam),
+    "compiled AdaHesScale": _compiled_with(AdaHesScale),
+    "compiled AdaHessian": _compiled_with(AdaHessian),
+}
+COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
+"""Tasks with compiled contenders, each of which takes 15 to 20 s to compile for the first time."""
+
+
+def contenders(task: str) -> dict[str, Callable[[nn.Module, Loss], Update]]:
+    """Return the contenders of a task."""
+    return CONTENDERS | COMPILED if task in COMPILED_TASKS else CONTENDERS
 
 
 @dataclass
@@ -154,7 +225,8 @@ class Args:
     """Measure the time of one update beside torch's Adam in the same loop."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
-    """ppo (loss as CleanRL writes it), ppo-fused (by hesrl.losses), all-cnn-c (batch of 128)"""
+    """ppo (loss as CleanRL writes it), ppo-fused (by hesrl.losses), ppo-minibatch (gathered, also
+    compiled), wide and wide-1 (64-512-512-100, batch 256 and 1, also compiled), all-cnn-c (128)"""
     rounds: int = 15
     """turns of each contender"""
 
@@ -184,7 +256,7 @@ def main(args: Args) -> int:
     console.print(describe_machine(), highlight=False)
     for task in args.tasks:
         updates: dict[str, Update] = {}
-        for name, make_update in CONTENDERS.items():
+        for name, make_update in contenders(task).items():
             torch.manual_seed(0)
             updates[name] = make_update(*TASKS[task]())
         for update in updates.values():
@@ -205,4 +277,8 @@ def _table(task: str, seconds: dict[str, list[float]]) -> Table:
         ratios = [value / base for value, base in zip(values, seconds[BASELINE], strict=True)]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         table.add_row(name, f"{1e6 * median(values):,.0f}", f"{median(ratios):.2f}", spread)
+    if COMPILED_BASELINE in seconds:
+        pairs = zip(seconds["compiled AdaHesScale"], seconds[COMPILED_BASELINE], strict=True)
+        ratio = median(value / base for value, base in pairs)
+        table.caption = f"compiled AdaHesScale / compiled Adam: {ratio:.2f}"
     return table

@@ -19,6 +19,8 @@ _COLORS = {
     "AdaBL89": "#8d6cab",
     "AdaGGNMC": "#e9a23b",
     "AdaHessian": "#d1495b",
+    "hesrl Adam, compiled": "#9a9a9a",
+    "AdaHesScale, compiled": "#1f5fa8",
 }
 
 
@@ -44,7 +46,7 @@ def plot_times(times: Times) -> Figure:
         frameon=False,
         fontsize=11,
         loc="outside lower center",
-        ncols=len(times.optimizers),
+        ncols=5,
     )
     return figure
 
@@ -53,7 +55,8 @@ def _draw(ax: Axes, times: Times, part: str, value: str) -> None:
     for name in times.optimizers:
         sizes = times.sizes(part)
         values = [getattr(times.row(part, size, name), value) for size in sizes]
-        ax.plot(sizes, values, "o-", color=_COLORS[name], markersize=4, label=name)
+        style = "o--" if name.endswith("compiled") else "o-"
+        ax.plot(sizes, values, style, color=_COLORS[name], markersize=4, label=name)
     ax.set_xscale("log", base=2)
     ax.grid(axis="y", color="0.9")
     ax.set_axisbelow(True)

@@ -1,15 +1,17 @@
 """The benchmarks of one update run all contenders and print a ratio for each."""
 
 import re
+from itertools import product
 
 import pytest
 
+from hesrl import train_step
 from hesrl.bench import memory, update
 from hesrl.errors import UserError
 
 
 def rows(out: str) -> list[tuple[str, str]]:
-    return re.findall(r"│ (\w+(?: Adam)?) +│.*?│ (\d+\.\d\d) +│", out)
+    return re.findall(r"│ (\w+(?: \w+)?) +│.*?│ (\d+\.\d\d) +│", out)
 
 
 def test_the_time_of_an_update(capsys):
@@ -19,12 +21,43 @@ def test_the_time_of_an_update(capsys):
     assert [ratio for name, ratio in found if name == update.BASELINE] == ["1.00", "1.00"]
 
 
-@pytest.mark.parametrize("name", update.CONTENDERS)
-@pytest.mark.parametrize("task", ["ppo", "ppo-fused"])
-def test_every_contender_lowers_the_loss(name, task):
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Run what would be compiled one operation after the other."""
+
+    def interpret(graph, inputs):
+        return update.torch.no_grad()(lambda tensors: graph(*tensors))
+
+    monkeypatch.setattr(train_step, "compiled", interpret)
+
+
+def test_compiled_contenders_stand_beside_the_others(interpreted, capsys):
+    assert update.main(update.Args(tasks=("ppo-minibatch",), rounds=1)) == 0
+    out = capsys.readouterr().out
+    assert [name for name, _ in rows(out)] == [*update.CONTENDERS, *update.COMPILED]
+    assert re.search(r"compiled AdaHesScale / compiled Adam: \d+\.\d\d", out)
+
+
+def test_a_step_that_is_not_compiled_is_not_reported_as_one(monkeypatch):
+    def fail(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(train_step, "compiled", fail)
+    with pytest.raises(UserError, match="RuntimeError: no compiler; leave out --tasks ppo-minib"):
+        update.main(update.Args(tasks=("ppo-minibatch",), rounds=1))
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        *product(["ppo", "ppo-fused"], update.CONTENDERS),
+        *product(["ppo-minibatch"], update.COMPILED),
+    ],
+)
+def test_every_contender_lowers_the_loss(interpreted, name, task):
     update.torch.manual_seed(0)
     model, loss = update.TASKS[task]()
-    step, before = update.CONTENDERS[name](model, loss), loss().item()
+    step, before = update.contenders(task)[name](model, loss), loss().item()
     for _ in range(300):
         step()
     assert loss().item() < before - 0.01
@@ -32,7 +65,9 @@ def test_every_contender_lowers_the_loss(name, task):
 
 @pytest.mark.parametrize("settings", [{"tasks": ("mnist",)}, {"tasks": ()}, {"rounds": 0}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(UserError, match="--tasks must be among ppo, ppo-fused, all-cnn-c"):
+    with pytest.raises(
+        UserError, match="--tasks must be among ppo, ppo-fused, ppo-minibatch, wide"
+    ):
         update.main(update.Args(**settings))
 
 

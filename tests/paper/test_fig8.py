@@ -8,16 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from hesrl.errors import UserError
-from hesrl.paper.fig8 import OPTIMIZERS, Args, find_claims, main
+from hesrl.paper.fig8 import OPTIMIZERS, Args, find_claims, main, update_with
 from hesrl.paper.fig8_times import Row, Times
+
+EAGER = tuple(name for name in OPTIMIZERS if not name.endswith("compiled"))
 
 
 @pytest.fixture
 def args(tmp_path: Path) -> Args:
     return Args(
-        outputs=(2, 4), layers=(1, 2), width=4, batch_size=3, updates=7, out=tmp_path / "fig8"
+        outputs=(2, 4),
+        layers=(1, 2),
+        width=4,
+        optimizers=EAGER,
+        batch_size=3,
+        updates=7,
+        out=tmp_path / "fig8",
     )
 
 
@@ -26,7 +36,7 @@ def test_figure_data_and_report(args: Args, capsys: pytest.CaptureFixture[str]):
     assert (args.out / "fig8.png").read_bytes().startswith(b"\x89PNG")
     with (args.out / "fig8.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 4 * len(OPTIMIZERS)
+    assert len(rows) == 4 * len(EAGER)
     report = (args.out / "fig8.md").read_text()
     for row in rows:
         assert float(row["milliseconds"]) > 0 and float(row["standard_error"]) > 0
@@ -45,6 +55,17 @@ def test_what_the_command_was(args: Args):
         "--optimizers torch-adam adahessian --batch-size 3 --updates 7\n" in report
     )
     assert not re.search("AdaHesScale costs", report)
+
+
+def test_an_update_that_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def compiled(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("hesrl.train_step.compiled", compiled)
+    model, x, target = nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
+    update = update_with("adam-compiled", model, x, target)
+    with pytest.raises(UserError, match=r"no compiler; leave those that end in -compiled out"):
+        update()
 
 
 def test_verdicts_follow_from_the_times():
