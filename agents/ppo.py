@@ -1,4 +1,4 @@
-"""PPO (Schulman et al., 2017) for continuous actions, with Adam or AdaHesScale.
+"""PPO (Schulman et al., 2017) for continuous actions, first or second order.
 
 The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What differs:
 
@@ -20,26 +20,28 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hesrl.actor_critic import Agent
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import evaluate
 from hesrl.envs.spaces import require_continuous
-from hesrl.envs.vector import Episode, NormalizedEnvs
+from hesrl.envs.vector import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.learner import Learner
 from hesrl.losses import gaussian_surrogate, value_loss
-from hesrl.runs import Session, generator_state, set_generator_state
+from hesrl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
+from hesrl.rollout import Batch, Rollout, checkpoint, make_batch, restore, rollout
+from hesrl.runs import Session
 from hesrl.settings import require_between, require_positive, settings_in_force
 
-DEFAULTS = {
-    "adam": {"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
-    "adahesscale": {"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
-}
+DEFAULTS = defaults_of_optimizers(
+    first={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
+    second={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+)
 """What each optimizer brings where nothing is given; docs/ppo-step-sizes.md has the sweep."""
 
 
@@ -95,17 +97,19 @@ class Args:
 
     # Optimizer
     optimizer: str = "adahesscale"
-    """adam or adahesscale"""
+    """adam, adahesscale, adahesscalegn or sgd, or one of them within a trust region: scaled-…"""
     learning_rate: float | None = None
-    """step size (adam: in units of the parameters, adahesscale: none); None: the optimizer's own"""
+    """step size (adahesscale: no unit, else in units of the parameters); None: optimizer's own"""
     anneal_lr: bool = True
     """whether the step size falls linearly to zero over the run"""
     betas: tuple[float, float] = (0.9, 0.999)
     """decay rates of the moving averages of gradient and scale, per optimizer step"""
     eps: float | None = None
     """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
+    delta: float | None = None
+    """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
     max_grad_norm: float | None = None
-    """largest norm of the gradient (inf: no clipping); None: 0.5 for adam, inf for adahesscale"""
+    """largest norm of the gradient (inf: no clipping); None: 0.5 for adam and sgd, else inf"""
 
     @property
     def batch_size(self) -> int:
@@ -128,21 +132,14 @@ class Args:
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        if self.optimizer not in DEFAULTS:
-            known = ", ".join(DEFAULTS)
-            raise UserError(f"--optimizer {self.optimizer}: unknown; choose one of {known}")
-        for name, value in DEFAULTS[self.optimizer].items():
-            if getattr(self, name) is None:
-                setattr(self, name, value)
+        fill_in_optimizer(self, DEFAULTS)
         require_positive(
             self,
             "num_envs num_steps num_minibatches update_epochs total_timesteps checkpoint_interval "
-            "eval_episodes torch_threads learning_rate clip_coef max_grad_norm eps",
+            "eval_episodes torch_threads clip_coef",
         )
         require_between(self, "seed ent_coef vf_coef", 0, math.inf)
         require_between(self, "gamma gae_lambda", 0, 1)
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"--betas {self.betas}: must be two numbers from 0 to below 1")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
@@ -160,172 +157,15 @@ class Args:
             )
 
 
-def layer_init(layer: nn.Linear, std: float = math.sqrt(2), bias_const: float = 0.0) -> nn.Linear:
-    """Initialize a layer in place: orthogonal weights of gain ``std``, constant bias."""
-    nn.init.orthogonal_(layer.weight, std)
-    nn.init.constant_(layer.bias, bias_const)
-    return layer
-
-
-class Agent(nn.Module):
-    """Separate critic and actor of two hidden tanh layers, and a state-independent log σ."""
-
-    def __init__(self, obs_dim: int, act_dim: int) -> None:
-        super().__init__()
-        self.critic = nn.Sequential(
-            layer_init(nn.Linear(obs_dim, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 1), std=1.0),
-        )
-        self.actor_mean = nn.Sequential(
-            layer_init(nn.Linear(obs_dim, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, act_dim), std=0.01),
-        )
-        self.actor_logstd = nn.Parameter(torch.zeros(1, act_dim))
-
-
-class Batch(NamedTuple):
-    """One rollout, flattened over steps and environments (B samples)."""
-
-    obs: Tensor
-    actions: Tensor
-    logprobs: Tensor
-    advantages: Tensor
-    returns: Tensor
-    values: Tensor
-
-
-def rollout(
-    envs: NormalizedEnvs,
-    learner: Learner,
-    next_obs: np.ndarray,
-    num_steps: int,
-    rng: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[tuple[int, Episode]]]:
-    """Act for ``num_steps`` steps in each of N environments.
-
-    Args:
-        envs: The environments.
-        learner: Its actor acts.
-        next_obs: The observations to start from (N, obs_dim).
-        num_steps: T.
-        rng: Draws the actions.
-
-    Returns:
-        Arrays of shape (T, N, …): observations ``obs``, ``actions`` and their ``noise`` in units
-        of σ, ``rewards``, ``terminations``, ``truncations`` and, of the rows that a truncation
-        ended, the last observation ``final_obs``; then the observations to go on from, and the
-        episodes that ended, each with the step of the rollout.
-    """
-    num_envs, obs_dim = next_obs.shape
-    std = learner.agent.actor_logstd.detach().exp().numpy()
-    noise = rng.standard_normal((num_steps, num_envs, std.shape[1]), dtype=np.float32)
-    scaled_noise = noise * std
-    actions = np.empty_like(noise)
-    obs = np.empty((num_steps, num_envs, obs_dim), dtype=np.float32)
-    rewards = np.empty((num_steps, num_envs), dtype=np.float32)
-    terminations = np.empty((num_steps, num_envs), dtype=bool)
-    truncations = np.empty((num_steps, num_envs), dtype=bool)
-    final_obs = np.zeros_like(obs)
-    episodes: list[tuple[int, Episode]] = []
-    act, step_envs = learner.act, envs.step
-
-    for step in range(num_steps):
-        obs[step] = next_obs
-        action = actions[step]
-        np.add(act(next_obs), scaled_noise[step], out=action)
-        next_obs, rewards[step], terminations[step], truncations[step], final, ended = step_envs(
-            action
-        )
-        if final is not None:
-            final_obs[step] = final
-        if ended:
-            episodes.extend((step, episode) for episode in ended)
-
-    storage = dict(
-        obs=obs, actions=actions, noise=noise, rewards=rewards, terminations=terminations,
-        truncations=truncations, final_obs=final_obs,
-    )  # fmt: skip
-    return storage, next_obs, episodes
-
-
-def compute_gae(
-    rewards: np.ndarray,
-    values: np.ndarray,
-    next_values: np.ndarray,
-    dones: np.ndarray,
-    gamma: float,
-    gae_lambda: float,
-) -> np.ndarray:
-    """Generalized advantage estimation (Schulman et al., 2016).
-
-        δ_t = r_t + γ V(s_{t+1}) − V(s_t),    A_t = δ_t + γ λ A_{t+1} within an episode
-
-    Args:
-        rewards: r (T, N).
-        values: V(s_t) (T, N).
-        next_values: V(s_{t+1}) (T, N): of the state that step t reached, zero if it is terminal.
-        dones: Whether step t ended its episode (T, N).
-        gamma: γ.
-        gae_lambda: λ.
-
-    Returns:
-        The advantages A (T, N), float32.
-    """
-    deltas = rewards + gamma * next_values - values
-    decays = gamma * gae_lambda * (1.0 - dones)
-    advantages = np.empty_like(deltas, dtype=np.float32)
-    for env in range(deltas.shape[1]):
-        advantage, column = 0.0, []
-        for delta, decay in zip(
-            deltas[::-1, env].tolist(), decays[::-1, env].tolist(), strict=True
-        ):
-            advantage = delta + decay * advantage
-            column.append(advantage)
-        advantages[:, env] = column[::-1]
-    return advantages
-
-
-@torch.no_grad()
-def make_batch(
-    storage: dict[str, np.ndarray], next_obs: np.ndarray, agent: Agent, args: Args
-) -> Batch:
-    """Compute values, advantages and log-probabilities of a rollout, all in one pass each."""
-    obs = torch.from_numpy(storage["obs"])
-    values = agent.critic(obs).squeeze(-1).numpy()
-    next_values = np.empty_like(values)
-    next_values[:-1] = values[1:]
-    next_values[-1] = agent.critic(torch.from_numpy(next_obs)).squeeze(-1).numpy()
-    truncations = storage["truncations"]
-    if truncations.any():
-        final_obs = torch.from_numpy(storage["final_obs"][truncations])
-        next_values[truncations] = agent.critic(final_obs).squeeze(-1).numpy()
-    next_values[storage["terminations"]] = 0.0
-    advantages = compute_gae(
-        storage["rewards"], values, next_values, storage["terminations"] | truncations,
-        args.gamma, args.gae_lambda,
-    )  # fmt: skip
-
-    noise = torch.from_numpy(storage["noise"])
-    log_std = agent.actor_logstd
+def log_probabilities(storage: Rollout, agent: Agent) -> Tensor:
+    """Return log π of a rollout's actions (B,), from the noise that made them."""
+    noise, log_std = torch.from_numpy(storage.noise), agent.actor_logstd.detach()
     logprobs = -(0.5 * (noise.square() + math.log(2 * math.pi)) + log_std).sum(-1)
-    return Batch(
-        obs.flatten(0, 1),
-        torch.from_numpy(storage["actions"]).flatten(0, 1),
-        logprobs.flatten(),
-        torch.from_numpy(advantages).flatten(),
-        torch.from_numpy(advantages + values).flatten(),
-        torch.from_numpy(values).flatten(),
-    )
+    return logprobs.flatten()
 
 
 @torch.no_grad()
-def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
+def update(learner: Learner, batch: Batch, logprobs: Tensor, args: Args) -> dict[str, float]:
     """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
     assert args.max_grad_norm is not None
     actor, critic = learner.actor, learner.critic
@@ -334,8 +174,9 @@ def update(learner: Learner, batch: Batch, args: Args) -> dict[str, float]:
     logratios = []
     for _epoch in range(args.update_epochs):
         inds = torch.randperm(len(batch.obs))
-        for minibatch in zip(*(b[inds].split(args.minibatch_size) for b in batch), strict=True):
-            mb_obs, mb_actions, mb_logprobs, mb_advantages, mb_returns, mb_values = minibatch
+        shuffled = (b[inds].split(args.minibatch_size) for b in (*batch, logprobs))
+        for minibatch in zip(*shuffled, strict=True):
+            mb_obs, mb_actions, mb_advantages, mb_returns, mb_values, mb_logprobs = minibatch
             if args.norm_adv:
                 std, mean = torch.std_mean(mb_advantages)
                 mb_advantages = (mb_advantages - mean) / (std + 1e-8)
@@ -386,25 +227,26 @@ def main(args: Args) -> int:
     envs = NormalizedEnvs(args.env_id, args.num_envs, seed=args.seed, gamma=args.gamma)
     actions = require_continuous(args.env_id, envs.observation_space, envs.action_space)
     agent = Agent(envs.observation_space.shape[0], actions.shape[0])
-    learner = Learner(agent, args.optimizer, lr=args.learning_rate, betas=args.betas, eps=args.eps)
+    learner = Learner(agent, args.optimizer, **hyperparameters(args))
 
     with contextlib.closing(envs), Session("ppo", args) as session:
         if session.checkpoint is None:
-            next_obs = envs.reset()
+            envs.reset()
         else:
-            next_obs = restore(session.checkpoint, learner, envs, rng)
+            restore(session.checkpoint, learner, envs, rng)
         first_iteration = session.start_step // args.batch_size + 1
         for iteration in range(first_iteration, args.num_iterations + 1):
             frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
-            lr = learner.optimizer.param_groups[0]["lr"] = frac * args.learning_rate
+            lr = frac * args.learning_rate
+            learner.set_learning_rate(lr)
             start_step = (iteration - 1) * args.batch_size
             global_step = iteration * args.batch_size
 
-            storage, next_obs, episodes = rollout(envs, learner, next_obs, args.num_steps, rng)
-            for step, episode in episodes:
-                session.log_episode(start_step + (step + 1) * args.num_envs, episode)
-            batch = make_batch(storage, next_obs, agent, args)
-            metrics = update(learner, batch, args)
+            storage = rollout(envs, learner, args.num_steps, rng)
+            for steps, episode in storage.episodes:
+                session.log_episode(start_step + steps, episode)
+            batch = make_batch(storage, learner, args.gamma, args.gae_lambda)
+            metrics = update(learner, batch, log_probabilities(storage, agent), args)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             learner.check_finite(loss, global_step)
             session.log(global_step, {**metrics, "charts/learning_rate": lr})
@@ -424,28 +266,6 @@ def main(args: Args) -> int:
                 seed=args.seed + args.num_envs,
             )
         )
-
-
-def checkpoint(learner: Learner, envs: NormalizedEnvs, rng: np.random.Generator) -> dict[str, Any]:
-    """Return all that the next update depends on."""
-    return {
-        "learner": learner.state_dict(),
-        "envs": envs.state_dict(),
-        "torch_rng": torch.get_rng_state(),
-        "action_rng": generator_state(rng),
-    }
-
-
-def restore(
-    state: dict[str, Any], learner: Learner, envs: NormalizedEnvs, rng: np.random.Generator
-) -> np.ndarray:
-    """Take over a checkpoint and return the observations to go on from."""
-    learner.load_state_dict(state["learner"])
-    torch.set_rng_state(state["torch_rng"])
-    set_generator_state(rng, state["action_rng"])
-    if not envs.load_state_dict(state["envs"]):
-        print("the environment's state cannot be saved: it starts a new episode")
-    return envs.observations
 
 
 if __name__ == "__main__":

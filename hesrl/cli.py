@@ -11,14 +11,17 @@ from typing import Any, TypeVar
 import tyro
 
 from hesrl.errors import EnvironmentFault, UserError
+from hesrl.presets import defaults_for
 
 ArgsT = TypeVar("ArgsT")
 
 COMMANDS = {
     "train ppo": ("hesrl.agents.ppo", "train PPO on a continuous-control environment"),
+    "train a2c": ("hesrl.agents.a2c", "train A2C on a continuous-control environment"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),
+    "bench convergence": ("hesrl.bench.convergence", "steps and seconds to a threshold"),
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
@@ -45,9 +48,13 @@ def run_command(
         What ``main`` returned; 2 after a mistake in the input and 1 after a number that is not
         finite or an environment that broke, all with one line on standard error.
     """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    preset: dict[str, Any] = {}
+    if (defaults := defaults_for(args_class, argv)) is not None:
+        preset["default"] = defaults
     try:
         args, unknown = tyro.cli(
-            args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True
+            args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True, **preset
         )
         if unknown:
             raise UserError(_unknown_option(unknown[0], args))
@@ -81,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: hesrl COMMAND [OPTIONS]; COMMAND --help lists the options\n")
         for command, (_, help_line) in COMMANDS.items():
-            print(f"  hesrl {command:14} {help_line}")
+            print(f"  hesrl {command:17} {help_line}")
         return 0
     near = get_close_matches(name, COMMANDS, n=1, cutoff=0.3)
     hint = f"did you mean hesrl {near[0]}?" if near else "hesrl --help lists the commands"

@@ -14,6 +14,18 @@ from hesrl.mlp import ExplicitMLP, FlatParameters, numpy_forward
 Derivatives = tuple[Tensor, Tensor]
 """Gradient and Hessian diagonal of the loss at some outputs, both of their shape."""
 
+OPTIMIZERS = tuple(
+    name for name in optim.known() if optim.get(name).curvature in (None, "hesscale", "hesscale_gn")
+)
+"""Names of the optimizers whose curvature the written-out update computes."""
+
+MOMENTS = {
+    "exp_avg": "gradient",
+    "exp_avg_sq": "squared gradient",
+    "exp_hess_sq": "squared curvature",
+}
+"""What the optimizers' moving averages are averages of."""
+
 
 class GaussianActorCritic(Protocol):
     """Networks of linear and tanh layers, as `hesrl.mlp.ExplicitMLP` takes them."""
@@ -40,27 +52,55 @@ class Learner:
 
     Args:
         agent: The networks; their parameters become views of the vector.
-        optimizer: Name of the optimizer, as `hesrl.optim.get` knows it. Its curvature is none or
-            HesScale's, which this update computes.
+        optimizer: Name of the optimizer, one of `OPTIMIZERS`.
         **settings: Its hyperparameters.
 
     Attributes:
         actor: Forward pass of ``agent.actor_mean`` on a minibatch.
         critic: Forward pass of ``agent.critic`` on a minibatch.
         act: From observations (N, obs_dim) to means of actions (N, act_dim), in NumPy.
-        optimizer: Steps all parameters; its only parameter is the vector.
+        value: From observations (N, obs_dim) to values (N, 1), in NumPy.
+        optimizer: Steps all parameters: the vector, or if it scales its steps, the part of the
+            actor and that of the critic, each in a group of its own.
+
+    Raises:
+        ValueError: The optimizer is unknown, or its curvature cannot be computed here.
     """
 
     def __init__(self, agent: GaussianActorCritic, optimizer: str, **settings: Any) -> None:
         optimizer_class = optim.get(optimizer)
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"the written-out update has no {optimizer_class.curvature} curvature for "
+                f"{optimizer!r}: choose one of {', '.join(OPTIMIZERS)}"
+            )
         self.agent = agent
-        with_curvature = optimizer_class.curvature is not None
-        self._flat = FlatParameters(agent.parameters(), with_curvature=with_curvature)
-        self.optimizer = optimizer_class([self._flat.vector], **settings)
-        self.actor, self.critic = ExplicitMLP(agent.actor_mean), ExplicitMLP(agent.critic)
-        self.act = numpy_forward(agent.actor_mean)
+        method = optimizer_class.curvature
+        networks = (
+            [*agent.actor_mean.parameters(), agent.actor_logstd],
+            list(agent.critic.parameters()),
+        )
+        self._flat = FlatParameters(
+            [p for params in networks for p in params],
+            with_curvature=method is not None,
+            method=method or "hesscale",
+        )
+        self._vectors = [self._flat.vector]
+        if issubclass(optimizer_class, optim.Scaled):
+            sizes = [sum(p.numel() for p in params) for params in networks]
+            self._vectors = self._flat.parts(sizes)
+        self.optimizer = optimizer_class([{"params": [v]} for v in self._vectors], **settings)
+        gauss_newton = method == "hesscale_gn"
+        self.actor = ExplicitMLP(agent.actor_mean, gauss_newton=gauss_newton)
+        self.critic = ExplicitMLP(agent.critic, gauss_newton=gauss_newton)
+        self.act, self.value = numpy_forward(agent.actor_mean), numpy_forward(agent.critic)
         self._grad_log_std = agent.actor_logstd.grad
         self._hess_log_std = take_curvature(agent.actor_logstd)
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Change the step size of all groups."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
     def backward(self, *, mean: Derivatives, log_std: Derivatives, values: Derivatives) -> None:
         """Overwrite the gradient and, for a second-order optimizer, the curvature.
@@ -104,14 +144,12 @@ class Learner:
         Raises:
             FloatingPointError: The message names the first quantity that is not finite.
         """
-        moments = self.optimizer.state[self._flat.vector]
-        names = {
-            "exp_avg": "gradient",
-            "exp_avg_sq": "squared gradient",
-            "exp_hess_sq": "squared curvature",
-        }
         values = {"loss": loss}
-        values |= {names[key]: moments[key].sum().item() for key in names if key in moments}
+        for vector in self._vectors:
+            moments = self.optimizer.state.get(vector, {})
+            tensors = {name: moments[key] for key, name in MOMENTS.items() if key in moments}
+            for name, tensor in {**tensors, "sum of the parameters": vector.detach()}.items():
+                values[name] = values.get(name, 0.0) + tensor.sum().item()
         for name, value in values.items():
             if not math.isfinite(value):
                 raise FloatingPointError(

@@ -82,3 +82,9 @@ def test_the_optimizers_page_runs_and_prints_what_it_says(tmp_path):
     lines = run_examples(page, "", tmp_path)
     assert len(lines) == 4
     assert all(f"    {line}\n" in page for line in lines)
+
+
+def test_the_train_step_page_runs_and_prints_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "train_step.md").read_text()
+    (line,) = run_examples(page, "", tmp_path)
+    assert f"    {line}\n" in page

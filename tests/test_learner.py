@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from hesrl.agents.ppo import Agent
+from hesrl.actor_critic import Agent
 from hesrl.learner import Learner
 
 

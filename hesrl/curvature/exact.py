@@ -53,18 +53,17 @@ def ggn_mc_mean(outputs: Sequence[Output], params: Sequence[Tensor], samples: in
     edges = [output.edge for output in outputs]
     sums = [torch.zeros_like(param) for param in params]
     for count in _counts(samples):
-        draws = [torch.stack([output.draw() for _ in range(count)]) for output in outputs]
+        draws = [output.draws(count) for output in outputs]
         for total, product in zip(sums, _products(edges, params, draws), strict=True):
             total += product.square().sum(0)
     return [total / samples for total in sums]
 
 
 def ggn_diagonal(outputs: Sequence[Output], params: Sequence[Tensor]) -> list[Tensor]:
-    """Return ``Σ_n Σ_k (J_nᵀ s_nk)²``, by one vector-Jacobian product for each n and k."""
+    """Return ``Σ_n Σ_k (J_nᵀ s_nk)²``, by a vector-Jacobian product for each n and k, batched."""
     sums = [torch.zeros_like(param) for param in params]
     for output in outputs:
-        for factor in output.factors():
-            _add_squares(sums, output, factor, params)
+        _add_squares(sums, output, output.factors(), params)
     return sums
 
 
@@ -83,20 +82,27 @@ def squared_sample_gradients(
     sums = [torch.zeros_like(param) for param in params]
     rows = sum(len(output.rows(grad)) for output, grad in zip(outputs, grads, strict=True))
     for output, grad in zip(outputs, grads, strict=True):
-        _add_squares(sums, output, grad, params)
+        _add_squares(sums, output, grad.unsqueeze(0), params)
     return [rows * total for total in sums]
 
 
 def _add_squares(
-    sums: Sequence[Tensor], output: Output, vector: Tensor, params: Sequence[Tensor]
+    sums: Sequence[Tensor], output: Output, vectors: Tensor, params: Sequence[Tensor]
 ) -> None:
-    """Add ``Σ_n (J_nᵀ v_n)²`` for the rows v_n of a vector of the shape of an output."""
-    places = output.rows(torch.arange(vector.numel(), device=vector.device).view_as(vector))
-    for chosen in places.split(_CHUNK):
-        vectors = vector.new_zeros(len(chosen), vector.numel())
-        vectors.scatter_(1, chosen, vector.flatten()[chosen])
-        batch = vectors.view(-1, *vector.shape)
-        for total, product in zip(sums, _products([output.edge], params, [batch]), strict=True):
+    """Add ``Σ_v Σ_n (J_nᵀ v_n)²`` for the rows v_n of vectors v, each of the shape of an output."""
+    shape = vectors.shape[1:]
+    places = output.rows(torch.arange(shape.numel(), device=vectors.device).view(shape))
+    vectors = vectors.flatten(1)
+    pairs = torch.cartesian_prod(
+        torch.arange(len(vectors), device=vectors.device),
+        torch.arange(len(places), device=vectors.device),
+    )
+    for chosen in pairs.split(_CHUNK):
+        v, row = chosen.unbind(1)
+        batch = vectors.new_zeros(len(chosen), shape.numel())
+        batch.scatter_(1, places[row], vectors[v].gather(1, places[row]))
+        products = _products([output.edge], params, [batch.view(-1, *shape)])
+        for total, product in zip(sums, products, strict=True):
             total += product.square().sum(0)
 
 

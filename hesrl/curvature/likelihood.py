@@ -10,7 +10,6 @@ the Hessian H of the loss there, whose square root is known in closed form:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,25 +34,29 @@ class Categorical:
     dim: int
     """Where z has its classes."""
 
-    def draw(self) -> Tensor:
-        """Return s for classes drawn with the probabilities p, of the shape of z."""
+    def draws(self, count: int) -> Tensor:
+        """Return s for classes drawn with the probabilities p, ``count`` of the shape of z."""
         rows = self.probs.reshape(-1, self.probs.shape[-1])
-        drawn = torch.multinomial(rows, 1).view(*self.probs.shape[:-1], 1)
-        return self._vector(drawn)
+        drawn = torch.multinomial(rows, count, replacement=True).T
+        return self._vectors(drawn.reshape(count, *self.weight.shape))
 
-    def factors(self) -> Iterator[Tensor]:
-        """Yield s_k for every class k, of the shape of z."""
-        for k in range(self.probs.shape[-1]):
-            chosen = torch.full_like(self.weight, k, dtype=torch.long)
-            yield self._vector(chosen) * self.probs[..., k : k + 1].sqrt().movedim(-1, self.dim)
+    def factors(self) -> Tensor:
+        """Return s_k for every class k, each of the shape of z."""
+        classes = torch.arange(self.probs.shape[-1], device=self.probs.device)
+        classes = classes.view(-1, *[1] * self.weight.dim()).expand(-1, *self.weight.shape)
+        roots = self.probs.sqrt().movedim(-1, 0).unsqueeze(-1)
+        return self._vectors(classes, roots)
 
     def rows(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of z as (R, K), a row for each sample and position."""
         return x.movedim(self.dim, -1).reshape(-1, self.probs.shape[-1])
 
-    def _vector(self, classes: Tensor) -> Tensor:
-        one_hot = torch.zeros_like(self.probs).scatter_(-1, classes, 1.0)
-        return (self.weight.sqrt() * (self.probs - one_hot)).movedim(-1, self.dim)
+    def _vectors(self, classes: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """Return ``√c (p − e_k)`` times a scale for some classes k (C, …, 1), as (C, *z)."""
+        one_hot = torch.zeros_like(self.probs).expand(len(classes), *self.probs.shape)
+        one_hot = one_hot.scatter(-1, classes, 1.0)
+        vectors = scale * self.weight.sqrt() * (self.probs - one_hot)
+        return vectors.movedim(-1, self.dim + 1)
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ class Gaussian:
     weight: Tensor
     """c, of the shape of z."""
 
-    def draw(self) -> Tensor:
-        """Return s for targets drawn around the predictions, of the shape of z."""
-        return (2 * self.weight).sqrt() * torch.randn_like(self.weight)
+    def draws(self, count: int) -> Tensor:
+        """Return s for targets drawn around the predictions, ``count`` of the shape of z."""
+        weight = self.weight.expand(count, *self.weight.shape)
+        return (2 * weight).sqrt() * torch.randn_like(weight)
 
-    def factors(self) -> Iterator[Tensor]:
-        """Yield √(2c), whose entries are the roots of H one by one."""
-        yield (2 * self.weight).sqrt()
+    def factors(self) -> Tensor:
+        """Return √(2c) of the shape of z, once: its entries are the roots of H one by one."""
+        return (2 * self.weight).sqrt().unsqueeze(0)
 
     def rows(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of z as one row for each entry that H does not couple."""

@@ -48,7 +48,7 @@ class GaussNewtonMC:
         products = torch.autograd.grad(
             [output.edge for output in outputs],
             [self._graph.nodes[leaf].variable for leaf in self._leaves],
-            [output.draw() for output in outputs],
+            [output.draws(1)[0] for output in outputs],
             retain_graph=True,
             allow_unused=True,
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Claim(NamedTuple):
-    """Something the paper says, and what was found."""
+    """Something that is said, as by the paper, and what was found."""
 
     text: str
     """The claim."""
@@ -41,9 +41,13 @@ class Report(NamedTuple):
     text: str
     """What was measured and how, in Markdown."""
     claims: Sequence[Claim]
-    """Claims of the paper."""
+    """Claims of the paper, or of others."""
     tables: Sequence[str]
     """Tables of numbers, in Markdown."""
+    group: str = "paper"
+    """First word of the command, as in ``hesrl paper fig2``."""
+    heading: str = "the paper says"
+    """Heading of the claims."""
 
 
 def write_report(report: Report, args: Any, collected: Collected[Any], figure: Figure) -> None:
@@ -100,9 +104,9 @@ def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
         [
             f"# {report.title}\n",
             f"{report.text}\n",
-            f"    {_command(report.name, args)}\n",
+            f"    {_command(report, args)}\n",
             f"![{report.title}]({report.name}.png)\n",
-            "| the paper says | here | numbers |\n|---|---|---|\n" + "".join(claims),
+            f"| {report.heading} | here | numbers |\n|---|---|---|\n" + "".join(claims),
             *report.tables,
             f"Data: [{report.name}.csv]({report.name}.csv). Machine: {describe_machine()}. "
             f"hesrl {source['versions']['hesrl']}, commit {commit[:12]}{state}. "
@@ -111,9 +115,9 @@ def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
     )
 
 
-def _command(name: str, args: Any) -> str:
+def _command(report: Report, args: Any) -> str:
     """Return the command line that gives these settings, without those that are defaults."""
-    words = ["hesrl", "paper", name]
+    words = ["hesrl", report.group, report.name]
     for field in dataclasses.fields(args):
         value = getattr(args, field.name)
         if field.name != "out" and value != field.default:

@@ -43,7 +43,7 @@ def test_failed_run_ends_the_sweep_with_its_error(tmp_path):
         main(small(tmp_path, total_timesteps=100))
 
 
-@pytest.mark.parametrize("settings", [{"optimizers": ("sgd",)}, {"seeds": 0}, {"processes": 0}])
+@pytest.mark.parametrize("settings", [{"optimizers": ("adamw",)}, {"seeds": 0}, {"processes": 0}])
 def test_impossible_grid_is_refused(tmp_path, settings):
     with pytest.raises(UserError):
         main(small(tmp_path, **settings))

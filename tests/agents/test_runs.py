@@ -1,4 +1,4 @@
-"""Whole PPO runs by subprocess, as a user starts, stops and resumes them."""
+"""Whole runs of the agents by subprocess, as a user starts, stops and resumes them."""
 
 import json
 import math
@@ -16,14 +16,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hesrl.runs import load_checkpoint
 
-SMALL = ("--num-steps", "256", "--num-minibatches", "4", "--update-epochs", "2")
-PPO = Path(__file__).parents[2] / "agents" / "ppo.py"
+FOLDER = Path(__file__).parents[2] / "agents"
+SMALL = {
+    "ppo": ("--num-steps", "256", "--num-minibatches", "4", "--update-epochs", "2"),
+    "a2c": ("--num-steps", "4", "--log-interval", "8", "--checkpoint-interval", "256"),
+}
+each_agent = pytest.mark.parametrize("agent", SMALL)
 
 
-def start(*options: str, cwd: Path, steps: int = 1024) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PPO)]
+def start(*options: str, cwd: Path, steps: int = 1024, agent: str = "ppo") -> subprocess.Popen[str]:
+    command = [sys.executable, str(FOLDER / f"{agent}.py")]
     if "--resume" not in options:
-        command += [*SMALL, "--total-timesteps", str(steps), "--eval-episodes", "1"]
+        command += [*SMALL[agent], "--total-timesteps", str(steps), "--eval-episodes", "1"]
     command += options
     return subprocess.Popen(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -62,14 +66,16 @@ def assert_same(a: object, b: object, where: str = "checkpoint") -> None:
         assert a == b, where
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adahesscale"])
-def test_run_leaves_everything_a_user_needs(tmp_path, optimizer):
-    status, out, err = finish(
-        start("--optimizer", optimizer, "--env-id", "Hopper-v5", cwd=tmp_path)
-    )
+@pytest.mark.parametrize(
+    ("agent", "optimizer"),
+    [("ppo", "adam"), ("ppo", "adahesscale"), ("a2c", "sgd"), ("a2c", "scaled-adahesscalegn")],
+)
+def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer):
+    options = ("--optimizer", optimizer, "--env-id", "Hopper-v5")
+    status, out, err = finish(start(*options, cwd=tmp_path, agent=agent))
     assert (status, err) == (0, "")
     run = only_run(tmp_path)
-    assert re.fullmatch(rf"Hopper-v5__ppo__{optimizer}__1__\d{{8}}-\d{{6}}", run.name)
+    assert re.fullmatch(rf"Hopper-v5__{agent}__{optimizer}__1__\d{{8}}-\d{{6}}", run.name)
     assert "tensorboard --logdir runs" in out and "evaluation episodes" in out
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["settings"]["optimizer"] == optimizer
@@ -79,19 +85,26 @@ def test_run_leaves_everything_a_user_needs(tmp_path, optimizer):
     events = EventAccumulator(str(run)).Reload()
     keys = events.Tags()["scalars"]
     assert {"charts/episodic_return", "losses/value_loss", "charts/SPS"} <= set(keys)
-    assert ("curvature/norm" in keys) == (optimizer == "adahesscale")
+    assert ("curvature/norm" in keys) == ("hesscale" in optimizer)
 
 
 @pytest.mark.parametrize(
-    ("env_id", "signum"), [("Hopper-v5", signal.SIGTERM), ("Ant-v5", signal.SIGINT)]
+    ("agent", "options", "signum"),
+    [
+        ("ppo", ("--env-id", "Hopper-v5", "--optimizer", "scaled-adam"), signal.SIGTERM),
+        ("ppo", ("--env-id", "Ant-v5"), signal.SIGINT),
+        ("a2c", ("--env-id", "Hopper-v5", "--paper"), signal.SIGTERM),
+        ("a2c", ("--env-id", "HalfCheetah-v5", "--num-envs", "2"), signal.SIGINT),
+    ],
 )
-def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id, signum):
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent, options, signum):
     folders = tmp_path / "whole", tmp_path / "parts"
     for folder in folders:
         folder.mkdir()
-    whole = start("--env-id", env_id, cwd=folders[0], steps=8192)
-    parts = start("--env-id", env_id, cwd=folders[1], steps=8192)
+    whole = start(*options, cwd=folders[0], steps=8192, agent=agent)
+    parts = start(*options, cwd=folders[1], steps=8192, agent=agent)
     while not list(folders[1].glob("runs/*/metrics.csv")):
+        assert parts.poll() is None, parts.communicate()
         time.sleep(0.05)
     time.sleep(0.3)
     parts.send_signal(signum)
@@ -100,7 +113,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_i
     assert "stopping after this update" in err
     path = re.search(r"--resume (\S+)", out)[1]
 
-    status, out, err = finish(start("--resume", path, cwd=folders[1]))
+    status, out, err = finish(start("--resume", path, cwd=folders[1], agent=agent))
     assert (status, err) == (0, "")
     assert finish(whole)[0] == 0
     run, resumed = only_run(folders[0]), only_run(folders[1])
@@ -108,8 +121,10 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_i
     assert numbers(run) == numbers(resumed)
 
 
-def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
-    process = start("--checkpoint-interval", "1", cwd=tmp_path, steps=16_384)
+@each_agent
+def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path, agent):
+    interval = {"ppo": "1", "a2c": "8"}[agent]
+    process = start("--checkpoint-interval", interval, cwd=tmp_path, steps=16_384, agent=agent)
     while not list(tmp_path.glob("runs/*/checkpoint.pt")):
         time.sleep(0.05)
     process.kill()
@@ -117,7 +132,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
     run = only_run(tmp_path)
     before = load_checkpoint(run / "checkpoint.pt")["global_step"]
     assert 0 < before < 16_384
-    status, _, err = finish(start("--resume", str(run), cwd=tmp_path))
+    status, _, err = finish(start("--resume", str(run), cwd=tmp_path, agent=agent))
     assert (status, err) == (0, "")
     steps = [int(row.split(",")[0]) for row in numbers(run)[1:]]
     assert steps == sorted(steps) and steps[-1] == 16_384
@@ -136,19 +151,27 @@ def test_resume_of_an_environment_whose_state_cannot_be_saved_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("agent", "options", "message"),
     [
-        (("--env-id", "HalfCheeta-v5"), "did you mean HalfCheetah-v5"),
-        (("--env-id", "CartPole-v1"), "CartPole-v1 has actions Discrete(2)"),
-        (("--optimizer", "adamw"), "choose one of adam, adahesscale"),
-        (("--lerning-rate", "1"), "unknown option --lerning-rate: did you mean --learning-rate?"),
-        (("--num-minibatches", "7"), "does not divide the rollout of 256 steps"),
-        (("--runs-dir", "/dev/null/runs"), "choose a writable folder"),
-        (("--resume", "nowhere"), "no run directory nowhere"),
+        ("ppo", ("--env-id", "HalfCheeta-v5"), "did you mean HalfCheetah-v5"),
+        ("ppo", ("--env-id", "CartPole-v1"), "CartPole-v1 has actions Discrete(2)"),
+        ("ppo", ("--optimizer", "adamw"), "choose one of sgd, adam, adahesscale"),
+        (
+            "ppo",
+            ("--lerning-rate", "1"),
+            "--lerning-rate: did you mean --learning-rate?",
+        ),
+        ("ppo", ("--num-minibatches", "7"), "does not divide the rollout of 256 steps"),
+        ("a2c", ("--env-id", "CartPole-v1"), "CartPole-v1 has actions Discrete(2)"),
+        ("a2c", ("--optimizer", "adahessian"), "do not compute its curvature, hutchinson"),
+        ("a2c", ("--checkpoint-interval", "7"), "must be a multiple of --log-interval 8"),
+        ("a2c", ("--paper", "--total-timesteps", "3"), "is less than one rollout of 4 steps"),
+        ("ppo", ("--runs-dir", "/dev/null/runs"), "choose a writable folder"),
+        ("ppo", ("--resume", "nowhere"), "no run directory nowhere"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, options, message):
-    status, out, err = finish(start(*options, cwd=tmp_path))
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, agent, options, message):
+    status, out, err = finish(start(*options, cwd=tmp_path, agent=agent))
     assert status == 2
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
     assert out == "" and list(tmp_path.iterdir()) == []
@@ -164,9 +187,10 @@ def test_resume_refuses_other_settings_and_a_corrupt_checkpoint(tmp_path):
     assert status == 2 and err.count("\n") == 1 and "checkpoint.pt" in err
 
 
-def test_number_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path):
-    options = ("--learning-rate", "1e30", "--checkpoint-interval", "1")
-    status, _, err = finish(start(*options, cwd=tmp_path, steps=4096))
+@each_agent
+def test_number_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path, agent):
+    options = ("--learning-rate", "1e30", "--checkpoint-interval", {"ppo": "1", "a2c": "8"}[agent])
+    status, _, err = finish(start(*options, cwd=tmp_path, steps=4096, agent=agent))
     assert status == 1
     assert err.startswith("error: ") and err.count("\n") == 1
     assert "is not finite at step" in err and "the last checkpoint is kept" in err
