@@ -70,16 +70,19 @@ class Adaptive(CurvatureOptimizer):
         # u = (α c₂ᵏᐟ² / c₁) m / (√vᵏ + ε c₂ᵏᐟ²) with c = 1 − βᵗ: the same in fewer operations.
         rates: list[Any]
         offsets: list[Any]
+        steps = [state["step"] for state in states]
+        seen = steps
+        if self.divisor == "exp_hess_sq" and any("hess_count" in state for state in states):
+            seen = [state.get("hess_count", state["step"]) for state in states]
         if group["capturable"]:
-            t = torch.stack([state["step"] for state in states]).double()
-            c1, root = 1 - beta1**t, (1 - beta2**t) ** (power / 2)
+            t = torch.stack(steps).double()
+            n = t if seen is steps else torch.stack(seen).double()
+            c1, root = 1 - beta1**t, (1 - beta2**n) ** (power / 2)
             rates, offsets = list((lr * root / c1).unbind()), list((eps * root).unbind())
         else:
-            counts = [state["step"].item() for state in states]
-            seen = counts
-            if self.divisor == "exp_hess_sq":
-                seen = [s.get("hess_count", t) for s, t in zip(states, counts, strict=True)]
-            roots = [(1 - beta2**n) ** (power / 2) for n in seen]
+            counts = [step.item() for step in steps]
+            totals = counts if seen is steps else [count.item() for count in seen]
+            roots = [(1 - beta2**n) ** (power / 2) for n in totals]
             rates = [lr * r / (1 - beta1**t) for r, t in zip(roots, counts, strict=True)]
             offsets = [eps * root for root in roots]
         if power == 1:

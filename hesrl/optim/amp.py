@@ -8,13 +8,14 @@ make up for that, since nobody tells it S once the gradient is unscaled.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import torch
+from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from hesrl.curvature import give_curvature, take_curvature
+from hesrl.curvature import take_curvature
+from hesrl.curvature.store import keep
 
 
 @functools.cache
@@ -24,27 +25,35 @@ def unscale_curvature_too() -> None:
 
     @functools.wraps(native)
     def unscale_(scaler: GradScaler, optimizer: Optimizer) -> None:
-        native(scaler, optimizer)
-        if scaler.is_enabled():
-            _unscale(scaler, optimizer)
+        carriers = _carriers(optimizer) if scaler.is_enabled() else []
+        if not carriers:
+            native(scaler, optimizer)
+            return
+        optimizer.param_groups.append({"params": [carrier for _, carrier in carriers]})
+        try:
+            native(scaler, optimizer)
+        finally:
+            optimizer.param_groups.pop()
+        for param, carrier in carriers:
+            assert param.grad is not None and carrier.grad is not None
+            keep(param.grad, carrier.grad)
 
     GradScaler.unscale_ = unscale_  # type: ignore[method-assign, assignment]
 
 
-@torch.no_grad()
-def _unscale(scaler: GradScaler, optimizer: Optimizer) -> None:
-    """Divide curvatures by S.
+def _carriers(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
+    """Return each parameter that has curvature, and a tensor whose gradient is a copy of it.
 
-    As with the gradient, a value that is not finite makes the scaler skip the step.
+    Among the parameters of the optimizer it is unscaled as they are: divided by S, and if it is not
+    finite the scaler skips the step.
     """
-    inverse = 1 / scaler.get_scale()
-    found_inf: dict[Any, Any] = scaler._found_inf_per_device(optimizer)
+    carriers = []
     for group in optimizer.param_groups:
         for param in group["params"]:
             hess = take_curvature(param)
             if hess is not None:
-                hess = hess.clone()  # a curvature may share its memory, even with the gradient
-                torch._amp_foreach_non_finite_check_and_unscale_(
-                    [hess], found_inf[hess.device], torch.tensor(inverse, device=hess.device)
-                )
-                give_curvature(param, hess)
+                carrier = torch.empty_like(hess)
+                # A copy, since a curvature may share its memory, even with the gradient.
+                carrier.grad = hess.clone()
+                carriers.append((param, carrier))
+    return carriers

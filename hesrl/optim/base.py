@@ -25,6 +25,9 @@ from hesrl.optim.update import Update, average_squares
 
 State = dict[str, Any]
 
+COUNTS = {"step", "hess_count"}
+"""The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
+
 
 class CurvatureOptimizer(Optimizer):
     """Base of the optimizers.
@@ -99,14 +102,22 @@ class CurvatureOptimizer(Optimizer):
                         f"{', '.join(state)}, but no {name}"
                     )
         for group in state_dict["param_groups"]:
-            if group.get("amsgrad"):
-                raise ValueError(f"{cls} cannot load a state with amsgrad=True")
-            if group.get("weight_decay") and group.get("decoupled_weight_decay") is False:
+            for name in ("amsgrad", "differentiable"):
+                if group.get(name):
+                    raise ValueError(f"{cls} cannot load a state with {name}=True")
+            # torch's SGD never says that its weight decay is not decoupled.
+            coupled = group.get("momentum") and "curvature_every" not in group
+            if group.get("weight_decay") and not group.get("decoupled_weight_decay", not coupled):
                 raise ValueError(
                     f"{cls} cannot load a weight_decay that is not decoupled: it is "
-                    f"{group['weight_decay']!r} with decoupled_weight_decay=False"
+                    f"{group['weight_decay']!r}, added to the gradient"
                 )
-        super().load_state_dict(state_dict)
+        # PyTorch would cast the count to the precision of the parameters.
+        states = {
+            key: {name: int(v) if name == "hess_count" else v for name, v in state.items()}
+            for key, state in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": states})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
@@ -117,11 +128,8 @@ class CurvatureOptimizer(Optimizer):
                 group.setdefault(name, value)
             for param in group["params"]:
                 of_param = self.state.get(param, {})
-                if "step" in of_param:
-                    device = param.device if group["capturable"] else "cpu"
-                    of_param["step"] = torch.as_tensor(
-                        of_param["step"], dtype=torch.float32, device=device
-                    )
+                for name in COUNTS & of_param.keys():
+                    of_param[name] = _count(of_param[name], group, param)
             self._arm(group, group["params"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -194,7 +202,8 @@ class CurvatureOptimizer(Optimizer):
     ) -> None:
         if group["curvature_every"] > 1:
             for state in states:
-                state.setdefault("hess_count", int(state["step"]))
+                if "hess_count" not in state:
+                    state["hess_count"] = state["step"].clone()
         if any(hess is None for hess in hessians):
             fresh = [i for i, hess in enumerate(hessians) if hess is not None]
             states, hessians = [states[i] for i in fresh], [hessians[i] for i in fresh]
@@ -208,9 +217,8 @@ class CurvatureOptimizer(Optimizer):
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
         state: State = self.state[param]
         for name in self._state_names():
-            if name == "step":
-                device = param.device if group["capturable"] else "cpu"
-                state[name] = torch.zeros((), dtype=torch.float32, device=device)
+            if name in COUNTS:
+                state[name] = _count(0, group, param)
             else:
                 state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
         return state
@@ -233,3 +241,9 @@ class CurvatureOptimizer(Optimizer):
         """Take the updates of a group."""
         for update in updates:
             update.take()
+
+
+def _count(value: Any, group: dict[str, Any], param: Tensor) -> Tensor:
+    """Return a count as a tensor: where the parameter is if the group is capturable."""
+    device = param.device if group["capturable"] else "cpu"
+    return torch.as_tensor(value, dtype=torch.float32, device=device)

@@ -1,16 +1,14 @@
-"""Options: foreach, capturable, tensor lr, decay, lazy curvature, loss scaling."""
+"""Options: foreach, tensor lr, decay, lazy curvature."""
 
 import copy
 import itertools
-import math
 
 import pytest
 import torch
 from torch import nn
-from torch.amp import GradScaler
 
-from hesrl.curvature import give_curvature, is_armed
-from hesrl.optim import SGD, AdaHesScale, Adam, ScaledAdaHesScale
+from hesrl.curvature import is_armed
+from hesrl.optim import AdaHesScale, ScaledAdaHesScale
 from tests.optim.problems import (
     CURVED,
     EACH,
@@ -43,48 +41,6 @@ def test_the_ways_to_compute_a_step_agree(optimizer_class, options):
     parts[0]["lr"] = options.get("lr", 1e-2)
     train(other, optimizer_class(parts, **{**SETTINGS, **options}), range(10))
     assert_same_parameters(model, other, 1e-12)
-
-
-@EACH
-def test_capturable_keeps_its_count_where_the_parameters_are_and_reads_no_number(optimizer_class):
-    weight = nn.Parameter(torch.ones(3, device="meta"))
-    optimizer = optimizer_class([weight], capturable=True, lr=torch.tensor(0.1))
-    weight.grad = torch.ones(3, device="meta")
-    if optimizer_class.curvature:
-        give_curvature(weight, torch.ones(3, device="meta"))
-    optimizer.step()  # a number that is read from a meta tensor is an error
-    assert all(value.is_meta for value in optimizer.state[weight].values())
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("optimizer_class", [SGD, Adam, AdaHesScale, ScaledAdaHesScale])
-def test_a_step_can_be_captured_in_a_cuda_graph(optimizer_class):
-    model, other = (network().cuda() for _ in range(2))
-    x = torch.randn(8, 3, dtype=torch.float64, device="cuda")
-    optimizers = [
-        optimizer_class(m.parameters(), lr=torch.tensor(1e-2, device="cuda"), capturable=True)
-        for m in (model, other)
-    ]
-
-    def update(m, optimizer):
-        optimizer.zero_grad()
-        (m(x) - x[:, :2]).square().mean().backward()
-        optimizer.step()
-
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        update(model, optimizers[0])
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        update(model, optimizers[0])
-    for _ in range(5):
-        graph.replay()
-    for _ in range(6):
-        update(other, optimizers[1])
-    assert_same_parameters(model, other, 1e-10)
 
 
 @EACH
@@ -171,53 +127,3 @@ def test_a_run_that_is_lazy_no_longer_takes_every_curvature_but_the_next():
     optimizer.param_groups[0]["curvature_every"] = 1
     train(model, optimizer, range(5, 9))
     assert all(optimizer.state[p]["hess_count"] == 2 + 3 for p in model.parameters())
-
-
-@EACH
-@pytest.mark.parametrize("clip", [False, True])
-def test_loss_scaling_changes_nothing(optimizer_class, clip):
-    """With and without a call of unscale_ by the user, who clips the gradient after it."""
-    model, other = network(), network()
-    scaler = GradScaler("cpu", init_scale=1024.0, growth_interval=2)
-    optimizer, plain = (optimizer_class(groups(m), lr=1e-2) for m in (model, other))
-    for step in range(6):
-        torch.manual_seed(step)
-        scaler.scale(loss_of(model, step)).backward()
-        torch.manual_seed(step)
-        loss_of(other, step).backward()
-        if clip:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(model.parameters(), 1e-2)
-            nn.utils.clip_grad_norm_(other.parameters(), 1e-2)
-        scaler.step(optimizer)
-        scaler.update()
-        plain.step()
-        optimizer.zero_grad()
-        plain.zero_grad()
-    assert scaler.get_scale() > 1024
-    assert_same_parameters(model, other, 1e-9)
-
-
-@pytest.mark.parametrize("which", ["grad", "hess_diag"])
-def test_loss_scaling_skips_a_step_whose_derivatives_overflow(which):
-    model = network()
-    before = copy.deepcopy(model)
-    optimizer, scaler = AdaHesScale(model.parameters()), GradScaler("cpu", init_scale=1024.0)
-    scaler.scale(loss_of(model, 0)).backward()
-    getattr(model[2].bias, which)[0] = math.inf
-    scaler.step(optimizer)
-    scaler.update()
-    assert_same_parameters(model, before)
-    assert not optimizer.state
-    assert scaler.get_scale() == 512
-    optimizer.zero_grad()
-    assert all(p.hess_diag is None for p in model.parameters())
-
-
-def test_a_disabled_scaler_leaves_curvature_alone():
-    model, scaler = network(), GradScaler("cpu", enabled=False)
-    optimizer = AdaHesScale(model.parameters())
-    scaler.scale(loss_of(model, 0)).backward()
-    before = [p.hess_diag.clone() for p in model.parameters()]
-    scaler.unscale_(optimizer)
-    assert all(torch.equal(p.hess_diag, h) for p, h in zip(model.parameters(), before, strict=True))
