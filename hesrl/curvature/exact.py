@@ -63,7 +63,14 @@ def ggn_diagonal(outputs: Sequence[Output], params: Sequence[Tensor]) -> list[Te
     """Return ``Σ_n Σ_k (J_nᵀ s_nk)²``, by a vector-Jacobian product for each n and k, batched."""
     sums = [torch.zeros_like(param) for param in params]
     for output in outputs:
-        _add_squares(sums, output, output.factors(), params)
+        factors = output.factors()
+        places = output.rows(_indices(factors[0]))
+        pairs = torch.cartesian_prod(
+            *(torch.arange(len(x)).to(x.device) for x in (factors, places))
+        )
+        for k, n in (chosen.unbind(1) for chosen in pairs.split(_CHUNK)):
+            batch = _only(factors.flatten(1)[k], places[n]).view(-1, *factors.shape[1:])
+            _add_squares(sums, [output], [batch], params)
     return sums
 
 
@@ -78,32 +85,48 @@ def squared_sample_gradients(
         outputs: The outputs of the network.
         grads: The gradient of the loss at each.
         params: The parameters.
+
+    Raises:
+        ValueError: Outputs do not have the same number of rows, or one has none.
     """
+    places = [output.samples(_indices(grad)) for output, grad in zip(outputs, grads, strict=True)]
+    counts = {len(place) for place in places}
+    if len(counts) != 1:
+        raise ValueError(
+            "the gradients of the samples are not known: the network's outputs have "
+            f"{' and '.join(map(str, sorted(counts)))} of them"
+        )
+    (count,) = counts
     sums = [torch.zeros_like(param) for param in params]
-    rows = sum(len(output.rows(grad)) for output, grad in zip(outputs, grads, strict=True))
-    for output, grad in zip(outputs, grads, strict=True):
-        _add_squares(sums, output, grad.unsqueeze(0), params)
-    return [rows * total for total in sums]
+    for rows in torch.arange(count, device=grads[0].device).split(_CHUNK):
+        batches = [
+            _only(grad.flatten().expand(len(rows), -1), place[rows]).view(-1, *grad.shape)
+            for grad, place in zip(grads, places, strict=True)
+        ]
+        _add_squares(sums, outputs, batches, params)
+    return [count * total for total in sums]
 
 
 def _add_squares(
-    sums: Sequence[Tensor], output: Output, vectors: Tensor, params: Sequence[Tensor]
+    sums: Sequence[Tensor],
+    outputs: Sequence[Output],
+    batches: Sequence[Tensor],
+    params: Sequence[Tensor],
 ) -> None:
-    """Add ``Σ_v Σ_n (J_nᵀ v_n)²`` for the rows v_n of vectors v, each of the shape of an output."""
-    shape = vectors.shape[1:]
-    places = output.rows(torch.arange(shape.numel(), device=vectors.device).view(shape))
-    vectors = vectors.flatten(1)
-    pairs = torch.cartesian_prod(
-        torch.arange(len(vectors), device=vectors.device),
-        torch.arange(len(places), device=vectors.device),
-    )
-    for chosen in pairs.split(_CHUNK):
-        v, row = chosen.unbind(1)
-        batch = vectors.new_zeros(len(chosen), shape.numel())
-        batch.scatter_(1, places[row], vectors[v].gather(1, places[row]))
-        products = _products([output.edge], params, [batch.view(-1, *shape)])
-        for total, product in zip(sums, products, strict=True):
-            total += product.square().sum(0)
+    """Add ``Σ_v (Jᵀ v)²`` for the vectors v of a batch, one tensor for each output."""
+    products = _products([output.edge for output in outputs], params, batches)
+    for total, product in zip(sums, products, strict=True):
+        total += product.square().sum(0)
+
+
+def _indices(x: Tensor) -> Tensor:
+    """Return the number of every entry, in the shape of a tensor."""
+    return torch.arange(x.numel(), device=x.device).view_as(x)
+
+
+def _only(vectors: Tensor, places: Tensor) -> Tensor:
+    """Return vectors (B, D) with zeros but for some places (B, K) of each."""
+    return torch.zeros_like(vectors).scatter(1, places, vectors.gather(1, places))
 
 
 def _recorded_gradients(loss: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -6,12 +6,16 @@ the Hessian H of the loss there, whose square root is known in closed form:
 - cross-entropy, ``L = −c Σ_k q_k log softmax(z)_k``: ``H = c (diag p − p pᵀ) = Σ_k s_k s_kᵀ`` with
   ``s_k = √(c p_k) (p − e_k)``; for a class k drawn with probability p_k, ``s = √c (p − e_k)``;
 - mean squared error, ``L = c Σ (z − t)²``: ``H = 2c``; drawn, ``s = √(2c) ε`` with ε normal.
+
+`hesrl.losses` adds its own: cross-entropy, squared and Huber errors, and the Gaussian, for which H
+is the expectation over targets (Fisher's matrix), since the Hessian itself has both signs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -51,6 +55,8 @@ class Categorical:
         """Return a tensor of the shape of z as (R, K), a row for each sample and position."""
         return x.movedim(self.dim, -1).reshape(-1, self.probs.shape[-1])
 
+    samples = rows
+
     def _vectors(self, classes: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """Return ``√c (p − e_k)`` times a scale for some classes k (C, …, 1), as (C, *z)."""
         one_hot = torch.zeros_like(self.probs).expand(len(classes), *self.probs.shape)
@@ -67,6 +73,8 @@ class Gaussian:
     """z in the graph."""
     weight: Tensor
     """c, of the shape of z."""
+    shared: bool = False
+    """All samples have the same z, which has no dimension for them."""
 
     def draws(self, count: int) -> Tensor:
         """Return s for targets drawn around the predictions, ``count`` of the shape of z."""
@@ -81,8 +89,22 @@ class Gaussian:
         """Return a tensor of the shape of z as one row for each entry that H does not couple."""
         return x.reshape(-1, 1)
 
+    def samples(self, x: Tensor) -> Tensor:
+        """Return a tensor of the shape of z as (N, K), a row for each sample.
 
-Output = Categorical | Gaussian
+        Raises:
+            ValueError: There is none, since all samples share z.
+        """
+        if self.shared:
+            raise ValueError(
+                "the gradients of the samples are not known: they share an output of shape "
+                f"{tuple(x.shape)}; let each have its own, as by expand before the loss"
+            )
+        return x.reshape(len(x), -1) if x.dim() else x.reshape(1, 1)
+
+
+Output: TypeAlias = Categorical | Gaussian
+Edges: TypeAlias = "Sequence[GradientEdge | None]"
 
 
 def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[Output]:
@@ -94,37 +116,53 @@ def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[O
         grad_tensors: Their gradients, likewise.
 
     Raises:
-        ValueError: The loss is neither a cross-entropy nor a mean squared error, of which the
-            likelihood is known, or one has a negative weight.
+        ValueError: The loss is not one of `LIKELIHOODS`, or one has a negative weight.
     """
     found: list[Output] = []
     for node, taken in zip(graph.nodes, graph.structure.sources, strict=True):
-        is_output = node.name() in ("LogSoftmaxBackward0", "MseLossBackward0")
-        if is_output and taken[0] is not None:
-            edge = GradientEdge(graph.nodes[taken[0][0]], taken[0][1])
+        outputs_of = LIKELIHOODS.get(getattr(node, "_forward_cls", node.name()))
+        if outputs_of is not None and any(taken):
             (grad,) = torch.autograd.grad(
                 tensors, [GradientEdge(node, 0)], grad_tensors, retain_graph=True, allow_unused=True
             )
             if grad is not None:
-                make = _categorical if node.name() == "LogSoftmaxBackward0" else _gaussian
-                found.append(make(node, edge, grad))
+                edges = [GradientEdge(graph.nodes[s[0]], s[1]) if s else None for s in taken]
+                found += outputs_of(node, edges, grad)
     if not found:
         raise ValueError(
             "the Gauss-Newton matrix needs the likelihood of the model, which is known for "
-            "cross-entropy and mse_loss; this loss has neither"
+            "cross-entropy and mse_loss; this loss has neither: write it with them, or with the "
+            "likelihoods and value losses of hesrl.losses"
         )
     if any(bool((output.weight < 0).any()) for output in found):
         raise ValueError("a cross-entropy or squared error with a negative weight is no likelihood")
     return found
 
 
-def _categorical(node: Any, edge: GradientEdge, grad: Tensor) -> Categorical:
+def separable(edge: GradientEdge | None, hess: Tensor, shared: bool = False) -> list[Output]:
+    """Return the output z of a loss with a diagonal Hessian H, of which no entry is negative."""
+    return [] if edge is None else [Gaussian(edge, 0.5 * hess, shared)]
+
+
+def _log_softmax(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
+    if edges[0] is None:
+        return []
     dim = saved_dim(node._saved_dim, grad.dim())
     probs = node._saved_result.exp().movedim(dim, -1)
-    return Categorical(edge, probs, -grad.movedim(dim, -1).sum(-1, keepdim=True), dim)
+    return [Categorical(edges[0], probs, -grad.movedim(dim, -1).sum(-1, keepdim=True), dim)]
 
 
-def _gaussian(node: Any, edge: GradientEdge, grad: Tensor) -> Gaussian:
+def _mse(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
     x = node._saved_self
     mean = 1 / x.numel() if node._saved_reduction == 1 else 1.0
-    return Gaussian(edge, (mean * grad).expand_as(x))
+    return separable(edges[0], (2 * mean * grad).expand_as(x))
+
+
+Likelihood: TypeAlias = Callable[[Any, Edges, Tensor], list[Output]]
+
+LIKELIHOODS: dict[Any, Likelihood] = {
+    "LogSoftmaxBackward0": _log_softmax,
+    "MseLossBackward0": _mse,
+}
+"""By a node's name or its `torch.autograd.Function`: from the node, where its inputs lie in the
+graph (None for a constant) and the gradient at its output, to the network's outputs that it has."""

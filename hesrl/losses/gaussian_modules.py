@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from hesrl.curvature.likelihood import Edges, Output, separable
 from hesrl.losses.checks import (
     require_constant,
     require_positive,
@@ -22,7 +24,7 @@ from hesrl.losses.gaussian import (
     gaussian_surrogate,
     variance_derivatives,
 )
-from hesrl.losses.operation import ClosedFormLoss, Form
+from hesrl.losses.operation import ClosedFormLoss, Form, divisor, spread
 
 
 def _by_scale(form: Form, mean: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, ...]:
@@ -33,6 +35,22 @@ def _by_scale(form: Form, mean: Tensor, scale: Tensor, *args: Any) -> tuple[Tens
     *outputs, grad_mean, grad, hess_mean, hess = form(mean, 0.5 * scale.log(), *args_of_form)
     grad, hess = variance_derivatives(scale, grad, hess)
     return *outputs, grad_mean, grad, hess_mean, hess
+
+
+def _outputs_of_nll(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
+    """Mean and scale, with Fisher's 1/σ² and 2 by log σ, ½/v² by the variance v."""
+    _, scale, _, _, _, hess_mean, _ = node.saved_tensors
+    reduction, name = node.settings
+    at_mean = spread(grad_out, hess_mean) * hess_mean
+    count = divisor(len(hess_mean), reduction)
+    at_scale = spread(grad_out, hess_mean) * torch.full_like(hess_mean, 2 / count)
+    if name == "variance":
+        at_scale = at_scale / (4 * scale * scale)
+    shared = scale.shape != hess_mean.shape
+    return [
+        *separable(edges[0], at_mean),
+        *separable(edges[1], at_scale.sum_to_size(scale.shape), shared),
+    ]
 
 
 class _GaussianLoss(ClosedFormLoss):
@@ -63,7 +81,7 @@ class _GaussianLoss(ClosedFormLoss):
         require_constant(name, x, "mean", mean.shape)
 
 
-class GaussianNLLLoss(_GaussianLoss, form=gaussian_nll):
+class GaussianNLLLoss(_GaussianLoss, form=gaussian_nll, likelihood=_outputs_of_nll):
     """`gaussian_nll` as one operation of the autograd graph.
 
     Args:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hesrl.curvature import register_rule
+from hesrl.curvature.likelihood import LIKELIHOODS, Edges, Likelihood, Output, separable
 
 Form = Callable[..., tuple[Tensor, ...]]
 """From inputs, constants (all tensors, or None) and settings, in this order, to L, further outputs
@@ -77,11 +78,11 @@ class _ClosedForm(torch.autograd.Function):
             return (None,) * arguments
         if torch.is_grad_enabled():  # create_graph: the gradient is differentiated in turn
             terms = operation.form(*terms[: -2 * count], *ctx.settings)
-        grads = [_spread(grad_loss, grad) * grad for grad in terms[-2 * count : -count]]
+        grads = [spread(grad_loss, grad) * grad for grad in terms[-2 * count : -count]]
         return *grads, *[None] * (arguments - count)
 
 
-def _spread(at_loss: Tensor, derivative: Tensor) -> Tensor:
+def spread(at_loss: Tensor, derivative: Tensor) -> Tensor:
     """Let a number per sample (N,) broadcast to a derivative (N, …); a scalar does so as it is."""
     while 0 < at_loss.dim() < derivative.dim():
         at_loss = at_loss.unsqueeze(-1)
@@ -96,14 +97,22 @@ def _curvature(node: Any, grad_out: Any, hess_out: Any) -> tuple[Tensor | None, 
     derivatives = node.saved_tensors[-2 * count :]
     hess_in: list[Tensor | None] = []
     for grad, hess in zip(derivatives[:count], derivatives[count:], strict=True):
-        h = _spread(grad_out, hess) * hess
+        h = spread(grad_out, hess) * hess
         if hess_out is not None:
-            h = torch.addcmul(h, grad * grad, _spread(hess_out, grad))
+            h = torch.addcmul(h, grad * grad, spread(hess_out, grad))
         hess_in.append(h)
     return *hess_in, *[None] * (len(node.next_functions) - count)
 
 
-def _operation(name: str, form: Form, inputs: int) -> Callable[..., Any]:
+def separable_terms(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
+    """The likelihood of a loss of one input whose Hessian is diagonal and has no negative entry."""
+    hess = node.saved_tensors[-1]
+    return separable(edges[0], spread(grad_out, hess) * hess)
+
+
+def _operation(
+    name: str, form: Form, inputs: int, likelihood: Likelihood | None
+) -> Callable[..., Any]:
     """Return the function that puts a form into the graph as one node, with its curvature rule.
 
     It takes the form's tensors, and the settings as one tuple.
@@ -111,6 +120,8 @@ def _operation(name: str, form: Form, inputs: int) -> Callable[..., Any]:
     body = {"form": staticmethod(form), "inputs": inputs, "__module__": __name__}
     operation: Any = type(name, (_ClosedForm,), body)
     register_rule(operation)(_curvature)
+    if likelihood is not None:
+        LIKELIHOODS[operation] = likelihood
     return operation.apply
 
 
@@ -131,17 +142,24 @@ class ClosedFormLoss(nn.Module):
     operation: Callable[..., Any]
     """From the form's tensors, and its settings as one tuple, to the outputs of the loss."""
 
-    def __init_subclass__(cls, form: Form | None = None, inputs: int = 1, **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls,
+        form: Form | None = None,
+        inputs: int = 1,
+        likelihood: Likelihood | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Make a loss of a form.
 
         Args:
             form: The loss with its derivatives.
             inputs: How many of the form's first arguments take a gradient.
+            likelihood: What the Gauss-Newton methods need, see `hesrl.curvature.likelihood`.
             **kwargs: For other bases.
         """
         super().__init_subclass__(**kwargs)
         if form is not None:
-            cls.operation = staticmethod(_operation(cls.__name__, form, inputs))
+            cls.operation = staticmethod(_operation(cls.__name__, form, inputs, likelihood))
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()

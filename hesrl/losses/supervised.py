@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from hesrl.curvature.likelihood import Categorical, Edges, Output
 from hesrl.losses.checks import require_classes, require_constant, require_shape
-from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
+from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce, separable_terms, spread
 
 IGNORE_INDEX = -100
 """The class that stands for "no target", as in torch."""
@@ -73,7 +76,20 @@ def cross_entropy(
     return Terms(reduce(losses, reduction), grad, hess)
 
 
-class CrossEntropyLoss(ClosedFormLoss, form=cross_entropy):
+def _outputs(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
+    """The logits, with the mass of each sample as its weight."""
+    logits, targets, weight = node.saved_tensors[:3]
+    *settings, reduction = node.settings
+    masses, divided_by = _class_masses(logits, targets, weight, *settings)
+    mass = masses.sum(1, keepdim=True)
+    if reduction == "mean":
+        mass = mass / divided_by
+    if edges[0] is None:
+        return []
+    return [Categorical(edges[0], logits.softmax(1), spread(grad_out, mass) * mass, dim=1)]
+
+
+class CrossEntropyLoss(ClosedFormLoss, form=cross_entropy, likelihood=_outputs):
     """`cross_entropy` as one operation of the autograd graph.
 
     Args:
@@ -142,7 +158,7 @@ def mse(predictions: Tensor, targets: Tensor, reduction: str = "mean") -> Terms:
     return Terms(reduce(square, reduction), grad=c * error, hess=torch.full_like(error, c))
 
 
-class MSELoss(ClosedFormLoss, form=mse):
+class MSELoss(ClosedFormLoss, form=mse, likelihood=separable_terms):
     """`mse` as one operation of the autograd graph.
 
     Args:

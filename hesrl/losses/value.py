@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hesrl.losses.checks import require_constant, require_positive, require_shape
-from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
+from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce, separable_terms
 
 ValueTerms = Terms
 """The value loss with its derivatives at the critic's output, all but a reduced loss (N,)."""
@@ -49,7 +49,7 @@ def value_loss(
     return Terms(0.5 * reduce(square, reduction), grad=hess * error, hess=hess)
 
 
-class ValueLoss(ClosedFormLoss, form=value_loss):
+class ValueLoss(ClosedFormLoss, form=value_loss, likelihood=separable_terms):
     """`value_loss` as one operation of the autograd graph.
 
     Args:
@@ -110,7 +110,7 @@ def huber_value_loss(
     )
 
 
-class HuberValueLoss(ClosedFormLoss, form=huber_value_loss):
+class HuberValueLoss(ClosedFormLoss, form=huber_value_loss, likelihood=separable_terms):
     """`huber_value_loss` as one operation of the autograd graph.
 
     Args:
