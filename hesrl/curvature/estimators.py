@@ -13,7 +13,7 @@ from hesrl.curvature import exact
 from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
 from hesrl.curvature.analysis import Method
 from hesrl.curvature.graph import Graph, node_of
-from hesrl.curvature.likelihood import Output, find_outputs
+from hesrl.curvature.likelihood import Output, find_outputs, gradients_at_outputs
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.registry import MissingRuleError
 from hesrl.curvature.sweep import Sweep
@@ -56,8 +56,9 @@ def hess_diag(
     | ``"squared_sample_gradients"`` | mean of the squared gradients of the rows | rows |
 
     The Gauss-Newton methods and the last one find the network's outputs by the likelihood of the
-    model, so the loss must be a cross-entropy or `mse_loss` (`hesrl.curvature.likelihood`); rows
-    are samples, and positions if outputs have more dimensions.
+    model, so the loss must be a cross-entropy or `mse_loss`, or one of `hesrl.losses` that stands
+    for them or for a Gaussian (`hesrl.curvature.likelihood`). Rows are samples, and of logits with
+    more dimensions also positions.
 
     It leaves ``p.grad``, ``p.hess_diag`` and the graph of the loss as they are, so that
     ``loss.backward()`` still works.
@@ -76,7 +77,7 @@ def hess_diag(
     Raises:
         ValueError: The loss is not a scalar that autograd recorded, or belongs to a transform of
             `torch.func`; a parameter is not a floating-point leaf that requires a gradient; the
-            method is unknown, or needs a likelihood that is not known.
+            method is unknown, or needs a likelihood or single samples that are not known.
         MissingRuleError: An operation between the loss and the parameters has no rule.
     """
     if isinstance(params, Mapping):
@@ -162,7 +163,7 @@ def _gradient(problem: _Problem, inputs: Sequence[Any]) -> Sequence[Tensor]:
 
 def _squared_sample_gradients(problem: _Problem) -> Sequence[Tensor | None]:
     outputs = problem.outputs()
-    grads = _gradient(problem, [output.edge for output in outputs])
+    grads = gradients_at_outputs(problem.graph, problem.loss)
     return exact.squared_sample_gradients(outputs, grads, problem.params)
 
 

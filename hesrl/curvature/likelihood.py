@@ -13,7 +13,7 @@ is the expectation over targets (Fisher's matrix), since the Hessian itself has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -118,25 +118,45 @@ def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[O
     Raises:
         ValueError: The loss is not one of `LIKELIHOODS`, or one has a negative weight.
     """
-    found: list[Output] = []
-    for node, taken in zip(graph.nodes, graph.structure.sources, strict=True):
-        outputs_of = LIKELIHOODS.get(getattr(node, "_forward_cls", node.name()))
-        if outputs_of is not None and any(taken):
-            (grad,) = torch.autograd.grad(
-                tensors, [GradientEdge(node, 0)], grad_tensors, retain_graph=True, allow_unused=True
-            )
-            if grad is not None:
-                edges = [GradientEdge(graph.nodes[s[0]], s[1]) if s else None for s in taken]
-                found += outputs_of(node, edges, grad)
-    if not found:
+    found = _losses_of_outputs(graph, tensors, grad_tensors)
+    outputs = [output for *_, of_loss in found for output in of_loss]
+    if not outputs:
         raise ValueError(
             "the Gauss-Newton matrix needs the likelihood of the model, which is known for "
             "cross-entropy and mse_loss; this loss has neither: write it with them, or with the "
             "likelihoods and value losses of hesrl.losses"
         )
-    if any(bool((output.weight < 0).any()) for output in found):
+    if any(bool((output.weight < 0).any()) for output in outputs):
         raise ValueError("a cross-entropy or squared error with a negative weight is no likelihood")
-    return found
+    return outputs
+
+
+def gradients_at_outputs(graph: Graph, loss: Tensor) -> list[Tensor]:
+    """Return the gradient at each output of a network by its own loss, in the same order.
+
+    An output may also be on the way of others, as logits are of one that is a single logit.
+    """
+    return [
+        torch.autograd.grad([root], [output.edge], [grad], retain_graph=True)[0]
+        for root, grad, of_loss in _losses_of_outputs(graph, (loss,), None)
+        for output in of_loss
+    ]
+
+
+def _losses_of_outputs(
+    graph: Graph, tensors: Any, grad_tensors: Any
+) -> Iterator[tuple[GradientEdge, Tensor, list[Output]]]:
+    """Yield each loss of outputs: where it is in the graph, the gradient there, its outputs."""
+    for node, taken in zip(graph.nodes, graph.structure.sources, strict=True):
+        outputs_of = LIKELIHOODS.get(getattr(node, "_forward_cls", node.name()))
+        if outputs_of is not None:
+            root = GradientEdge(node, 0)
+            (grad,) = torch.autograd.grad(
+                tensors, [root], grad_tensors, retain_graph=True, allow_unused=True
+            )
+            if grad is not None:
+                edges = [GradientEdge(graph.nodes[s[0]], s[1]) if s else None for s in taken]
+                yield root, grad, outputs_of(node, edges, grad)
 
 
 def separable(edge: GradientEdge | None, hess: Tensor, shared: bool = False) -> list[Output]:

@@ -7,6 +7,7 @@ outputs, where mixed precision meets it and skips the step: there it reaches los
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,6 +31,12 @@ def require_positive(name: str, value: float) -> None:
     """Refuse a setting that is not above 0."""
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value!r}")
+
+
+def require_finite(name: str, value: float) -> None:
+    """Refuse a setting that is NaN or infinite."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}")
 
 
 def require_shape(name: str, value: Tensor, shape: str) -> None:

@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from hesrl.losses.checks import require_positive_variance, require_scale_name, require_shape
+from hesrl.losses.checks import (
+    require_finite,
+    require_positive_variance,
+    require_scale_name,
+    require_shape,
+)
 from hesrl.losses.gaussian import variance_derivatives
 from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
 
@@ -77,11 +82,12 @@ class CategoricalEntropyBonus(ClosedFormLoss, form=categorical_entropy_bonus):
         reduction: "mean", "sum" or "none".
 
     Raises:
-        ValueError: The reduction is unknown.
+        ValueError: The reduction is unknown, or β is not finite.
     """
 
     def __init__(self, coef: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
+        require_finite("coef", coef)
         self.coef = coef
 
     def forward(self, logits: Tensor) -> Tensor:
@@ -104,11 +110,12 @@ class GaussianEntropyBonus(ClosedFormLoss, form=_by_scale):
         scale: "log_std" or "variance": what the input is.
 
     Raises:
-        ValueError: The reduction or the scale is unknown.
+        ValueError: The reduction or the scale is unknown, or β is not finite.
     """
 
     def __init__(self, coef: float = 1.0, reduction: str = "mean", scale: str = "log_std") -> None:
         super().__init__(reduction)
+        require_finite("coef", coef)
         require_scale_name(scale)
         self.coef, self.scale = coef, scale
 

@@ -46,8 +46,16 @@ def reduce(losses: Tensor, reduction: str) -> Tensor:
 
 
 def divisor(samples: int, reduction: str) -> int:
-    """Return what a reduction divides the loss of one sample by."""
-    return samples if reduction == "mean" else 1
+    """Return what a reduction divides the loss of one sample by.
+
+    Raises:
+        ValueError: There is no sample to take a mean over.
+    """
+    if reduction != "mean":
+        return 1
+    if samples == 0:
+        raise ValueError("a loss has no mean over a batch without samples")
+    return samples
 
 
 class _ClosedForm(torch.autograd.Function):

@@ -64,6 +64,7 @@ def cross_entropy(
         label_smoothing: s, from 0 to 1.
         reduction: "mean", "sum" or "none".
     """
+    divisor(len(logits), reduction)  # refuses a mean without samples
     masses, divided_by = _class_masses(logits, targets, weight, ignore_index, label_smoothing)
     total = masses.sum(1, keepdim=True)
     logq = logits.log_softmax(1)

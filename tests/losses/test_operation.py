@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from hesrl import losses
 from hesrl.curvature import arm
 from hesrl.losses import ClosedFormLoss, Terms
+from tests.losses.cases import CASES
 from tests.losses.data import ACTIONS, CHOICES, CLASSES, LOG_STDS, LOGITS, MEAN
 
 
@@ -23,6 +24,15 @@ def armed(*tensors, method="hesscale"):
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     arm(leaves, method)
     return leaves
+
+
+PRECISIONS = [
+    (torch.float32, torch.float64),
+    (torch.float64, torch.float32),
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+]
 
 
 def log_cosh(x: Tensor, shift: float) -> Terms:
@@ -79,10 +89,23 @@ def test_a_frozen_input_leaves_the_curvature_of_the_other(index):
     assert_equal(inputs[index].hess_diag, (terms.hess_mean, terms.hess_log_std)[index])
 
 
-def test_outputs_of_another_precision_than_the_data():
-    (x,) = armed(MEAN.float())
-    losses.MSELoss()(x, ACTIONS).backward()
-    assert x.grad.dtype == x.hess_diag.dtype == torch.float32
+@pytest.mark.parametrize("f", [lambda loss: loss, torch.square], ids=["alone", "squared"])
+@pytest.mark.parametrize(("outputs", "data"), PRECISIONS, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_outputs_of_another_precision_than_the_data(case, outputs, data, f):
+    """As under autocast: derivatives have the precision of their outputs, near the exact ones."""
+    cast = lambda x, dtype: x.to(dtype) if x.is_floating_point() else x  # noqa: E731
+    inputs = armed(*(cast(x, outputs) for x in case.inputs))
+    exact = armed(*case.inputs)
+    constants = [cast(x, data) for x in case.constants]
+    for leaves, given in ((inputs, constants), (exact, case.constants)):
+        loss = case.module()(*leaves, *given)
+        f(loss[0] if isinstance(loss, tuple) else loss).backward()
+    low = torch.bfloat16 in (outputs, data)
+    for x, y in zip(inputs, exact, strict=True):
+        assert x.grad.dtype == x.hess_diag.dtype == outputs
+        for got, expected in ((x.grad, y.grad), (x.hess_diag, y.hess_diag)):
+            assert (got - expected).norm() <= (0.3 if low else 1e-5) * expected.norm()
 
 
 def test_a_copy_of_a_module_is_the_same_loss():

@@ -48,6 +48,26 @@ def test_an_unknown_reduction(case):
     refused(lambda: case.module(reduction="avg"), message)
 
 
+@pytest.mark.parametrize("coef", [float("nan"), float("inf")])
+@pytest.mark.parametrize("loss", [losses.CategoricalEntropyBonus, losses.GaussianEntropyBonus])
+def test_a_coefficient_must_be_finite(loss, coef):
+    refused(lambda: loss(coef), f"coef must be a finite number, not {coef}")
+    assert loss(-1.0).coef == -1
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_mean_over_no_samples(case):
+    inputs = [x[:0] if len(x) == N else x for x in case.inputs]
+    constants = [x[:0] for x in case.constants]
+    if any(len(x) == 0 for x in inputs):
+        refused(
+            lambda: case.module()(*inputs, *constants),
+            "a loss has no mean over a batch without samples",
+        )
+        total = case.module(reduction="sum")(*inputs, *constants)
+        assert (total[0] if isinstance(total, tuple) else total) == 0
+
+
 SHAPES = [
     ("gaussian ppo (1, K)", 0, (N,), r"mean must have shape \(N, K\), not \(9,\)"),
     ("gaussian ppo (1, K)", 1, (N, 1), r"log_std .* \(9, 3\), \(1, 3\) or \(3,\) .* not \(9, 1\)"),
