@@ -16,6 +16,7 @@ from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.likelihood import Output, find_outputs, gradients_at_outputs
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.registry import MissingRuleError
+from hesrl.curvature.sampling import require_second_derivatives
 from hesrl.curvature.sweep import Sweep
 
 Loss: TypeAlias = Tensor | Callable[[], Tensor]
@@ -78,7 +79,8 @@ def hess_diag(
         ValueError: The loss is not a scalar that autograd recorded, or belongs to a transform of
             `torch.func`; a parameter is not a floating-point leaf that requires a gradient; the
             method is unknown, or needs a likelihood or single samples that are not known.
-        MissingRuleError: An operation between the loss and the parameters has no rule.
+        MissingRuleError: An operation between the loss and the parameters has no rule, or for
+            Hessian-vector products no second derivative.
     """
     if isinstance(params, Mapping):
         found = hess_diag(loss, list(params.values()), method, samples=samples)
@@ -145,6 +147,10 @@ class _Problem:
     def params(self) -> list[Tensor]:
         return [self.graph.nodes[leaf].variable for leaf in self.leaves]
 
+    def twice_differentiable(self) -> Tensor:
+        require_second_derivatives(self.graph)
+        return self.loss
+
     def outputs(self) -> list[Output]:
         return find_outputs(self.graph, (self.loss,))
 
@@ -171,10 +177,10 @@ _ESTIMATORS: dict[str, Callable[[_Problem], Sequence[Tensor | None]]] = {
     "hesscale": _swept,
     "hesscale_gn": _swept,
     "bl89": _swept,
-    "hessian": lambda p: exact.hessian_diagonal(p.loss, p.params),
+    "hessian": lambda p: exact.hessian_diagonal(p.twice_differentiable(), p.params),
     "ggn": lambda p: exact.ggn_diagonal(p.outputs(), p.params),
     "ggn_mc": lambda p: exact.ggn_mc_mean(p.outputs(), p.params, p.samples),
-    "hutchinson": lambda p: exact.hutchinson_mean(p.loss, p.params, p.samples),
+    "hutchinson": lambda p: exact.hutchinson_mean(p.twice_differentiable(), p.params, p.samples),
     "squared_gradient": lambda p: [g.square() for g in _gradient(p, p.params)],
     "squared_sample_gradients": _squared_sample_gradients,
 }

@@ -22,6 +22,29 @@ from torch import Tensor
 
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.likelihood import find_outputs
+from hesrl.curvature.registry import MissingRuleError
+
+_FUSED_ATTENTION = (
+    "ScaledDotProductFlashAttentionForCpuBackward0",
+    "ScaledDotProductFlashAttentionBackward0",
+    "ScaledDotProductEfficientAttentionBackward0",
+    "ScaledDotProductCudnnAttentionBackward0",
+)
+
+
+def require_second_derivatives(graph: Graph) -> None:
+    """Refuse a graph of which PyTorch cannot differentiate the gradient.
+
+    Raises:
+        MissingRuleError: It has a fused attention.
+    """
+    for node in graph.nodes:
+        if node.name() in _FUSED_ATTENTION:
+            raise MissingRuleError(
+                f"PyTorch has no second derivative of {node.name()}, which Hessian-vector products "
+                "need: run the model under "
+                "torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)"
+            )
 
 
 class GaussNewtonMC:
@@ -83,7 +106,12 @@ class Hutchinson:
         self._hess: dict[int, Tensor] = {}
 
     def __enter__(self) -> Hutchinson:
-        """Let PyTorch record gradients without its warning."""
+        """Let PyTorch record gradients without its warning.
+
+        Raises:
+            MissingRuleError: PyTorch cannot differentiate them again.
+        """
+        require_second_derivatives(self._graph)
         _allow_recorded_gradients()
         return self
 

@@ -127,3 +127,20 @@ def test_a_run_that_is_lazy_no_longer_takes_every_curvature_but_the_next():
     optimizer.param_groups[0]["curvature_every"] = 1
     train(model, optimizer, range(5, 9))
     assert all(optimizer.state[p]["hess_count"] == 2 + 3 for p in model.parameters())
+
+
+@CURVED
+@pytest.mark.parametrize("intervals", [(3, 2, 2), (1, 3, 1), (4, 1, 5), (2, 5, 3)], ids=str)
+def test_the_interval_may_change_at_any_step(optimizer_class, intervals):
+    """A step takes the curvature of its backward pass, if both intervals ask for one."""
+    model = network()
+    optimizer = optimizer_class(model.parameters(), lr=1e-2, curvature_every=intervals[0])
+    taken = 0
+    for step in range(12):
+        optimizer.param_groups[0]["curvature_every"] = intervals[step // 4]
+        had = is_armed(model[0].weight)
+        taken += had and step % intervals[step // 4] == 0
+        train(model, optimizer, [step])
+    state = optimizer.state[model[0].weight]
+    assert state["hess_count"] == taken > 3
+    assert all(p.isfinite().all() for p in model.parameters())
