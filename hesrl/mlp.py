@@ -108,6 +108,7 @@ class ExplicitMLP:
         self._gauss_newton = gauss_newton
         self._inputs: list[NDArray[Any]] = []
 
+    @np.errstate(over="ignore", invalid="ignore")  # found once per update
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs (N, out) for inputs (N, in), and keep what `backward` needs."""
         a = x.numpy()
@@ -120,6 +121,7 @@ class ExplicitMLP:
         last = self._layers[-1]
         return torch.from_numpy(a @ last.weight.T + last.bias)
 
+    @np.errstate(over="ignore", invalid="ignore")  # found once per update
     def backward(self, grad: Tensor, hess: Tensor) -> None:
         """Overwrite the gradient of all parameters, and their curvature if it is wanted.
 
