@@ -95,7 +95,10 @@ class BoxActions:
         numbers = actions.reshape(-1)
         # MuJoCo would take zero instead.
         if math.isnan(numbers.dot(numbers)):
-            raise FloatingPointError(f"{self._env_id}: an action is NaN: {actions.tolist()}")
+            raise FloatingPointError(
+                f"{self._env_id}: an action is NaN: {actions.tolist()}; the policy has diverged: "
+                "try a smaller --learning-rate or a larger --eps"
+            )
         return actions
 
 
