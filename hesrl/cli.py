@@ -16,11 +16,12 @@ from hesrl.presets import defaults_for
 ArgsT = TypeVar("ArgsT")
 
 COMMANDS = {
-    "train ppo": ("hesrl.agents.ppo", "train PPO on a continuous-control environment"),
-    "train a2c": ("hesrl.agents.a2c", "train A2C on a continuous-control environment"),
+    "train ppo": ("hesrl.agents.ppo", "train PPO"),
+    "train a2c": ("hesrl.agents.a2c", "train A2C"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),
+    "bench ur5": ("hesrl.bench.ur5", "steps per second of the simulated UR5 Reacher"),
     "bench convergence": ("hesrl.bench.convergence", "steps and seconds to a threshold"),
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),

@@ -1,0 +1,102 @@
+"""Kinematics of the UR5 against Denavit and Hartenberg's matrices."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from hesrl.envs.ur5.kinematics import A2, A3, D1, D4, D5, D6, Plane, forward
+from hesrl.envs.ur5.settings import Settings
+
+Q_REF = Settings().q_ref
+PLANE = Plane(Q_REF)
+
+
+def pose(q):
+    """Multiply the six transformations between the links (4, 4)."""
+    a, d = (0, A2, A3, 0, 0, 0), (D1, 0, 0, D4, D5, D6)
+    alpha = (math.pi / 2, 0, 0, math.pi / 2, -math.pi / 2, 0)
+    transform = np.eye(4)
+    for angle, a_i, d_i, alpha_i in zip(q, a, d, alpha, strict=True):
+        c, s, ca, sa = math.cos(angle), math.sin(angle), math.cos(alpha_i), math.sin(alpha_i)
+        transform = transform @ [
+            [c, -s * ca, s * sa, a_i * c],
+            [s, c * ca, -c * sa, a_i * s],
+            [0, sa, ca, d_i],
+            [0, 0, 0, 1],
+        ]
+    return transform
+
+
+def random_pairs(n, seed=0):
+    settings = Settings()
+    return np.random.default_rng(seed).uniform(settings.joint_low, settings.joint_high, (n, 2))
+
+
+def whole(pair):
+    """All joints of an arm whose shoulder and elbow have these angles."""
+    q = np.array(Q_REF)
+    q[1:3] = pair
+    return q
+
+
+def test_the_start_pose_is_where_the_robot_has_it():
+    np.testing.assert_allclose(forward(Q_REF), [-0.1041, 0.0194, 0.7700], atol=5e-5)
+
+
+def test_forward_is_the_product_of_the_transformations_up_to_the_turned_base():
+    q = np.random.default_rng(1).uniform(-math.pi, math.pi, (5, 4, 6))
+    expected = np.array([[pose(one)[:3, 3] for one in row] for row in q])
+    # The base of SenseAct's convention is turned by half a turn around z.
+    np.testing.assert_allclose(forward(q), expected * [-1, -1, 1], atol=1e-12)
+
+
+def test_the_arm_in_the_plane_is_the_whole_arm():
+    pairs = random_pairs(50)
+    expected = forward([whole(pair) for pair in pairs])[:, 1:]
+    np.testing.assert_allclose([PLANE.position(*pair) for pair in pairs], expected, atol=1e-14)
+    together = np.transpose(PLANE.position(*pairs.T, np))
+    np.testing.assert_allclose(together, expected, atol=1e-14)
+
+
+def test_x_stays_in_the_box_whatever_shoulder_and_elbow_do():
+    x = forward([whole(pair) for pair in random_pairs(10_000)])[:, 0]
+    assert -0.2 < x.min() < x.max() < 0.2
+
+
+def test_a_shift_moves_the_tool_and_keeps_its_orientation():
+    for pair in random_pairs(200):
+        q = whole(pair)
+        moved = PLANE.shifted(tuple(pair), 0.01, -0.02)
+        if moved is None:
+            continue
+        q_moved = whole(moved)
+        q_moved[3] -= sum(moved) - sum(pair)
+        np.testing.assert_allclose(forward(q_moved)[1:] - forward(q)[1:], [0.01, -0.02], atol=1e-12)
+        np.testing.assert_allclose(pose(q_moved)[:3, :3], pose(q)[:3, :3], atol=1e-12)
+
+
+def test_a_shift_of_nothing_stays_at_the_same_angles_turns_included():
+    for pair in [*random_pairs(50), (-2.4 - 2 * math.pi, 1.5), (-2.4, -1.5 + 2 * math.pi)]:
+        assert PLANE.shifted(tuple(pair), 0, 0) == pytest.approx(tuple(pair), abs=1e-7)
+
+
+def test_a_shift_beyond_the_arm_is_none():
+    assert PLANE.shifted((-2.4, 1.5), 1.0, 1.0) is None
+
+
+def test_links_have_their_lengths_and_end_at_the_tool():
+    points = PLANE.links((-2.4, 1.5))
+    s1 = math.sin(Q_REF[0])
+    lengths = np.hypot(np.diff(points[:, 0]) / s1, np.diff(points[:, 1]))
+    assert lengths[:3] == pytest.approx([D1, -A2, -A3], abs=1e-12)
+    assert points[-1] == pytest.approx(PLANE.position(-2.4, 1.5))
+
+
+def test_reach_bounds_the_distance_from_the_shoulder_and_is_attained():
+    elbows = np.linspace(-math.pi, math.pi, 2001)
+    y, z = PLANE.position(np.full_like(elbows, -1.0), elbows, np)
+    distances = np.hypot((y - PLANE.shoulder[0]) / math.sin(Q_REF[0]), z - PLANE.shoulder[1])
+    assert distances.max() == pytest.approx(PLANE.reach, abs=1e-5)
