@@ -1,4 +1,4 @@
-"""PPO (Schulman et al., 2017) for continuous actions, first or second order.
+"""PPO (Schulman et al., 2017), first or second order.
 
 The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What differs:
 
@@ -7,11 +7,11 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
 - The value loss is ½·MSE, as in CleanRL (Stable-Baselines3: MSE). ``target_kl`` stops after an
   epoch, as in CleanRL (Stable-Baselines3: before a step, at 1.5 times the target).
 - N environments share their observation and reward statistics.
-- The update is written out: the losses give gradient and Hessian diagonal at the outputs of the
-  networks, and one recursion carries both through the layers (`hesrl.mlp`). ``loss.backward()``
-  gives the same numbers; this is more than twice as fast.
+- A step on a minibatch is one call of `hesrl.train_step`, compiled if the run is long enough.
 - Actions are computed in NumPy, the values of a whole rollout in one pass afterwards.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
+- ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, nothing is
+  clipped but the ratio, and the step size stays as it is.
 """
 
 from __future__ import annotations
@@ -20,23 +20,39 @@ import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hesrl.actor_critic import Agent
+from hesrl import optim
 from hesrl.cli import run_command
-from hesrl.envs.evaluation import evaluate
-from hesrl.envs.spaces import require_continuous
 from hesrl.envs.vector import NormalizedEnvs
 from hesrl.errors import UserError
-from hesrl.learner import Learner
-from hesrl.losses import gaussian_surrogate, value_loss
-from hesrl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
-from hesrl.rollout import Batch, Rollout, checkpoint, make_batch, restore, rollout
+from hesrl.losses import ValueLoss
+from hesrl.rl.actor_critic import ACTIVATIONS, Agent
+from hesrl.rl.evaluations import Evaluations
+from hesrl.rl.numpy_forward import Acting
+from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
+from hesrl.rl.rollout import Batch, make_batch, rollout
+from hesrl.rl.threads import limit_threads
+from hesrl.rl.training_state import (
+    CURVATURE_METRICS,
+    check_finite,
+    checkpoint,
+    curvature_of,
+    restore,
+)
 from hesrl.runs import Session
-from hesrl.settings import require_between, require_positive, settings_in_force
+from hesrl.settings import (
+    require_between,
+    require_choice,
+    require_device,
+    require_positive,
+    settings_in_force,
+)
+from hesrl.train_step import COMPILE, LossFunction, TrainStep
 
 DEFAULTS = defaults_of_optimizers(
     first={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
@@ -47,9 +63,13 @@ DEFAULTS = defaults_of_optimizers(
 
 @dataclass
 class Args:
-    """Train PPO on a continuous-control environment."""
+    """Train PPO."""
+
+    PRESETS: ClassVar[dict[str, str]] = {"paper": "ppo-paper.yaml"}
 
     # Run
+    paper: bool = False
+    """settings of the paper instead of the defaults (configs/ppo-paper.yaml)"""
     seed: int = 1
     """seed of the network, the environments, the actions and the minibatches"""
     runs_dir: Path = Path("runs")
@@ -58,16 +78,42 @@ class Args:
     """directory of an interrupted run to continue; takes all settings from it"""
     checkpoint_interval: int = 10
     """updates from one checkpoint to the next"""
+    eval_interval: int | None = None
+    """updates from one evaluation to the next; None: only at the end"""
     eval_episodes: int = 10
-    """episodes played at the end with the mean action and frozen statistics"""
-    torch_threads: int = 1
-    """threads of PyTorch; the networks are too small to gain from more"""
+    """episodes of an evaluation, with the most probable actions and frozen statistics"""
+    capture_video: bool = False
+    """whether each evaluation leaves a video of one episode in the run's directory"""
+    track: bool = False
+    """whether the metrics also go to Weights & Biases (WANDB_MODE=offline: to this machine)"""
+    wandb_project: str = "hesrl"
+    """project of Weights & Biases"""
+    device: str = "cpu"
+    """device of the networks, as PyTorch names it"""
+    compile: str = "auto"
+    """auto, on or off: whether the step on a minibatch is compiled (docs/train_step.md)"""
+    threads: int = 1
+    """threads of PyTorch and NumPy; small networks gain nothing from more"""
 
     # Environment
     env_id: str = "HalfCheetah-v5"
     """Gymnasium id of the environment"""
     num_envs: int = 1
     """environments stepped in turn in this process"""
+    normalize_observations: bool = True
+    """whether vectors of observations are scaled by their statistics and clipped"""
+    normalize_rewards: bool = True
+    """whether rewards are scaled by the deviation of the discounted return and clipped"""
+
+    # Networks
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """units of the hidden layers of actor and critic; images have three convolutions before"""
+    activation: str = "tanh"
+    """tanh, relu, elu or silu"""
+    shared_trunk: bool = False
+    """whether actor and critic share all layers but their last ones"""
+    variance_network: bool = False
+    """whether the variance of continuous actions depends on the observation"""
 
     # Algorithm
     total_timesteps: int = 1_000_000
@@ -97,9 +143,9 @@ class Args:
 
     # Optimizer
     optimizer: str = "adahesscale"
-    """adam, adahesscale, adahesscalegn or sgd, or one of them within a trust region: scaled-…"""
+    """a name of docs/optimizers.md, such as adam, adahesscale, adahessian or scaled-adahesscale"""
     learning_rate: float | None = None
-    """step size (adahesscale: no unit, else in units of the parameters); None: optimizer's own"""
+    """step size (second order: no unit, else in units of the parameters); None: optimizer's own"""
     anneal_lr: bool = True
     """whether the step size falls linearly to zero over the run"""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -133,10 +179,13 @@ class Args:
             UserError: One setting is impossible; the message names it.
         """
         fill_in_optimizer(self, DEFAULTS)
+        require_choice(self, "activation", ACTIVATIONS)
+        require_choice(self, "compile", COMPILE)
+        require_device(self.device)
         require_positive(
             self,
             "num_envs num_steps num_minibatches update_epochs total_timesteps checkpoint_interval "
-            "eval_episodes torch_threads clip_coef",
+            "eval_interval eval_episodes threads clip_coef hidden_sizes target_kl",
         )
         require_between(self, "seed ent_coef vf_coef", 0, math.inf)
         require_between(self, "gamma gae_lambda", 0, 1)
@@ -157,62 +206,76 @@ class Args:
             )
 
 
-def log_probabilities(storage: Rollout, agent: Agent) -> Tensor:
-    """Return log π of a rollout's actions (B,), from the noise that made them."""
-    noise, log_std = torch.from_numpy(storage.noise), agent.actor_logstd.detach()
-    logprobs = -(0.5 * (noise.square() + math.log(2 * math.pi)) + log_std).sum(-1)
-    return logprobs.flatten()
+METRICS = (
+    "losses/policy_loss",
+    "losses/value_loss",
+    "losses/entropy",
+    "losses/old_approx_kl",
+    "losses/approx_kl",
+    "losses/clipfrac",
+)
+"""Names of what the loss function returns beside the loss."""
+
+
+def make_loss(agent: Agent, args: Args) -> LossFunction:
+    """Return the loss of a minibatch, as `hesrl.train_step.TrainStep` takes it."""
+    policy_loss = agent.policy.surrogate_loss(args.clip_coef)
+    negative_entropy = agent.policy.entropy_bonus(1.0)
+    value_loss = ValueLoss(args.clip_coef if args.clip_vloss else None)
+
+    def loss_fn(
+        mb_obs: Tensor, mb_actions: Tensor, mb_advantages: Tensor, mb_returns: Tensor,
+        mb_values: Tensor, mb_logprobs: Tensor,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:  # fmt: skip
+        if args.norm_adv:
+            std, mean = torch.std_mean(mb_advantages)
+            mb_advantages = (mb_advantages - mean) / (std + 1e-8)
+
+        distribution, newvalue = agent(mb_obs)
+        pg_loss, logratio = policy_loss(*distribution, mb_actions, mb_logprobs, mb_advantages)
+        v_loss = value_loss(newvalue, mb_returns, mb_values)
+        # Without weight the entropy is only logged.
+        scale = distribution[-1] if args.ent_coef else distribution[-1].detach()
+        entropy_loss = -negative_entropy(scale)
+        loss = pg_loss - args.ent_coef * entropy_loss + args.vf_coef * v_loss
+
+        with torch.no_grad():
+            ratio = logratio.exp()
+            old_approx_kl = (-logratio).mean()
+            approx_kl = ((ratio - 1) - logratio).mean()
+            clipfrac = ((ratio - 1).abs() > args.clip_coef).to(ratio.dtype).mean()
+            metrics = pg_loss, v_loss, entropy_loss, old_approx_kl, approx_kl, clipfrac
+            return loss, (torch.stack(metrics),)
+
+    return loss_fn
 
 
 @torch.no_grad()
-def update(learner: Learner, batch: Batch, logprobs: Tensor, args: Args) -> dict[str, float]:
+def log_probabilities(agent: Agent, batch: Batch) -> Tensor:
+    """Return log π of a rollout's actions (B,)."""
+    return agent.policy.log_prob(agent.distribution(batch.obs), batch.actions)
+
+
+def update(train_step: TrainStep, batch: Batch, logprobs: Tensor, args: Args) -> dict[str, float]:
     """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
-    assert args.max_grad_norm is not None
-    actor, critic = learner.actor, learner.critic
-    log_std = learner.agent.actor_logstd.detach()
-    value_clip = args.clip_coef if args.clip_vloss else None
-    logratios = []
+    rows = []
     for _epoch in range(args.update_epochs):
-        inds = torch.randperm(len(batch.obs))
-        shuffled = (b[inds].split(args.minibatch_size) for b in (*batch, logprobs))
-        for minibatch in zip(*shuffled, strict=True):
-            mb_obs, mb_actions, mb_advantages, mb_returns, mb_values, mb_logprobs = minibatch
-            if args.norm_adv:
-                std, mean = torch.std_mean(mb_advantages)
-                mb_advantages = (mb_advantages - mean) / (std + 1e-8)
-
-            pg = gaussian_surrogate(
-                actor.forward(mb_obs), log_std, mb_actions, mb_logprobs, mb_advantages,
-                args.clip_coef,
-            )  # fmt: skip
-            newvalue = critic.forward(mb_obs).squeeze(1)
-            v = value_loss(newvalue, mb_returns, mb_values, value_clip)
-
-            # loss = pg_loss − ent_coef entropy + vf_coef v_loss; the entropy is linear in log σ.
-            learner.backward(
-                mean=(pg.grad_mean, pg.hess_mean),
-                log_std=(pg.grad_log_std - args.ent_coef, pg.hess_log_std),
-                values=(args.vf_coef * v.grad, args.vf_coef * v.hess),
-            )
-            learner.step(args.max_grad_norm)
-            logratios.append(pg.logratio)
-
-        logratio = logratios[-1]
-        approx_kl = (logratio.exp() - 1 - logratio).mean().item()
+        b_inds = torch.randperm(len(batch.obs)).to(args.device)
+        for mb_inds in b_inds.split(args.minibatch_size):
+            row, *curvature = train_step((*batch, logprobs), mb_inds)
+            rows.append(row)
+        approx_kl = row[METRICS.index("losses/approx_kl")]
         if args.target_kl is not None and approx_kl > args.target_kl:
             break
 
-    ratios = torch.stack(logratios).exp()
+    metrics = dict(zip(METRICS, row.tolist(), strict=True))
+    for tensor in curvature:
+        metrics |= dict(zip(CURVATURE_METRICS, tensor.tolist(), strict=True))
+    unexplained = (batch.returns - batch.values).var() / batch.returns.var()
     return {
-        "losses/policy_loss": pg.loss.item(),
-        "losses/value_loss": v.loss.item(),
-        "losses/entropy": (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum().item(),
-        "losses/old_approx_kl": -logratio.mean().item(),
-        "losses/approx_kl": approx_kl,
-        "losses/clipfrac": ((ratios - 1).abs() > args.clip_coef).float().mean().item(),
-        "losses/explained_variance": 1
-        - ((batch.returns - batch.values).var() / batch.returns.var()).item(),
-        **learner.curvature_metrics(),
+        **metrics,
+        "losses/clipfrac": torch.stack(rows)[:, METRICS.index("losses/clipfrac")].mean().item(),
+        "losses/explained_variance": 1 - unexplained.item(),
     }
 
 
@@ -220,52 +283,75 @@ def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
-    assert args.learning_rate is not None
-    torch.set_num_threads(args.torch_threads)
+    assert args.learning_rate is not None and args.max_grad_norm is not None
+    limit_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    envs = NormalizedEnvs(args.env_id, args.num_envs, seed=args.seed, gamma=args.gamma)
-    actions = require_continuous(args.env_id, envs.observation_space, envs.action_space)
-    agent = Agent(envs.observation_space.shape[0], actions.shape[0])
-    learner = Learner(agent, args.optimizer, **hyperparameters(args))
+    envs = NormalizedEnvs(
+        args.env_id,
+        args.num_envs,
+        seed=args.seed,
+        gamma=args.gamma,
+        normalize_observations=args.normalize_observations,
+        normalize_rewards=args.normalize_rewards,
+    )
+    agent = Agent(
+        envs.observation_space,
+        envs.action_space,
+        hidden_sizes=args.hidden_sizes,
+        activation=args.activation,
+        shared_trunk=args.shared_trunk,
+        variance_network=args.variance_network,
+    ).to(args.device)
+    acting = Acting(agent)
+    optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
+    train_step = TrainStep(
+        make_loss(agent, args),
+        optimizer,
+        max_grad_norm=args.max_grad_norm,
+        compile=args.compile,
+        expected_steps=args.num_iterations * args.update_epochs * args.num_minibatches,
+        after_backward=curvature_of(agent, optimizer),
+    )
 
-    with contextlib.closing(envs), Session("ppo", args) as session:
+    with (
+        contextlib.closing(envs),
+        Evaluations(args, envs, acting) as evaluations,
+        Session("ppo", args, wandb_project=args.wandb_project if args.track else None) as session,
+    ):
         if session.checkpoint is None:
             envs.reset()
         else:
-            restore(session.checkpoint, learner, envs, rng)
+            restore(session.checkpoint, agent, optimizer, envs, rng)
         first_iteration = session.start_step // args.batch_size + 1
         for iteration in range(first_iteration, args.num_iterations + 1):
             frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
             lr = frac * args.learning_rate
-            learner.set_learning_rate(lr)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
             start_step = (iteration - 1) * args.batch_size
             global_step = iteration * args.batch_size
 
-            storage = rollout(envs, learner, args.num_steps, rng)
+            storage = rollout(envs, acting, args.num_steps, rng)
             for steps, episode in storage.episodes:
                 session.log_episode(start_step + steps, episode)
-            batch = make_batch(storage, learner, args.gamma, args.gae_lambda)
-            metrics = update(learner, batch, log_probabilities(storage, agent), args)
+            batch = make_batch(storage, acting, args.gamma, args.gae_lambda).to(args.device)
+            metrics = update(train_step, batch, log_probabilities(agent, batch), args)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
-            learner.check_finite(loss, global_step)
-            session.log(global_step, {**metrics, "charts/learning_rate": lr})
+            check_finite(agent, optimizer, loss, global_step)
+            metrics["charts/learning_rate"] = lr
+            last = iteration == args.num_iterations
+            if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
+                metrics["eval/episodic_return"] = evaluations.mean_return(session.run, global_step)
+            session.log(global_step, metrics)
 
-            last = session.stop_requested or iteration == args.num_iterations
-            if last or iteration % args.checkpoint_interval == 0:
-                session.save(checkpoint(learner, envs, rng))
-            if session.stop_requested and iteration < args.num_iterations:
+            stop = session.stop_requested
+            if last or stop or iteration % args.checkpoint_interval == 0:
+                session.save(checkpoint(agent, optimizer, envs, rng))
+            if stop and not last:
                 return session.interrupted()
 
-        return session.finish(
-            lambda: evaluate(
-                learner.act,
-                args.env_id,
-                observation=envs.observation_normalizer,
-                episodes=args.eval_episodes,
-                seed=args.seed + args.num_envs,
-            )
-        )
+        return session.finish(lambda: evaluations.play(session.run, args.total_timesteps))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Running statistics of observations and rewards, as Gymnasium's wrappers keep them, but cheaper.
 
-Welford's update in Chan's form, for a batch of ``n`` samples with mean ``m_b`` and variance
-``v_b``, with δ = m_b − m:
+Welford's update for a batch of ``n`` samples x, with δ = x − m and the new mean in x − m':
 
-    m ← m + δ n/(c + n),    v ← [v c + v_b n + δ² c n/(c + n)] / (c + n),    c ← c + n
+    m' = m + w mean(δ),    v' = v + w [mean(δ (x − m')) − v],    w = n/(c + n),    c' = c + n
 
-starting from m = 0, v = 1 and c = 1e-4.
+starting from m = 0, v = 1 and c = 1e-4. It is Chan's update of the batch's own mean and variance,
+in other terms; what is normalized is x − m', which is at hand.
 """
 
 from __future__ import annotations
@@ -37,25 +37,32 @@ class RunningMeanStd:
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.mean = np.zeros(shape)
-        self.var = np.ones(shape)
+        # As batches of one, and numbers as arrays: NumPy takes longer to broadcast a vector or to
+        # take in a float.
+        self._mean = np.zeros((1, *shape))
+        self._var = np.ones((1, *shape))
+        self.mean, self.var = self._mean[0, ...], self._var[0, ...]
         self.count = 1e-4
+        self._epsilon = np.array(EPSILON)
 
-    def update(self, batch: NDArray[Any]) -> None:
-        """Take in samples (n, *shape)."""
+    def update(self, batch: NDArray[Any]) -> NDArray[np.float64]:
+        """Take in samples (n, *shape) and return their `deviations` from the new mean."""
         n = len(batch)
-        total = self.count + n
-        if n == 1:
-            delta = batch[0] - self.mean
-            self.var *= self.count
-        else:
-            delta = batch.mean(0) - self.mean
-            self.var *= self.count
-            self.var += batch.var(0) * n
-        self.mean += delta * (n / total)
-        self.var += delta * delta * (self.count * n / total)
-        self.var /= total
-        self.count = total
+        self.count += n
+        weight = np.array(n / self.count)
+        delta = batch - self._mean
+        self._mean += _batch_mean(delta) * weight
+        deviations = batch - self._mean
+        self._var += (_batch_mean(delta * deviations) - self._var) * weight
+        return deviations
+
+    def deviations(self, batch: NDArray[Any]) -> NDArray[np.float64]:
+        """Return how far samples (n, *shape) lie from the mean."""
+        return batch - self._mean
+
+    def std(self) -> NDArray[np.float64]:
+        """Return the standard deviation (1, *shape)."""
+        return np.sqrt(self._var + self._epsilon)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
@@ -70,6 +77,11 @@ class RunningMeanStd:
         self.mean[...] = state["mean"].numpy()
         self.var[...] = state["var"].numpy()
         self.count = state["count"]
+
+
+def _batch_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of a batch (n, …); `numpy.mean` takes three times as long for small ones."""
+    return rows if len(rows) == 1 else np.add.reduce(rows) / len(rows)
 
 
 class Observations(Protocol):
@@ -97,19 +109,21 @@ class ObservationNormalizer:
 
     def __init__(self, obs_dim: int) -> None:
         self.statistics = RunningMeanStd((obs_dim,))
+        self._high = np.full((1, obs_dim), CLIP, dtype=np.float32)
+        self._low = -self._high
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Take observations (n, obs_dim) into the statistics and return them normalized."""
-        self.statistics.update(obs)
-        return self.normalize(obs)
+        return self._scaled(self.statistics.update(obs))
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return observations (n, obs_dim) normalized, without changing the statistics."""
-        statistics = self.statistics
-        scaled = obs - statistics.mean
-        scaled /= np.sqrt(statistics.var + EPSILON)
-        result = scaled.astype(np.float32)
-        return np.minimum(np.maximum(result, -CLIP, out=result), CLIP, out=result)
+        return self._scaled(self.statistics.deviations(obs))
+
+    def _scaled(self, deviations: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Divide deviations from the mean by the standard deviation, and clip them."""
+        scaled = (deviations / self.statistics.std()).astype(np.float32)
+        return np.minimum(np.maximum(scaled, self._low), self._high)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
@@ -132,15 +146,21 @@ class ProgressKeepingNormalizer(ObservationNormalizer):
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Take observations (n, obs_dim) into the statistics and return them normalized."""
-        self.statistics.update(obs[:, :-1])
-        return self.normalize(obs)
+        return _with_progress(super().__call__(obs[:, :-1]), obs)
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return observations (n, obs_dim) normalized, without changing the statistics."""
-        result = np.empty(obs.shape, dtype=np.float32)
-        result[:, :-1] = super().normalize(obs[:, :-1])
-        result[:, -1] = obs[:, -1]
-        return result
+        return _with_progress(super().normalize(obs[:, :-1]), obs)
+
+
+def _with_progress(
+    normalized: NDArray[np.float32], obs: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return normalized entries (n, obs_dim − 1) and the last ones of ``obs`` (n, obs_dim)."""
+    result = np.empty(obs.shape, dtype=np.float32)
+    result[:, :-1] = normalized
+    result[:, -1] = obs[:, -1]
+    return result
 
 
 class PlainObservations:
@@ -198,21 +218,24 @@ class RewardNormalizer:
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
         """Take the rewards of one step of all environments in and return them normalized."""
-        gamma = self._gamma
-        self._returns = [
-            (0.0 if terminated else value * gamma) + reward
-            for value, reward, terminated in zip(self._returns, rewards, terminations, strict=True)
-        ]
-        n = len(rewards)
-        batch_mean = sum(self._returns) / n
-        batch_var = sum((value - batch_mean) ** 2 for value in self._returns) / n
-        total = self._count + n
-        delta = batch_mean - self._mean
-        self._mean += delta * n / total
-        scatter = self._var * self._count + batch_var * n + delta**2 * self._count * n / total
-        self._var, self._count = scatter / total, total
+        gamma, mean, returns = self._gamma, self._mean, self._returns
+        n = len(returns)
+        sum_delta = sum_squares = 0.0
+        for i in range(n):
+            returns[i] = rewards[i] + (0.0 if terminations[i] else gamma * returns[i])
+            delta = returns[i] - mean
+            sum_delta += delta
+            sum_squares += delta**2
+        self._count += n
+        weight = n / self._count
+        change = sum_delta / n * weight
+        self._mean = mean + change
+        # mean(δ (x − m')), since x − m' = δ − change.
+        scatter = (sum_squares - sum_delta * change) / n
+        self._var += (scatter - self._var) * weight
         std = math.sqrt(self._var + EPSILON)
-        return [min(max(reward / std, -CLIP), CLIP) for reward in rewards]
+        limit = CLIP * std
+        return [CLIP if r > limit else -CLIP if r < -limit else r / std for r in rewards]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the discounted returns, fit for a checkpoint."""

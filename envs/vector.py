@@ -48,9 +48,9 @@ class Step(NamedTuple):
     rewards: NDArray[np.float32]
     """Rewards to learn from (N,)."""
     terminations: NDArray[np.bool_]
-    """Whether the environment reached a terminal state (N,)."""
+    """Whether the environment reached a terminal state (N,); read-only where no episode ended."""
     truncations: NDArray[np.bool_]
-    """Whether a time limit alone ended the episode (N,)."""
+    """Whether a time limit alone ended the episode (N,); read-only where no episode ended."""
     final_obs: NDArray[Any] | None
     """Observations that the step led to (N, …), if any episode ended."""
     episodes: list[Episode]
@@ -125,6 +125,9 @@ class NormalizedEnvs:
         # What is not scaled has to fit into single precision.
         scaled = normalize_observations and normalize_rewards
         self._limit = math.inf if scaled else float(np.finfo(np.float32).max) ** 2
+        # What nearly every step shares.
+        self._none_ended = np.zeros(num_envs, dtype=bool)
+        self._none_ended.setflags(write=False)
         self._returns = [0.0] * num_envs
         self._lengths = [0] * num_envs
         self._steps_before = 0
@@ -162,15 +165,16 @@ class NormalizedEnvs:
             ValueError: A discrete action is none of the environment's.
         """
         given = self._actions_for_envs(actions)
+        raw, lengths, returns = self._raw, self._lengths, self._returns
         rewards: list[float] = []
         terminations: list[bool] = []
         truncations: list[bool] = []
         # In one number, and squares cannot cancel as infinities can.
         squares = 0.0
         for i, env in enumerate(self._envs):
-            self._lengths[i] += 1
+            lengths[i] += 1
             try:
-                self._raw[i], reward, terminated, truncated, _ = env.step(given[i])
+                raw[i], reward, terminated, truncated, _ = env.step(given[i])
                 reward = float(reward)
             except Exception as error:
                 raise raised(self._where(i), error) from error
@@ -178,26 +182,21 @@ class NormalizedEnvs:
             squares += reward * reward
             terminations.append(bool(terminated))
             truncations.append(bool(truncated) and not terminated)
-            self._returns[i] += reward
+            returns[i] += reward
         if not squares + self._raw_numbers.dot(self._raw_numbers) < self._limit:
             for i, reward in enumerate(rewards):
                 check_numbers(self._where(i), self._raw[i], reward, self._limit)
 
         obs = self.observation_normalizer(self._raw)
-        learned_rewards = self._rewards_to_learn(rewards, terminations)
+        learned_rewards = np.array(self._rewards_to_learn(rewards, terminations), dtype=np.float32)
+        ends = self._none_ended, self._none_ended
         final_obs, episodes = None, []
         if True in terminations or True in truncations:
+            ends = np.array(terminations), np.array(truncations)
             final_obs = obs.copy()
             episodes = self._restart(obs, terminations, truncations)
         self.observations = obs
-        return Step(
-            obs,
-            np.array(learned_rewards, dtype=np.float32),
-            np.array(terminations),
-            np.array(truncations),
-            final_obs,
-            episodes,
-        )
+        return Step(obs, learned_rewards, *ends, final_obs, episodes)
 
     def _restart(
         self, obs: NDArray[Any], terminations: list[bool], truncations: list[bool]

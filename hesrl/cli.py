@@ -26,7 +26,7 @@ COMMANDS = {
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
-    "sweep ppo": ("hesrl.experiments.sweep", "PPO over step sizes, seeds and environments"),
+    "sweep agents": ("hesrl.experiments.sweep", "agents over optimizers, step sizes and seeds"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
 

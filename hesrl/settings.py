@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from hesrl.errors import UserError
+import torch
+
+from hesrl.errors import UserError, one_line
 from hesrl.runs.directory import RunDirectory
 
 
@@ -63,18 +66,52 @@ def flag(name: str) -> str:
 
 
 def require_positive(args: Any, names: str) -> None:
-    """Refuse settings that are zero, negative or not a number.
+    """Refuse settings that are zero, negative or not a number; None passes.
 
     Args:
-        args: The settings.
+        args: The settings, numbers or tuples of numbers.
         names: Which of them, separated by spaces.
 
     Raises:
         UserError: The message names the option and its value.
     """
     for name in names.split():
-        if not getattr(args, name) > 0:
-            raise UserError(f"{flag(name)} {getattr(args, name)}: must be greater than zero")
+        value = getattr(args, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(number is None or number > 0 for number in numbers):
+            raise UserError(f"{flag(name)} {value}: must be greater than zero")
+
+
+def require_choice(args: Any, name: str, choices: Iterable[str]) -> None:
+    """Refuse a setting that is none of the choices.
+
+    Args:
+        args: The settings.
+        name: Which of them.
+        choices: What it may be.
+
+    Raises:
+        UserError: The message names the option, its value and the choices.
+    """
+    value = getattr(args, name)
+    if value not in choices:
+        raise UserError(f"{flag(name)} {value}: choose one of {', '.join(choices)}")
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Args:
+        device: As PyTorch names it.
+
+    Raises:
+        UserError: The message names it, and what PyTorch says.
+    """
+    try:
+        torch.empty(0, device=device)
+    # PyTorch raises RuntimeError, AssertionError and others, by device and build.
+    except Exception as error:
+        raise UserError(f"--device {device}: cannot be used: {one_line(error)}") from error
 
 
 def require_between(args: Any, names: str, low: float, high: float) -> None:

@@ -34,8 +34,8 @@ def test_every_command_documents_its_options(command):
         (("train", "ppo", "--sed", "1"), "unknown option --sed: did you mean --seed?"),
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
         (("bench", "agents", "--steps", "100"), "a positive multiple of 2048"),
-        (("sweep", "ppo", "--optimizers", "adamw"), "--optimizers adamw: choose from sgd, adam"),
-        (("sweep", "ppo", "--env-ids", "Hoper-v5"), "did you mean Hopper-v5"),
+        (("sweep", "agents", "--optimizers", "adamw"), "--optimizers adamw: choose from sgd, adam"),
+        (("sweep", "agents", "--env-ids", "Hoper-v5"), "did you mean Hopper-v5"),
     ],
 )
 def test_mistake_is_one_line(arguments, message):

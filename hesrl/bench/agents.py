@@ -2,7 +2,9 @@
 
 The contenders take turns for some rounds in one process, so that a change of the machine's speed
 meets all of them. All have the same environment, networks and settings (CleanRL's), and all log
-to TensorBoard; start-up and evaluation are not counted, checkpoints are.
+to TensorBoard. A turn counts from its first row of metrics on, so that start-up and compiling do
+not count, while statistics, logging and checkpoints do. What a run takes before its first step,
+and its memory, are measured in processes of their own.
 """
 
 from __future__ import annotations
@@ -24,13 +26,21 @@ from rich.table import Table
 from torch import nn
 
 from hesrl.agents import a2c, ppo
+from hesrl.bench.agent_parts import PARTS, Parts, timed_parts
 from hesrl.bench.machine import describe_machine
+from hesrl.bench.startup import measure_startup
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.runs import RunDirectory, read_metric
 
 AGENTS: dict[str, Any] = {"PPO": ppo, "A2C": a2c}
 """The agents by the name that Stable-Baselines3 gives them."""
+
+OPTIMIZERS = {"Adam": "adam", "AdaHesScale": "adahesscale"}
+"""The optimizers of hesrl's agents that take part."""
+
+UNCOUNTED_STEPS = 500
+"""Environment steps at the beginning of a turn of Stable-Baselines3 that do not count."""
 
 
 @dataclass
@@ -43,37 +53,58 @@ class Args:
     """which agents to measure"""
     num_envs: int = 1
     """environments stepped in turn"""
-    rounds: int = 5
+    rounds: int = 3
     """turns of each contender"""
-    steps: int = 20_480
-    """length of a turn (environment steps), a multiple of 2048 num_envs"""
+    steps: int = 40_960
+    """length of a turn (environment steps), at least two rollouts of 2048 num_envs"""
+    compile: str = "on"
+    """auto, on or off: whether hesrl's training steps are compiled"""
 
 
-def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> float:
-    """Train an agent of hesrl for one turn and return its steps per second."""
+def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[float, Parts]:
+    """Train an agent of hesrl for one turn; return its steps per second and where time went."""
     module = AGENTS[agent]
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+        timed_parts(module, args.env_id) as parts,
+    ):
         module.main(
             module.Args(
                 env_id=args.env_id,
                 num_envs=args.num_envs,
-                optimizer=optimizer,
+                optimizer=OPTIMIZERS[optimizer],
                 total_timesteps=args.steps,
                 seed=seed,
                 runs_dir=Path(folder),
                 eval_episodes=1,
+                compile=args.compile,
             )
         )
         run = RunDirectory.open(next(Path(folder).iterdir()), read_only=True)
-        _, speeds = read_metric(run, "charts/SPS")
-    return float(speeds[-1])
+        steps, speeds = read_metric(run, "charts/SPS")
+    seconds = steps / speeds
+    return (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]), parts
 
 
-def measure_sb3(agent: str, args: Args, seed: int) -> float:
+def measure_sb3(agent: str, args: Args, seed: int) -> tuple[float, None]:
     """Train an agent of Stable-Baselines3 for one turn and return its steps per second."""
     import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    class Clock(BaseCallback):
+        """Takes the time at the first rollout that counts."""
+
+        steps, start = 0, 0.0
+
+        def _on_rollout_start(self) -> None:
+            if not self.steps and self.num_timesteps >= UNCOUNTED_STEPS:
+                self.steps, self.start = self.num_timesteps, time.perf_counter()
+
+        def _on_step(self) -> bool:
+            return True
 
     def make() -> Monitor:
         return Monitor(make_env(args.env_id))
@@ -108,55 +139,85 @@ def measure_sb3(agent: str, args: Args, seed: int) -> float:
             device="cpu",
             **of_ppo,
         )
-        start = time.perf_counter()
-        model.learn(args.steps)
-        seconds = time.perf_counter() - start
+        clock = Clock()
+        model.learn(args.steps, callback=clock)
+        seconds = time.perf_counter() - clock.start
         envs.close()
-    return args.steps / seconds
+    return (model.num_timesteps - clock.steps) / seconds, None
 
 
 def main(args: Args) -> int:
-    """Measure, print the table and return the exit status.
+    """Measure, print the tables and return the exit status.
 
     Raises:
         UserError: A setting is impossible.
     """
     rollout = 2048 * args.num_envs
-    if args.rounds < 1 or args.steps < 2048 or args.steps % rollout:
-        raise UserError(f"--rounds must be at least 1 and --steps a positive multiple of {rollout}")
+    if args.rounds < 1 or args.steps < 2 * rollout:
+        raise UserError(f"--rounds must be at least 1 and --steps at least {2 * rollout}")
     for agent in args.agents:
         if agent not in AGENTS:
             raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")
     make_env(args.env_id).close()
     torch.set_num_threads(1)
-    contenders: dict[str, Callable[[int], float]] = {}
+    contenders: dict[str, Callable[[int], tuple[float, Parts | None]]] = {}
     for agent in args.agents:
-        contenders |= {
-            f"SB3 {agent}, Adam": partial(measure_sb3, agent, args),
-            f"hesrl {agent}, Adam": partial(measure_hesrl, agent, "adam", args),
-            f"hesrl {agent}, AdaHesScale": partial(measure_hesrl, agent, "adahesscale", args),
-        }
+        contenders[f"SB3 {agent}, Adam"] = partial(measure_sb3, agent, args)
+        for optimizer in OPTIMIZERS:
+            contenders[f"hesrl {agent}, {optimizer}"] = partial(
+                measure_hesrl, agent, optimizer, args
+            )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    parts: dict[str, Parts] = {}
     console = Console()
     console.print(describe_machine(), highlight=False)
     for number in range(args.rounds):
         for name, measure in contenders.items():
-            speeds[name].append(measure(number + 1))
-            console.print(f"round {number + 1}: {name}: {speeds[name][-1]:,.0f} steps/s")
-    console.print(_table(speeds, args))
+            speed, parts_of_turn = measure(number + 1)
+            speeds[name].append(speed)
+            if parts_of_turn is not None:
+                parts[name] = parts_of_turn
+            console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
+    console.print(_speed_table(speeds, args), _parts_table(parts), _startup_table(args))
     return 0
 
 
-def _table(speeds: dict[str, list[float]], args: Args) -> Table:
+def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
     title = (
         f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.steps:,} steps, "
-        "ratio to SB3's"
+        "ratios: medians over the rounds"
     )
-    table = Table("contender", "median steps/s", "range", "ratio", title=title)
+    columns = "contender", "steps/s", "range", "µs/step", "to SB3", "to Adam"
+    table = Table(*columns, title=title)
     table.columns[0].no_wrap = True
     for name, values in speeds.items():
-        baseline = speeds[f"SB3 {name.split()[1]} Adam"]
-        ratio = median(value / base for value, base in zip(values, baseline, strict=True))
-        spread = f"{min(values):,.0f} to {max(values):,.0f}"
-        table.add_row(name, f"{median(values):,.0f}", spread, f"{ratio:.2f}")
+        agent = name.split()[1]
+        ratios = [
+            median(value / base for value, base in zip(values, speeds[baseline], strict=True))
+            for baseline in (f"SB3 {agent} Adam", f"hesrl {agent} Adam")
+        ]
+        table.add_row(
+            name,
+            f"{median(values):,.0f}",
+            f"{min(values):,.0f} to {max(values):,.0f}",
+            f"{1e6 / median(values):.1f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
+        )
+    return table
+
+
+def _parts_table(parts: dict[str, Parts]) -> Table:
+    table = Table("µs per environment step, last round", *PARTS, "sum")
+    table.columns[0].no_wrap = True
+    for name, seconds in parts.items():
+        cells = [f"{1e6 * seconds[part]:.1f}" for part in PARTS]
+        table.add_row(name, *cells, f"{1e6 * sum(seconds.values()):.1f}")
+    return table
+
+
+def _startup_table(args: Args) -> Table:
+    table = Table("one process, with a warm cache", "seconds to the first step", "peak MiB")
+    for agent in args.agents:
+        seconds, mebibytes = measure_startup(agent.lower(), args.env_id, args.compile)
+        table.add_row(f"hesrl {agent}, AdaHesScale", f"{seconds:.1f}", f"{mebibytes:,.0f}")
     return table

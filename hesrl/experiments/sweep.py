@@ -1,7 +1,8 @@
-"""Step sizes of PPO: a grid over environments, optimizers, step sizes and seeds.
+"""Training runs of the agents: a grid over environments, optimizers, step sizes and seeds.
 
-Every run is a process of its own with a run directory of its own. A sweep that was interrupted
-goes on where it was: finished runs are recognized by their ``summary.json``.
+Every run is a process of its own with a run directory of its own. What it came to is a row of
+``results.csv``, and a sweep that was interrupted goes on with the rows that are missing; the run
+directories are not needed for that.
 """
 
 from __future__ import annotations
@@ -12,39 +13,47 @@ import itertools
 import json
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from hesrl.agents.ppo import DEFAULTS
+from hesrl.agents import a2c, ppo
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.runs import RunDirectory
+from hesrl.experiments.table import markdown_table
+from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
+
+AGENTS: dict[str, Any] = {"ppo": ppo, "a2c": a2c}
+
+LAST_PART = 0.1
+"""Part of the run at its end whose training episodes count."""
 
 
 @dataclass
 class Args:
-    """Train PPO for every combination and tabulate the evaluation returns."""
+    """Train agents for every combination and tabulate the returns."""
 
-    env_ids: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5")
+    agents: tuple[str, ...] = ("ppo", "a2c")
+    """agents by name"""
+    env_ids: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
     """Gymnasium ids of the environments"""
     optimizers: tuple[str, ...] = ("adam", "adahesscale")
     """optimizers by name"""
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-    """step sizes"""
-    seeds: int = 3
+    """step sizes; none: each optimizer's default of each agent"""
+    seeds: int = 5
     """seeds of each combination, counted from 1"""
-    total_timesteps: int = 200_000
+    total_timesteps: int = 300_000
     """length of each run (environment steps)"""
     processes: int = 2
     """runs at the same time; each keeps one core busy"""
+    options: tuple[str, ...] = ()
+    """further options of every run, such as --options=--anneal-lr"""
     folder: Path = Path("runs/sweep")
     """where the runs, results.csv and table.md go"""
 
@@ -52,19 +61,22 @@ class Args:
 class Trial(NamedTuple):
     """One run of the grid."""
 
+    agent: str
     env_id: str
     optimizer: str
     learning_rate: float
     seed: int
+    total_timesteps: int
 
 
 class Result(NamedTuple):
     """A finished trial."""
 
     trial: Trial
+    training_return: float
+    """Mean return of the training episodes in the last tenth of the run, NaN without any."""
     evaluation_return: float
-    """Mean undiscounted return of the evaluation episodes."""
-    run: str
+    """Mean return of the evaluation episodes."""
 
 
 def main(args: Args) -> int:
@@ -74,87 +86,102 @@ def main(args: Args) -> int:
         UserError: A setting is impossible, or a run failed.
     """
     _check(args)
-    grid = itertools.product(
-        args.env_ids, args.optimizers, args.learning_rates, range(1, args.seeds + 1)
-    )
-    trials = [Trial(*point) for point in grid]
-    done = {result.trial for result in read_results(args)}
-    missing = [trial for trial in trials if trial not in done]
+    trials = grid(args)
+    results = read_results(args.folder)
+    missing = [trial for trial in trials if trial not in results]
     console = Console()
     console.print(f"{len(trials)} runs, {len(missing)} to do, {args.processes} at a time")
     with ThreadPoolExecutor(args.processes) as pool:
-        runs = pool.map(lambda trial: (trial, _run(trial, args)), missing)
-        for number, (trial, error) in enumerate(runs, start=1):
-            if error:
+        finished = pool.map(lambda trial: _run(trial, args), missing)
+        for number, result in enumerate(finished, start=1):
+            if isinstance(result, str):
                 pool.shutdown(cancel_futures=True)
-                raise UserError(f"{trial} failed: {error}")
-            console.print(f"{number}/{len(missing)} {trial}", highlight=False)
-
-    results = [result for result in read_results(args) if result.trial in set(trials)]
-    rows = io.StringIO()
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow([*Trial._fields, "evaluation_return", "run"])
-    writer.writerows([*result.trial, result.evaluation_return, result.run] for result in results)
-    table = markdown_table(results)
-    write_atomically(args.folder / "results.csv", rows.getvalue().encode())
+                raise UserError(f"{missing[number - 1]} failed: {result}")
+            results[result.trial] = result
+            write_results(args.folder, results)
+            console.print(
+                f"{number}/{len(missing)} {' '.join(map(str, result.trial))}: "
+                f"{result.training_return:.0f}, evaluation {result.evaluation_return:.0f}",
+                highlight=False,
+            )
+    table = markdown_table([results[trial] for trial in trials])
     write_atomically(args.folder / "table.md", table.encode())
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
+def grid(args: Args) -> list[Trial]:
+    """Return the trials, seed after seed, so that an interrupted sweep has a whole table."""
+    trials = []
+    for seed, agent, env_id, optimizer in itertools.product(
+        range(1, args.seeds + 1), args.agents, args.env_ids, args.optimizers
+    ):
+        default = AGENTS[agent].DEFAULTS[optimizer]["learning_rate"]
+        trials += [
+            Trial(agent, env_id, optimizer, learning_rate, seed, args.total_timesteps)
+            for learning_rate in args.learning_rates or (default,)
+        ]
+    return trials
+
+
 def _check(args: Args) -> None:
+    for agent in args.agents:
+        if agent not in AGENTS:
+            raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")
+        for optimizer in args.optimizers:
+            if optimizer not in AGENTS[agent].DEFAULTS:
+                choices = ", ".join(AGENTS[agent].DEFAULTS)
+                raise UserError(f"--optimizers {optimizer}: choose from {choices}")
     for env_id in args.env_ids:
         make_env(env_id).close()
-    for optimizer in args.optimizers:
-        if optimizer not in DEFAULTS:
-            raise UserError(f"--optimizers {optimizer}: choose from {', '.join(DEFAULTS)}")
     if args.seeds < 1 or args.processes < 1:
         raise UserError("--seeds and --processes must be at least 1")
 
 
-def _run(trial: Trial, args: Args) -> str:
-    """Run one trial in a process; return its last line of error output, empty if it went well."""
+def _run(trial: Trial, args: Args) -> Result | str:
+    """Run one trial in a process; return its result, or the last line of its error output."""
+    runs = args.folder / "runs" / "-".join(map(str, trial))
     command = [
-        sys.executable, "-m", "hesrl.cli", "train", "ppo",
+        sys.executable, "-m", "hesrl.cli", "train", trial.agent,
         "--env-id", trial.env_id, "--optimizer", trial.optimizer,
         "--learning-rate", str(trial.learning_rate), "--seed", str(trial.seed),
-        "--total-timesteps", str(args.total_timesteps), "--runs-dir", str(args.folder / "runs"),
+        "--total-timesteps", str(trial.total_timesteps), "--runs-dir", str(runs), *args.options,
     ]  # fmt: skip
     process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode == 0:
-        return ""
-    lines = process.stderr.strip().splitlines()
-    return lines[-1] if lines else f"exit status {process.returncode}"
+    if process.returncode != 0:
+        lines = process.stderr.strip().splitlines()
+        return lines[-1] if lines else f"exit status {process.returncode}"
+    run = RunDirectory.open(max(runs.iterdir()), read_only=True)
+    summary = json.loads((run.path / "summary.json").read_text())
+    steps, returns = read_metric(run, "charts/episodic_return")
+    last = returns[steps > (1 - LAST_PART) * trial.total_timesteps]
+    training_return = float(last.mean()) if len(last) else float("nan")
+    return Result(trial, training_return, fmean(summary["evaluation_returns"]))
 
 
-def read_results(args: Args) -> list[Result]:
-    """Return the finished runs of a sweep's folder that have the sweep's length."""
-    results = []
-    for summary in sorted((args.folder / "runs").glob("*/summary.json")):
-        settings = RunDirectory.open(summary.parent, read_only=True).settings
-        if settings["total_timesteps"] == args.total_timesteps:
-            trial = Trial(*(settings[field] for field in Trial._fields))
-            returns = json.loads(summary.read_text())["evaluation_returns"]
-            results.append(Result(trial, fmean(returns), summary.parent.name))
+def read_results(folder: Path) -> dict[Trial, Result]:
+    """Return the finished trials of a sweep's folder."""
+    path = folder / "results.csv"
+    if not path.exists():
+        return {}
+    results = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            trial = Trial(
+                row["agent"], row["env_id"], row["optimizer"], float(row["learning_rate"]),
+                int(row["seed"]), int(row["total_timesteps"]),
+            )  # fmt: skip
+            returns = float(row["training_return"]), float(row["evaluation_return"])
+            results[trial] = Result(trial, *returns)
     return results
 
 
-def markdown_table(results: Iterable[Result]) -> str:
-    """Return mean, lowest and highest evaluation return over the seeds, a row per optimizer."""
-    cells: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for trial, value, _ in results:
-        cells[trial.env_id, trial.optimizer][trial.learning_rate].append(value)
-    rates = sorted({rate for row in cells.values() for rate in row})
-    lines = [
-        "| environment | optimizer | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
-        "|---|---|" + "---:|" * len(rates),
-    ]
-    for (env_id, optimizer), row in cells.items():
-        entries = [
-            f"{fmean(row[rate]):,.0f} ({min(row[rate]):,.0f} to {max(row[rate]):,.0f})"
-            if rate in row
-            else ""
-            for rate in rates
-        ]
-        lines.append(f"| {env_id} | {optimizer} | " + " | ".join(entries) + " |")
-    return "\n".join(lines) + "\n"
+def write_results(folder: Path, results: dict[Trial, Result]) -> None:
+    """Write all finished trials to a sweep's folder, in order."""
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow([*Trial._fields, "training_return", "evaluation_return"])
+    for trial in sorted(results):
+        _, training_return, evaluation_return = results[trial]
+        writer.writerow([*trial, f"{training_return:.1f}", f"{evaluation_return:.1f}"])
+    write_atomically(folder / "results.csv", rows.getvalue().encode())

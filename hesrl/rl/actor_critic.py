@@ -1,47 +1,190 @@
-"""The networks of the agents: a Gaussian actor and a critic, as in CleanRL and the paper."""
+"""The networks of the agents: an actor, a critic, and a trunk if they share one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
+import gymnasium as gym
 import torch
-from torch import nn
+from gymnasium.spaces import Box
+from torch import Tensor, nn
+
+from hesrl.envs.spaces import is_image
+from hesrl.errors import UserError
+from hesrl.rl.policies import CategoricalPolicy, GaussianPolicy, policy_for
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+}
+"""Activation functions by name."""
+
+LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
+
+SMALLEST_IMAGE = 36
+"""Pixels on a side below which nothing is left after the convolutions."""
 
 
-def layer_init(layer: nn.Linear, std: float = math.sqrt(2), bias_const: float = 0.0) -> nn.Linear:
+def layer_init(layer: LayerT, std: float = math.sqrt(2), bias_const: float = 0.0) -> LayerT:
     """Initialize a layer in place: orthogonal weights of gain ``std``, constant bias."""
     nn.init.orthogonal_(layer.weight, std)
+    assert layer.bias is not None
     nn.init.constant_(layer.bias, bias_const)
     return layer
 
 
-class Agent(nn.Module):
-    """Separate critic and actor of two hidden tanh layers, and a state-independent log σ.
+class Pixels(nn.Module):
+    """Makes of images (N, H, W, C) or (N, C, H, W), in bytes, numbers (N, C, H, W) from 0 to 1.
 
     Args:
-        obs_dim: Entries of an observation.
-        act_dim: Entries of an action.
-
-    Attributes:
-        critic: From observations (N, obs_dim) to values (N, 1).
-        actor_mean: From observations (N, obs_dim) to means of actions (N, act_dim).
-        actor_logstd: log σ of the actions (1, act_dim).
+        shape: Of one image; the channels are its shortest side.
     """
 
-    def __init__(self, obs_dim: int, act_dim: int) -> None:
+    def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()
-        self.critic = nn.Sequential(
-            layer_init(nn.Linear(obs_dim, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 1), std=1.0),
-        )
-        self.actor_mean = nn.Sequential(
-            layer_init(nn.Linear(obs_dim, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, 64)),
-            nn.Tanh(),
-            layer_init(nn.Linear(64, act_dim), std=0.01),
-        )
-        self.actor_logstd = nn.Parameter(torch.zeros(1, act_dim))
+        self.channels_last = shape[2] < shape[0]
+        self.channels, *self.size = (shape[2], *shape[:2]) if self.channels_last else shape
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the numbers."""
+        pixels = images.to(torch.get_default_dtype()) / 255
+        return pixels.permute(0, 3, 1, 2) if self.channels_last else pixels
+
+
+def hidden_layers(space: Box, hidden_sizes: Sequence[int], activation: str) -> list[nn.Module]:
+    """Return the layers from observations to features.
+
+    Images go through the three convolutions of Mnih et al. (2015) first.
+
+    Args:
+        space: The observations.
+        hidden_sizes: Units of each linear layer.
+        activation: Key of `ACTIVATIONS`.
+
+    Raises:
+        UserError: An image is too small for the convolutions.
+    """
+    activate = ACTIVATIONS[activation]
+    layers: list[nn.Module] = []
+    size = math.prod(space.shape)
+    if is_image(space):
+        pixels = Pixels(space.shape)
+        if min(pixels.size) < SMALLEST_IMAGE:
+            raise UserError(
+                f"images of {space.shape} are too small: the convolutions need "
+                f"{SMALLEST_IMAGE} × {SMALLEST_IMAGE} pixels"
+            )
+        layers.append(pixels)
+        channels = pixels.channels
+        for filters, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            layers += [layer_init(nn.Conv2d(channels, filters, kernel, stride)), activate()]
+            channels = filters
+        layers.append(nn.Flatten())
+        size = _features(layers, space)
+    for width in hidden_sizes:
+        layers += [layer_init(nn.Linear(size, width)), activate()]
+        size = width
+    return layers
+
+
+def _features(layers: Sequence[nn.Module], space: Box) -> int:
+    """Return how many numbers the layers make of one observation."""
+    with torch.no_grad():
+        return int(nn.Sequential(*layers)(torch.zeros(1, *space.shape)).shape[1])
+
+
+class Agent(nn.Module):
+    """Actor and critic, separate or on one trunk.
+
+    Args:
+        observations: Space of the observations: vectors, or images in bytes.
+        actions: Space of the actions: a Box for a Gaussian policy, Discrete for a categorical one.
+        hidden_sizes: Units of the hidden layers.
+        activation: Key of `ACTIVATIONS`.
+        shared_trunk: Whether actor and critic share all layers but their last ones.
+        variance_network: Whether a Gaussian's variance depends on the observation: σ² = exp of a
+            network with one hidden layer of 64 (with a shared trunk: of a layer on the trunk).
+
+    Attributes:
+        policy: The distribution whose parameters the actor gives.
+        trunk: From observations (N, …) to features; the identity if nothing is shared.
+        critic: From features to values (N, 1).
+        actor: From features to means (N, act_dim), or logits (N, K).
+        actor_logvar: For a Gaussian, from features to log σ² (N, act_dim); None without.
+        actor_logstd: For a Gaussian, log σ of all observations (1, act_dim); None without.
+
+    Raises:
+        UserError: A setting does not go with the spaces.
+    """
+
+    def __init__(
+        self,
+        observations: Box,
+        actions: gym.Space[Any],
+        *,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        shared_trunk: bool = False,
+        variance_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.policy: GaussianPolicy | CategoricalPolicy = policy_for(actions)
+        gaussian = isinstance(self.policy, GaussianPolicy)
+        if variance_network and not gaussian:
+            raise UserError("--variance-network: discrete actions have no variance")
+        trunk = hidden_layers(observations, hidden_sizes, activation) if shared_trunk else []
+
+        def network(outputs: int, std: float, sizes: Sequence[int] = hidden_sizes) -> nn.Sequential:
+            layers = [] if shared_trunk else hidden_layers(observations, sizes, activation)
+            features = _features([*trunk, *layers], observations)
+            return nn.Sequential(*layers, layer_init(nn.Linear(features, outputs), std))
+
+        self.trunk = nn.Sequential(*trunk)
+        self.critic = network(1, std=1.0)
+        self.actor = network(self.policy.size, std=0.01)
+        self.actor_logvar: nn.Sequential | None = None
+        self.actor_logstd: nn.Parameter | None = None
+        if variance_network:
+            self.actor_logvar = network(self.policy.size, 0.01, (64,))
+        if gaussian and not variance_network:
+            self.actor_logstd = nn.Parameter(torch.zeros(1, self.policy.size))
+
+    def forward(self, obs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Return the policy's parameters and the values of observations.
+
+        Args:
+            obs: (N, …).
+
+        Returns:
+            A Gaussian's mean (N, act_dim) and log σ, (N, act_dim) or (1, act_dim); or a
+            categorical policy's logits (N, K), alone; and the values (N,).
+        """
+        features = self.trunk(obs)
+        return self._distribution(features), self.critic(features).squeeze(1)
+
+    def distribution(self, obs: Tensor) -> tuple[Tensor, ...]:
+        """Return the policy's parameters alone, as `forward` does."""
+        return self._distribution(self.trunk(obs))
+
+    def _distribution(self, features: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.actor(features)
+        if self.actor_logvar is not None:
+            return outputs, 0.5 * self.actor_logvar(features)
+        return (outputs,) if self.actor_logstd is None else (outputs, self.actor_logstd)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the parameters, a group per network, by which a scaled optimizer goes.
+
+        A shared trunk and log σ go with the actor.
+        """
+        actor = [*self.trunk.parameters(), *self.actor.parameters()]
+        if self.actor_logstd is not None:
+            actor.append(self.actor_logstd)
+        groups = [{"params": actor}, {"params": list(self.critic.parameters())}]
+        if self.actor_logvar is not None:
+            groups.insert(1, {"params": list(self.actor_logvar.parameters())})
+        return groups

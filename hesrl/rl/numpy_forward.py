@@ -1,206 +1,136 @@
-"""Multilayer perceptrons with their backward pass written out: gradient and HesScale together.
+"""Forward passes in NumPy: for one observation several times as fast as PyTorch.
 
-The recursion of the paper (Elsayed et al., ICML 2024), from the output layer down, for
-``z = a W + b`` and ``a = f(z)``, with ``g = ∂L/∂z`` and ``h ≈ diag ∂²L/∂z²`` of N samples:
-
-    g(W) = aᵀ g(z),        g(b) = Σ_n g(z),    g(a) = g(z) Wᵀ
-    h(W) = (a∘a)ᵀ h(z),    h(b) = Σ_n h(z),    h(a) = h(z) (W∘W)ᵀ
-    g(z) = f'(z) g(a),     h(z) = f'(z)² h(a) + f''(z) g(a)
-
-It gives what ``loss.backward()`` gives, to rounding, without an autograd graph; the agents'
-update needs nothing else, and takes less than half of the time.
+They read the parameters where they are: as long as these are changed in place, they follow them.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from hesrl.curvature import Method, arm, give_curvature, take_curvature
+from hesrl.rl.actor_critic import Agent
+
+Array = NDArray[Any]
+Forward = Callable[[Array], Array]
+
+LARGEST_BATCH = 256
+"""Observations that PyTorch takes at once, so that the features of images fit into memory."""
 
 
-class FlatParameters:
-    """The parameters of several modules in one contiguous tensor, views of which they become.
+def _tanh(x: Array) -> Array:
+    return np.tanh(x, out=x)
 
-    An optimizer made for `vector`, or for `parts` of it, steps all of them at once. Call no
-    ``zero_grad``, which cuts the ties: `ExplicitMLP.backward` overwrites.
 
-    Args:
-        params: Parameters of one dtype on one device.
-        with_curvature: Whether `hess` is wanted; costs as much memory again.
-        method: Which curvature it is to be.
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0, out=x)
 
-    Attributes:
-        vector: All parameters (P,), with ``vector.grad`` (P,) ready.
-        hess: Their curvature (P,), None if not wanted.
+
+def _elu(x: Array) -> Array:
+    return np.maximum(x, np.expm1(np.minimum(x, 0)), out=x)
+
+
+def _silu(x: Array) -> Array:
+    with np.errstate(over="ignore"):  # x/∞ is the limit 0
+        x /= 1 + np.exp(-x)
+    return x
+
+
+_IN_PLACE: dict[type[nn.Module], Forward] = {
+    nn.Tanh: _tanh,
+    nn.ReLU: _relu,
+    nn.ELU: _elu,
+    nn.SiLU: _silu,
+}
+
+
+def numpy_forward(network: nn.Sequential) -> Forward:
+    """Return the forward pass of a network, from arrays (N, …) to arrays (N, out).
+
+    A stack of linear layers and activation functions on the CPU is computed in NumPy, any other
+    network in PyTorch.
     """
+    layers = list(network)
+    on_cpu = all(p.device.type == "cpu" for p in network.parameters())
+    if not on_cpu or not all(type(x) in _IN_PLACE or isinstance(x, nn.Linear) for x in layers):
+        return _torch_forward(network)
+    steps = [_affine(x) if isinstance(x, nn.Linear) else _IN_PLACE[type(x)] for x in layers]
 
-    def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        *,
-        with_curvature: bool,
-        method: Method = "hesscale",
-    ) -> None:
-        params = list(params)
-        self.vector = nn.Parameter(torch.cat([p.detach().flatten() for p in params]))
-        self.vector.grad = torch.zeros_like(self.vector)
-        self.hess = torch.zeros_like(self.vector) if with_curvature else None
-        self._method = method
-        sizes = [p.numel() for p in params]
-        for p, part in zip(params, self._slices(sizes), strict=True):
-            p.data = self.vector.data[part].view_as(p)
-            p.grad = self.vector.grad[part].view_as(p)
-            self._give(p, part)
-        self._give(self.vector, slice(None))
-
-    def parts(self, sizes: Sequence[int]) -> list[nn.Parameter]:
-        """Return the vector cut into neighbours of these sizes, each with its derivatives."""
-        assert self.vector.grad is not None
-        parts = []
-        for part in self._slices(sizes):
-            parts.append(nn.Parameter(self.vector.data[part]))
-            parts[-1].grad = self.vector.grad[part]
-            self._give(parts[-1], part)
-        return parts
-
-    def clip_grad_norm(self, max_norm: float) -> None:
-        """Scale the gradient, and not the curvature, so that its norm is at most ``max_norm``."""
-        grad = self.vector.grad
-        assert grad is not None
-        grad *= (max_norm / (grad.norm() + 1e-6)).clamp(max=1.0)
-
-    def _give(self, param: nn.Parameter, part: slice) -> None:
-        """Give a parameter its part of the curvature, if there is one."""
-        if self.hess is not None:
-            arm([param], self._method)
-            give_curvature(param, self.hess[part].view_as(param))
-
-    @staticmethod
-    def _slices(sizes: Sequence[int]) -> list[slice]:
-        ends = list(itertools.accumulate(sizes))
-        return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
-
-
-class ExplicitMLP:
-    """The forward and backward pass of a stack of linear and tanh layers, on matrices.
-
-    It computes in NumPy, on the memory of the tensors: for matrices of this size half of PyTorch's
-    time goes into the calls.
-
-    Args:
-        layers: `nn.Linear` with bias and `nn.Tanh` in turn, beginning and ending with a linear
-            layer, on the CPU. Their parameters must be those of a `FlatParameters`.
-        gauss_newton: Whether to leave out f'', as HesScaleGN does.
-
-    Raises:
-        ValueError: The layers or their parameters are others than these.
-    """
-
-    def __init__(self, layers: nn.Sequential, *, gauss_newton: bool = False) -> None:
-        self._layers = [_Layer(linear) for linear in _linear_layers(layers)]
-        self._gauss_newton = gauss_newton
-        self._inputs: list[NDArray[Any]] = []
-
-    @np.errstate(over="ignore", invalid="ignore")  # found once per update
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs (N, out) for inputs (N, in), and keep what `backward` needs."""
-        a = x.numpy()
-        self._inputs = [a]
-        for layer in self._layers[:-1]:
-            a = a @ layer.weight.T
-            a += layer.bias
-            np.tanh(a, out=a)
-            self._inputs.append(a)
-        last = self._layers[-1]
-        return torch.from_numpy(a @ last.weight.T + last.bias)
-
-    @np.errstate(over="ignore", invalid="ignore")  # found once per update
-    def backward(self, grad: Tensor, hess: Tensor) -> None:
-        """Overwrite the gradient of all parameters, and their curvature if it is wanted.
-
-        Args:
-            grad: g at the outputs of the last `forward` (N, out).
-            hess: h at these outputs (N, out).
-        """
-        g, h = grad.numpy(), hess.numpy()
-        for index in reversed(range(len(self._layers))):
-            layer, a = self._layers[index], self._inputs[index]
-            a_square = a * a
-            np.matmul(g.T, a, out=layer.grad_weight)
-            np.add.reduce(g, 0, out=layer.grad_bias)
-            if layer.hess_weight is not None:
-                np.matmul(h.T, a_square, out=layer.hess_weight)
-                np.add.reduce(h, 0, out=layer.hess_bias)
-            if index > 0:
-                # a = tanh z: f' = 1 − a² and f'' = −2 a f'.
-                df = 1 - a_square
-                g = g @ layer.weight
-                if layer.hess_weight is not None:
-                    h = h @ (layer.weight * layer.weight)
-                    h *= df
-                    if not self._gauss_newton:
-                        h -= 2 * a * g
-                    h *= df
-                g *= df
-
-
-def numpy_forward(layers: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that does the forward pass in NumPy, 10 times as fast for one sample.
-
-    Args:
-        layers: `nn.Linear` with bias and `nn.Tanh` in turn, beginning and ending with a linear
-            layer, on the CPU.
-
-    Returns:
-        A function from inputs (N, in) to outputs (N, out), of the parameters' dtype. It reads the
-        parameters where they are: as long as they are changed in place, it follows them.
-
-    Raises:
-        ValueError: The layers are others than these.
-    """
-    weights = [
-        (linear.weight.detach().numpy().T, linear.bias.detach().numpy())
-        for linear in _linear_layers(layers)
-    ]
-
-    def forward(x: np.ndarray) -> np.ndarray:
-        for weight, bias in weights[:-1]:
-            x = x @ weight
-            x += bias
-            np.tanh(x, out=x)
-        weight, bias = weights[-1]
-        return x @ weight + bias
+    def forward(x: Array) -> Array:
+        for step in steps:
+            x = step(x)
+        return x
 
     return forward
 
 
-def _linear_layers(layers: nn.Sequential) -> list[nn.Linear]:
-    """Return the linear layers of a stack that is of the one supported form."""
-    kinds: list[type[nn.Module]] = [type(layer) for layer in layers]
-    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
-    if kinds != [nn.Linear, nn.Tanh] * (len(kinds) // 2) + [nn.Linear]:
-        names = ", ".join(kind.__name__ for kind in kinds) or "none"
-        raise ValueError(f"layers must be Linear, Tanh, …, Linear in turn, not {names}")
-    for index, layer in enumerate(linear):
-        if layer.bias is None:
-            raise ValueError(f"every Linear must have a bias, but number {index} has none")
-    return linear
+def _affine(linear: nn.Linear) -> Forward:
+    weight, bias = linear.weight.detach().numpy().T, linear.bias.detach().numpy()
+
+    def forward(x: Array) -> Array:
+        y: Array = x @ weight
+        y += bias
+        return y
+
+    return forward
 
 
-class _Layer:
-    """The arrays of one linear layer, in the flat storage."""
+def _torch_forward(network: nn.Sequential) -> Forward:
+    device = next(network.parameters()).device
 
-    def __init__(self, linear: nn.Linear) -> None:
-        if linear.weight.grad is None or linear.bias.grad is None:
-            raise ValueError(f"make a FlatParameters with the parameters of {linear} first")
-        self.weight, self.bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-        self.grad_weight, self.grad_bias = linear.weight.grad.numpy(), linear.bias.grad.numpy()
-        hess = [take_curvature(p) for p in (linear.weight, linear.bias)]
-        self.hess_weight, self.hess_bias = (None if h is None else h.numpy() for h in hess)
+    @torch.no_grad()
+    def forward(x: Array) -> Array:
+        parts = torch.from_numpy(x).split(LARGEST_BATCH)
+        return np.concatenate([network(part.to(device)).numpy(force=True) for part in parts])
+
+    return forward
+
+
+class Acting:
+    """The networks of an agent in NumPy.
+
+    Args:
+        agent: The networks; they must stay on their device.
+
+    Attributes:
+        policy: The policy, which draws actions from what `distribution` gives.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.policy = agent.policy
+        self._trunk = numpy_forward(agent.trunk) if len(agent.trunk) else None
+        self._actor, self._critic = numpy_forward(agent.actor), numpy_forward(agent.critic)
+        self._log_std = _log_std(agent)
+
+    def distribution(self, obs: Array) -> tuple[Array, ...]:
+        """Return the policy's parameters for observations (N, …), as `Agent.forward` does."""
+        features = obs if self._trunk is None else self._trunk(obs)
+        outputs = self._actor(features)
+        return (outputs,) if self._log_std is None else (outputs, self._log_std(features))
+
+    def act(self, obs: Array) -> Array:
+        """Return the most probable actions for observations (N, …)."""
+        return self.policy.mode(self.distribution(obs))
+
+    def value(self, obs: Array) -> Array:
+        """Return the values (N,) of observations (N, …)."""
+        features = obs if self._trunk is None else self._trunk(obs)
+        return self._critic(features)[:, 0]
+
+
+def _log_std(agent: Agent) -> Forward | None:
+    """Return what gives log σ for features (N, …); None if the policy has none."""
+    if agent.actor_logvar is not None:
+        log_variance = numpy_forward(agent.actor_logvar)
+        return lambda features: 0.5 * log_variance(features)
+    log_std = agent.actor_logstd
+    if log_std is None:
+        return None
+    if log_std.device.type != "cpu":
+        return lambda features: log_std.numpy(force=True)
+    array = log_std.detach().numpy()
+    return lambda features: array

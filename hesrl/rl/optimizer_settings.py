@@ -7,7 +7,6 @@ from typing import Any
 
 from hesrl import optim
 from hesrl.errors import UserError
-from hesrl.learner import OPTIMIZERS
 from hesrl.settings import flag, require_positive
 
 Defaults = Mapping[str, float]
@@ -22,8 +21,10 @@ def defaults_of_optimizers(first: Defaults, second: Defaults) -> dict[str, dict[
         second: The same if a curvature is.
     """
     table = {}
-    for name in OPTIMIZERS:
+    for name in optim.known():
         optimizer = optim.get(name)
+        if optimizer.curvature == "ggn_mc":
+            continue
         table[name] = dict(first)
         if not issubclass(optimizer, optim.Adaptive):
             del table[name]["eps"]
@@ -48,7 +49,7 @@ def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
     if args.optimizer not in defaults:
         reason = "unknown"
         if args.optimizer in optim.known():
-            reason = f"agents do not compute its curvature, {optim.get(args.optimizer).curvature}"
+            reason = "samples from a likelihood, which a policy loss is not"
         raise UserError(
             f"--optimizer {args.optimizer}: {reason}; choose one of {', '.join(defaults)}"
         )

@@ -1,109 +1,103 @@
-"""The pieces of A2C against the recorded graph, its settings and its preset."""
+"""The pieces of A2C: its loss against the one written out, its settings and its preset."""
 
-import copy
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from hesrl import optim
-from hesrl.actor_critic import Agent
-from hesrl.agents.a2c import Args, update
+from hesrl.agents.a2c import DEFAULTS, METRICS, Args, make_loss
 from hesrl.errors import UserError
-from hesrl.learner import OPTIMIZERS, Learner
-from hesrl.losses import GaussianA2CLoss, ValueLoss
-from hesrl.optimizer_settings import hyperparameters
 from hesrl.presets import defaults_for, preset
-from hesrl.rollout import Batch
+from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.train_step import TrainStep
+from tests.agents.written_out import (
+    VARIANTS,
+    A2CLoss,
+    assert_derivatives_agree,
+    make_data,
+    policy_of,
+)
 
 
-@pytest.fixture
-def agent() -> Agent:
-    torch.manual_seed(0)
-    return Agent(5, 2).double()
-
-
-@pytest.fixture
-def batch() -> Batch:
-    torch.manual_seed(1)
-    return Batch(
-        obs=torch.randn(7, 5).double(),
-        actions=torch.randn(7, 2).double(),
-        advantages=torch.randn(7).double(),
-        returns=torch.randn(7).double(),
-        values=torch.randn(7).double(),
-    )
-
-
-def settings(optimizer: str, **others: float) -> Args:
-    args = Args(optimizer=optimizer, ent_coef=0.1, vf_coef=0.3, learning_rate=0.01, **others)
+def checked(**settings):
+    args = Args(**settings)
     args.check()
     return args
 
 
-def recorded_loss(agent: Agent, batch: Batch) -> torch.Tensor:
-    mean, log_std = agent.actor_mean(batch.obs), agent.actor_logstd
-    policy_loss = GaussianA2CLoss()(mean, log_std, batch.actions, batch.advantages)
-    value_loss = ValueLoss()(agent.critic(batch.obs)[:, 0], batch.returns)
-    entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
-    return policy_loss - 0.1 * entropy + 0.3 * value_loss
+@pytest.mark.parametrize(("policy", "shared_trunk"), VARIANTS)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"norm_adv": True, "ent_coef": 0.1}, {"ent_coef": 0.02, "vf_coef": 1.5}],
+    ids=["defaults", "norm_adv", "weights"],
+)
+def test_the_loss_is_the_one_written_out_with_the_same_derivatives(policy, shared_trunk, settings):
+    agent, (*data, _) = make_data(policy, shared_trunk)
+    args = checked(**settings)
+    loss_fn = make_loss(agent, args)
+    assert_derivatives_agree(agent, lambda *x: loss_fn(*x)[0], A2CLoss(agent, args), data)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_updates_equal_those_of_the_recorded_graph(agent, batch, optimizer):
-    args, other = settings(optimizer, max_grad_norm=math.inf), copy.deepcopy(agent)
-    learner = Learner(agent, optimizer, **hyperparameters(args))
-    networks = [[*other.actor_mean.parameters(), other.actor_logstd], other.critic.parameters()]
-    groups = [{"params": params} for params in networks]
-    theirs = optim.get(optimizer)(groups, **hyperparameters(args))
-    for _ in range(5):
-        update(learner, batch, args)
-        theirs.zero_grad()
-        recorded_loss(other, batch).backward()
-        theirs.step()
-    for p, q in zip(agent.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-12)
-        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
-        if optim.get(optimizer).curvature is not None:
-            torch.testing.assert_close(p.hess_diag, q.hess_diag, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+def test_metrics_are_the_parts_of_the_loss(policy):
+    agent, (*data, _) = make_data(policy, False)
+    loss, (row,) = make_loss(agent, checked(ent_coef=0.1, vf_coef=0.3))(*data)
+    metrics = dict(zip(METRICS, row, strict=True))
+    policy_loss = A2CLoss(agent, checked(vf_coef=0.0))(*data)
+    entropy = policy_of(agent, data[0]).entropy().mean()
+    torch.testing.assert_close(metrics["losses/policy_loss"], policy_loss.detach())
+    torch.testing.assert_close(metrics["losses/entropy"], entropy.detach())
+    rest = (loss - policy_loss + 0.1 * entropy) / 0.3
+    torch.testing.assert_close(metrics["losses/value_loss"], rest.detach())
 
 
-def test_update_returns_the_losses_before_the_step_and_clips(agent, batch):
-    args, before = settings("sgd", max_grad_norm=1e-3), copy.deepcopy(agent)
-    policy_loss, value_loss = update(Learner(agent, "sgd", lr=0.01), batch, args)
-    entropy = 2 * 0.5 * math.log(2 * math.pi * math.e)
-    expected = recorded_loss(before, batch).detach() + 0.1 * entropy
-    torch.testing.assert_close(policy_loss + 0.3 * value_loss, expected)
-    moves = [
-        (p - q).flatten() for p, q in zip(agent.parameters(), before.parameters(), strict=True)
-    ]
-    assert torch.cat(moves).norm().item() == pytest.approx(0.01 * 1e-3, rel=1e-2)
-
-
-def test_scaled_optimizer_has_a_group_for_each_network(agent):
-    actor, critic = Learner(agent, "scaled-adam", lr=0.01).optimizer.param_groups
-    assert actor["params"][0].numel() == sum(p.numel() for p in agent.actor_mean.parameters()) + 2
-    assert critic["params"][0].numel() == sum(p.numel() for p in agent.critic.parameters())
+@pytest.mark.parametrize("optimizer", DEFAULTS)
+def test_steps_improve_the_loss(optimizer):
+    agent, (*data, _) = make_data("gaussian", False)
+    args = checked(optimizer=optimizer)
+    written_out = A2CLoss(agent, args)
+    before = written_out(*data).item()
+    train_step = TrainStep(
+        make_loss(agent, args),
+        optim.get(optimizer)(agent.parameter_groups(), **hyperparameters(args)),
+        max_grad_norm=args.max_grad_norm,
+    )
+    for _ in range(20):
+        train_step(data, torch.arange(len(data[0])))
+    assert written_out(*data).item() < before
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("settings", "message"),
     [
-        ({"optimizer": "adaggnmc"}, "agents do not compute its curvature, ggn_mc; choose one of"),
-        ({"checkpoint_interval": 150}, "must be a multiple of --log-interval 100"),
+        ({"checkpoint_interval": 150}, "--checkpoint-interval 150: must be a multiple of .* 100"),
+        ({"eval_interval": 50}, "--eval-interval 50: must be a multiple of --log-interval 100"),
+        ({"log_interval": 0}, "--log-interval 0: must be greater than zero"),
+        ({"norm_adv": True, "num_steps": 1}, "--norm-adv needs rollouts of more than one sample"),
+        ({"norm_adv": True, "update_at_episode_end": True}, "--norm-adv needs rollouts of more"),
         ({"total_timesteps": 4}, "--total-timesteps 4: is less than one rollout of 5 steps"),
-        ({"num_steps": 0}, "--num-steps 0: must be greater than zero"),
-        ({"vf_coef": -0.1}, "--vf-coef -0.1: must be at least 0"),
     ],
 )
-def test_impossible_settings_are_refused(values, message):
-    with pytest.raises(UserError, match=message):
-        Args(**values).check()
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        Args(**settings).check()
+
+
+def test_intervals_that_are_multiples_pass():
+    args = checked(log_interval=50, checkpoint_interval=150, eval_interval=100)
+    assert args.eval_interval == 100
 
 
 def test_paper_is_a_preset_that_a_resumed_run_ignores():
     paper = preset(Args, "paper")
-    assert paper.paper and paper.progress and paper.update_at_episode_end and not paper.anneal_lr
-    assert defaults_for(Args, ["--paper", "--num-steps", "3"]) == paper
-    assert defaults_for(Args, []) is None
+    expected = Args(
+        paper=True, progress=True, update_at_episode_end=True, anneal_lr=False, eps=1e-5,
+        max_grad_norm=math.inf,
+    )  # fmt: skip
+    assert dataclasses.asdict(paper) == dataclasses.asdict(expected)
+    paper.check()
+    assert defaults_for(Args, ["--paper", "--num-steps", "3"]) == preset(Args, "paper")
     assert defaults_for(Args, ["--paper", "--resume", "runs/x"]) is None
+    assert defaults_for(Args, []) is None

@@ -1,141 +1,205 @@
-"""The pieces of PPO against the autograd engine, and its settings."""
+"""The pieces of PPO: its loss against CleanRL's, its update, its settings and its preset."""
+
+import dataclasses
+import math
 
 import pytest
 import torch
-from torch.distributions import Normal
 
-from hesrl.actor_critic import Agent
-from hesrl.agents.ppo import Args, log_probabilities, update
-from hesrl.curvature import arm
+from hesrl import optim
+from hesrl.agents.ppo import DEFAULTS, METRICS, Args, log_probabilities, make_loss, update
 from hesrl.errors import UserError
-from hesrl.learner import Learner
-from hesrl.losses import gaussian_surrogate, value_loss
-from hesrl.rollout import Batch, make_batch
-from tests.rollouts import random_rollout
+from hesrl.presets import defaults_for, preset
+from hesrl.rl.numpy_forward import Acting
+from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.rollout import make_batch
+from hesrl.rl.training_state import CURVATURE_METRICS, curvature_of
+from hesrl.train_step import TrainStep
+from tests.agents.written_out import (
+    VARIANTS,
+    PPOLoss,
+    assert_derivatives_agree,
+    make_data,
+    policy_of,
+    values_of,
+)
+from tests.rl.variants import make_agent, random_rollout
+
+SMALL = {"num_envs": 2, "num_steps": 32, "num_minibatches": 4, "total_timesteps": 64}
 
 
-@pytest.fixture
-def agent() -> Agent:
-    torch.manual_seed(0)
-    return Agent(5, 2)
-
-
-def batch_of(learner: Learner, steps: int) -> tuple[Batch, torch.Tensor]:
-    storage = random_rollout(steps, 2, 5, 2)
-    batch = make_batch(storage, learner, gamma=0.99, gae_lambda=0.95)
-    return batch, log_probabilities(storage, learner.agent)
-
-
-def test_log_probabilities_of_the_rollout_are_those_of_the_policy(agent):
-    with torch.no_grad():
-        agent.actor_logstd.copy_(torch.tensor([[0.3, -0.5]]))
-    storage = random_rollout(3, 2, 5, 2)
-    mean = agent.actor_mean(torch.from_numpy(storage.obs)).detach()
-    std = agent.actor_logstd.detach().exp()
-    actions = mean + std * torch.from_numpy(storage.noise)
-    expected = Normal(mean, std).log_prob(actions).sum(-1).flatten()
-    torch.testing.assert_close(log_probabilities(storage, agent), expected)
-
-
-@pytest.mark.parametrize("ent_coef", [0.0, 0.1])
-def test_derivatives_of_a_minibatch_equal_backward_with_the_engine(agent, ent_coef):
-    learner = Learner(agent, "adahesscale", lr=1e-3)
-    batch, logprobs = batch_of(learner, 16)
-    log_std = agent.actor_logstd.detach()
-    pg = gaussian_surrogate(
-        learner.actor.forward(batch.obs), log_std, batch.actions, logprobs,
-        batch.advantages, 0.2,
-    )  # fmt: skip
-    v = value_loss(learner.critic.forward(batch.obs)[:, 0], batch.returns, batch.values, 0.2)
-    learner.backward(
-        mean=(pg.grad_mean, pg.hess_mean),
-        log_std=(pg.grad_log_std - ent_coef, pg.hess_log_std),
-        values=(0.5 * v.grad, 0.5 * v.hess),
-    )
-    written_out = [(p.grad.clone(), p.hess_diag.clone()) for p in agent.parameters()]
-
-    for p in agent.parameters():
-        p.grad = None
-    arm(agent.parameters())
-    cleanrl_loss(agent, batch, logprobs, ent_coef).backward()
-    for p, (grad, hess) in zip(agent.parameters(), written_out, strict=True):
-        torch.testing.assert_close(grad, p.grad, rtol=1e-4, atol=1e-7)
-        torch.testing.assert_close(hess, p.hess_diag, rtol=1e-4, atol=1e-7)
-
-
-def cleanrl_loss(
-    agent: Agent, batch: Batch, logprobs: torch.Tensor, ent_coef: float
-) -> torch.Tensor:
-    mean = agent.actor_mean(batch.obs)
-    policy = Normal(mean, torch.exp(agent.actor_logstd.expand_as(mean)))
-    ratio = (policy.log_prob(batch.actions).sum(1) - logprobs).exp()
-    pg_loss1 = -batch.advantages * ratio
-    pg_loss2 = -batch.advantages * torch.clamp(ratio, 0.8, 1.2)
-    newvalue = agent.critic(batch.obs).view(-1)
-    v_clipped = batch.values + torch.clamp(newvalue - batch.values, -0.2, 0.2)
-    v_loss_max = torch.max((newvalue - batch.returns) ** 2, (v_clipped - batch.returns) ** 2)
-    entropy = policy.entropy().sum(1).mean()
-    return torch.max(pg_loss1, pg_loss2).mean() - ent_coef * entropy + 0.5 * 0.5 * v_loss_max.mean()
-
-
-@pytest.mark.parametrize("optimizer", ["adam", "adahesscale", "adahesscalegn", "scaled-adam"])
-def test_update_improves_the_surrogate_and_the_values(agent, optimizer):
-    args = Args(
-        optimizer=optimizer, num_envs=2, num_steps=32, num_minibatches=4, total_timesteps=64
-    )
+def checked(**settings):
+    args = Args(**{**SMALL, **settings})
     args.check()
-    learner = Learner(agent, optimizer, lr=1e-3)
-    batch, logprobs = batch_of(learner, 32)
-    with torch.no_grad():
-        before = cleanrl_loss(agent, batch, logprobs, 0.0)
-    metrics = update(learner, batch, logprobs, args)
-    with torch.no_grad():
-        assert cleanrl_loss(agent, batch, logprobs, 0.0) < before
-    assert ("curvature/norm" in metrics) == (optimizer != "adam")
+    return args
 
 
-def test_target_kl_ends_an_update_after_an_epoch(agent):
-    args = Args(num_envs=2, num_steps=32, num_minibatches=4, total_timesteps=64, target_kl=1e-9)
-    args.check()
-    learner = Learner(agent, "adahesscale", lr=1e-2)
-    batch, logprobs = batch_of(learner, 32)
-    update(learner, batch, logprobs, args)
-    (state,) = learner.optimizer.state.values()
-    assert state["step"] == args.num_minibatches
+def prepare(args, policy="gaussian"):
+    """Return agent, step, batch and log-probabilities as `main` makes them, of random numbers."""
+    agent = make_agent(policy)
+    optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
+    train_step = TrainStep(
+        make_loss(agent, args),
+        optimizer,
+        max_grad_norm=args.max_grad_norm,
+        after_backward=curvature_of(agent, optimizer),
+    )
+    storage = random_rollout(policy, args.num_steps, args.num_envs)
+    batch = make_batch(storage, Acting(agent), args.gamma, args.gae_lambda)
+    return agent, optimizer, train_step, (batch, log_probabilities(agent, batch))
+
+
+@pytest.mark.parametrize(("policy", "shared_trunk"), VARIANTS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"norm_adv": False, "clip_vloss": False, "ent_coef": 0.1},
+        {"ent_coef": 0.02, "vf_coef": 1.5, "clip_coef": 0.1},
+    ],
+    ids=["defaults", "plain", "weights"],
+)
+def test_the_loss_is_cleanrls_with_the_same_derivatives(policy, shared_trunk, settings):
+    agent, data = make_data(policy, shared_trunk)
+    args = checked(**settings)
+    loss_fn = make_loss(agent, args)
+    assert_derivatives_agree(agent, lambda *x: loss_fn(*x)[0], PPOLoss(agent, args), data)
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+def test_data_lie_in_all_regions_of_the_surrogate(policy):
+    agent, (obs, actions, advantages, returns, values, logprobs) = make_data(policy, False)
+    ratio = (policy_of(agent, obs).log_prob(actions) - logprobs).exp()
+    change = values_of(agent, obs) - values
+    for sign in (advantages > 0, advantages < 0):
+        for region in (ratio < 0.8, (0.8 < ratio) & (ratio < 1.2), ratio > 1.2):
+            assert (sign & region).any()
+    assert 0 < (change.abs() > 0.2).sum() < len(change)
+    assert len(returns) == len(ratio)
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "categorical"])
+def test_metrics_are_cleanrls(policy):
+    agent, data = make_data(policy, False)
+    args = checked(ent_coef=0.1)
+    loss, (row,) = make_loss(agent, args)(*data)
+    obs, actions, *_, logprobs = data
+    distribution = policy_of(agent, obs)
+    logratio = distribution.log_prob(actions) - logprobs
+    ratio, entropy = logratio.exp(), distribution.entropy().mean()
+    metrics = dict(zip(METRICS, row, strict=True))
+    expected = {
+        "losses/policy_loss": PPOLoss(agent, checked(ent_coef=0.0, vf_coef=0.0))(*data),
+        "losses/entropy": entropy,
+        "losses/old_approx_kl": (-logratio).mean(),
+        "losses/approx_kl": ((ratio - 1) - logratio).mean(),
+        "losses/clipfrac": ((ratio - 1.0).abs() > 0.2).double().mean(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(metrics[name], value.detach(), msg=name)
+    rest = loss - metrics["losses/policy_loss"] + 0.1 * entropy
+    torch.testing.assert_close(metrics["losses/value_loss"], (rest / args.vf_coef).detach())
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+def test_log_probabilities_of_a_rollout_are_those_of_the_policy(policy):
+    agent, _, _, (batch, logprobs) = prepare(checked(), policy)
+    expected = policy_of(agent, batch.obs).log_prob(batch.actions)
+    torch.testing.assert_close(logprobs, expected.detach())
+    assert not logprobs.requires_grad
+
+
+@pytest.mark.parametrize("policy", ["gaussian", "categorical"])
+@pytest.mark.parametrize("optimizer", DEFAULTS)
+def test_update_improves_the_surrogate_and_the_values(optimizer, policy):
+    args = checked(optimizer=optimizer)
+    agent, _, train_step, (batch, logprobs) = prepare(args, policy)
+    before = parts_of_loss(agent, batch, logprobs)
+    metrics = update(train_step, batch, logprobs, args)
+    for now, then in zip(parts_of_loss(agent, batch, logprobs), before, strict=True):
+        assert now < then
+    expected = {*METRICS, "losses/explained_variance"}
+    if optim.get(optimizer).curvature is not None:
+        expected |= set(CURVATURE_METRICS)
+    assert metrics.keys() == expected and all(map(math.isfinite, metrics.values()))
+
+
+@torch.no_grad()
+def parts_of_loss(agent, batch, logprobs):
+    """Return the surrogate alone and the value loss alone."""
+    surrogate = PPOLoss(agent, checked(vf_coef=0.0))(*batch, logprobs)
+    return surrogate, PPOLoss(agent, checked())(*batch, logprobs) - surrogate
+
+
+def test_the_explained_variance_is_that_before_the_update():
+    args = checked()
+    _, _, train_step, (batch, logprobs) = prepare(args)
+    residual = (batch.returns - batch.values).numpy()
+    explained = 1 - residual.var() / batch.returns.numpy().var()
+    metrics = update(train_step, batch, logprobs, args)
+    assert metrics["losses/explained_variance"] == pytest.approx(explained, rel=1e-4)
+
+
+def test_each_epoch_takes_every_sample_once():
+    args, taken = checked(update_epochs=3), []
+    _, _, train_step, (batch, logprobs) = prepare(args)
+
+    def watched(tensors, inds):
+        taken.append(inds)
+        return train_step(tensors, inds)
+
+    update(watched, batch, logprobs, args)
+    assert [len(inds) for inds in taken] == [16] * 12
+    epochs = [torch.cat(taken[4 * epoch : 4 * epoch + 4]) for epoch in range(3)]
+    for epoch in epochs:
+        assert torch.equal(epoch.sort().values, torch.arange(64))
+    assert not torch.equal(epochs[0], epochs[1])
+
+
+@pytest.mark.parametrize(("target_kl", "epochs"), [(1e-9, 1), (1e9, 10), (None, 10)])
+def test_target_kl_ends_an_update_after_an_epoch(target_kl, epochs):
+    args = checked(target_kl=target_kl)
+    _, optimizer, train_step, (batch, logprobs) = prepare(args)
+    update(train_step, batch, logprobs, args)
+    steps = {int(state["step"]) for state in optimizer.state.values()}
+    assert steps == {epochs * args.num_minibatches}
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"optimizer": "adamw"},
-            "--optimizer adamw: unknown; choose one of sgd, adam, ada",
-        ),
-        ({"optimizer": "adahessian"}, "agents do not compute its curvature, hutchinson; choose"),
-        ({"optimizer": "sgd", "eps": 0.1}, "--eps does not go with --optimizer sgd"),
-        ({"optimizer": "adam", "delta": 0.1}, "--delta does not go with --optimizer adam"),
-        ({"optimizer": "scaled-adam", "delta": -1.0}, "--delta -1.0: must be greater than zero"),
-        ({"num_minibatches": 31}, "--num-minibatches 31: does not divide"),
-        ({"num_minibatches": 2048}, "--num-minibatches 2048: leaves one sample"),
-        ({"total_timesteps": -1}, "--total-timesteps -1: must be greater than zero"),
-        ({"total_timesteps": 100}, "--total-timesteps 100: is less than one rollout"),
-        ({"num_envs": 0}, "--num-envs 0: must be greater than zero"),
-        ({"learning_rate": float("nan")}, "--learning-rate nan: must be greater than zero"),
-        ({"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),
-        ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
-        ({"betas": (0.9, 1.0)}, r"--betas \(0.9, 1.0\): must be"),
+        ({"num_minibatches": 31}, "31: does not divide the rollout of 2048 steps"),
+        ({"num_minibatches": 2048}, "2048: leaves one sample .*or --no-norm-adv"),
+        ({"total_timesteps": 100}, "100: is less than one rollout of 2048 steps"),
+        *[({name: 0}, "0: must be greater than zero") for name in (
+            "num_minibatches", "update_epochs", "clip_coef", "target_kl",
+        )],
     ],
-)
+)  # fmt: skip
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
+    option = "--" + next(iter(settings)).replace("_", "-")
+    with pytest.raises(UserError, match=f"^{option} {message}"):
         Args(**settings).check()
 
 
-def test_each_optimizer_has_its_own_defaults():
-    adam, adahesscale = Args(optimizer="adam"), Args(optimizer="adahesscale")
-    adam.check()
-    adahesscale.check()
-    assert adam.eps == 1e-5 and adahesscale.eps == 1e-3
-    assert adam.max_grad_norm == 0.5
-    assert adahesscale.max_grad_norm == float("inf")
-    assert adam.learning_rate != 0 != adahesscale.learning_rate
+def test_one_sample_per_minibatch_goes_without_normalized_advantages():
+    args = checked(num_minibatches=64, norm_adv=False)
+    assert args.minibatch_size == 1
+
+
+def test_sizes_follow_from_the_settings():
+    args = checked(total_timesteps=200)
+    assert (args.batch_size, args.minibatch_size, args.num_iterations) == (64, 16, 3)
+
+
+def test_paper_is_a_preset_that_a_resumed_run_ignores():
+    paper = preset(Args, "paper")
+    expected = Args(
+        paper=True, variance_network=True, clip_vloss=False, anneal_lr=False, eps=1e-5,
+        max_grad_norm=math.inf,
+    )  # fmt: skip
+    assert dataclasses.asdict(paper) == dataclasses.asdict(expected)
+    paper.check()
+    assert defaults_for(Args, ["--paper", "--num-steps", "3"]) == preset(Args, "paper")
+    assert defaults_for(Args, ["--paper", "--resume", "runs/x"]) is None
+    assert defaults_for(Args, []) is None

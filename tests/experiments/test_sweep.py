@@ -1,29 +1,49 @@
-"""A sweep runs its grid, is not repeated, and tabulates the evaluation returns."""
+"""A sweep runs its grid, is not repeated, and tabulates the returns."""
 
+import math
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from hesrl.errors import UserError
-from hesrl.experiments.sweep import Args, Result, Trial, main, markdown_table, read_results
+from hesrl.experiments.sweep import (
+    Args,
+    Result,
+    Trial,
+    grid,
+    main,
+    read_results,
+    write_results,
+)
+from hesrl.experiments.table import markdown_table, mean_and_margin
 
 
-def test_table_has_mean_and_range_of_the_seeds():
+def test_table_has_mean_and_interval_of_the_seeds():
     results = [
-        Result(Trial("Hopper-v5", "adam", rate, seed), value, "run")
+        Result(Trial("ppo", "Hopper-v5", "adam", rate, seed, 1000), value, 0.0)
         for rate, seed, value in [(1e-3, 1, 10.0), (1e-3, 2, 1030.0), (3e-4, 1, -5.0)]
     ]
     assert markdown_table(results).splitlines() == [
-        "| environment | optimizer | 0.0003 | 0.001 |",
-        "|---|---|---:|---:|",
-        "| Hopper-v5 | adam | -5 (-5 to -5) | 520 (10 to 1,030) |",
+        "| agent | environment | optimizer | 0.0003 | 0.001 |",
+        "|---|---|---|---:|---:|",
+        "| ppo | Hopper-v5 | adam | -5 | 520 ± 6,480 |",
     ]
+
+
+def test_margin_is_that_of_students_test():
+    values = [1.0, 4.0, 2.5, 7.0]
+    mean, margin = mean_and_margin(values)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean - margin == pytest.approx(low) and mean + margin == pytest.approx(high)
+    assert math.isnan(mean_and_margin([1.0])[1])
 
 
 def small(folder: Path, **settings: object) -> Args:
     defaults = {
-        "env_ids": ("InvertedPendulum-v5",), "optimizers": ("adahesscale",), "seeds": 2,
-        "learning_rates": (1e-3,), "total_timesteps": 2048, "folder": folder,
+        "agents": ("ppo", "a2c"), "env_ids": ("InvertedPendulum-v5",), "seeds": 1,
+        "optimizers": ("adahesscale",), "learning_rates": (1e-3,), "total_timesteps": 2048,
+        "folder": folder,
     }  # fmt: skip
     return Args(**{**defaults, **settings})
 
@@ -31,19 +51,38 @@ def small(folder: Path, **settings: object) -> Args:
 def test_finished_runs_are_not_repeated(tmp_path, capsys):
     assert main(small(tmp_path)) == 0
     assert "2 runs, 2 to do" in capsys.readouterr().out
+    before = (tmp_path / "results.csv").read_text()
     assert main(small(tmp_path)) == 0
     assert "2 runs, 0 to do" in capsys.readouterr().out
-    assert {result.trial.seed for result in read_results(small(tmp_path))} == {1, 2}
-    assert (tmp_path / "results.csv").read_text().count("\n") == 3
-    assert "InvertedPendulum-v5 | adahesscale" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "results.csv").read_text() == before and before.count("\n") == 3
+    assert {trial.agent for trial in read_results(tmp_path)} == {"ppo", "a2c"}
+    assert "| InvertedPendulum-v5 | adahesscale |" in (tmp_path / "table.md").read_text()
+
+
+def test_results_go_to_disk_and_back(tmp_path):
+    trial = Trial("a2c", "Ant-v5", "adam", 3e-4, 2, 1000)
+    results = {trial: Result(trial, math.nan, -12.5)}
+    write_results(tmp_path, results)
+    (result,) = read_results(tmp_path).values()
+    assert result.trial == trial and math.isnan(result.training_return)
+    assert result.evaluation_return == -12.5
+
+
+def test_grid_without_step_sizes_takes_the_defaults_and_goes_seed_by_seed():
+    trials = grid(Args(agents=("ppo",), env_ids=("A", "B"), learning_rates=(), seeds=2))
+    assert [trial.seed for trial in trials] == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert {trial.learning_rate for trial in trials if trial.optimizer == "adam"} == {3e-4}
 
 
 def test_failed_run_ends_the_sweep_with_its_error(tmp_path):
     with pytest.raises(UserError, match="total-timesteps 100: is less than one rollout"):
-        main(small(tmp_path, total_timesteps=100))
+        main(small(tmp_path, agents=("ppo",), total_timesteps=100))
 
 
-@pytest.mark.parametrize("settings", [{"optimizers": ("adamw",)}, {"seeds": 0}, {"processes": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"optimizers": ("adamw",)}, {"seeds": 0}, {"processes": 0}, {"agents": ("dqn",)}],
+)
 def test_impossible_grid_is_refused(tmp_path, settings):
     with pytest.raises(UserError):
         main(small(tmp_path, **settings))

@@ -1,4 +1,4 @@
-"""Rollouts and what is made of them, against hand-computed numbers."""
+"""Rollouts and the batches that are made of them, against values asked for one by one."""
 
 import contextlib
 
@@ -6,87 +6,124 @@ import numpy as np
 import pytest
 import torch
 
-from hesrl.actor_critic import Agent
 from hesrl.envs.vector import Episode, NormalizedEnvs
-from hesrl.learner import Learner
-from hesrl.rollout import compute_gae, make_batch, rollout
-from tests.rollouts import random_rollout
+from hesrl.rl.actor_critic import Agent
+from hesrl.rl.numpy_forward import Acting
+from hesrl.rl.rollout import make_batch, rollout
+from tests.rl.variants import POLICIES, draw_observations, make_agent, random_rollout
+
+ENDLESS, FALLS = "HalfCheetah-v5", "InvertedPendulum-v5"
+IMAGES = "tests.rl.tiny_images:TinyImages-v0"
 
 
-def column(*numbers: float) -> np.ndarray:
-    return np.array(numbers, dtype=np.float32).reshape(-1, 1)
-
-
-def test_gae_of_one_episode_by_hand():
-    # δ = r + ½ V' − V = (1, 2, 3) + (½, 1, 1½) − (0, 1, 2); A = δ + ½·½ A'.
-    advantages = compute_gae(
-        column(1, 2, 3), column(0, 1, 2), column(1, 2, 3), column(0, 0, 0), 0.5, 0.5
-    )
-    a_2 = 3 + 1.5 - 2
-    a_1 = 2 + 1 - 1 + 0.25 * a_2
-    a_0 = 1 + 0.5 - 0 + 0.25 * a_1
-    np.testing.assert_allclose(advantages, column(a_0, a_1, a_2), rtol=1e-6)
-
-
-def test_gae_does_not_cross_the_end_of_an_episode():
-    rewards, values = column(1, 1, 1), column(0, 0, 0)
-    ended = compute_gae(rewards, values, values, column(0, 1, 0), 0.9, 0.8)
-    np.testing.assert_allclose(ended, column(1 + 0.72, 1, 1), rtol=1e-6)
-
-
-def test_gae_of_endless_unit_reward_is_one_over_one_minus_gamma():
-    n, gamma = 400, 0.9
-    zeros = np.zeros((n, 2), dtype=np.float32)
-    advantages = compute_gae(zeros + 1, zeros, zeros, zeros, gamma, 1.0)
-    np.testing.assert_allclose(advantages[0], 1 / (1 - gamma), rtol=1e-6)
-
-
-def test_gae_treats_environments_apart():
-    rng = np.random.default_rng(0)
-    rewards, values, next_values = rng.standard_normal((3, 6, 2)).astype(np.float32)
-    dones = rng.random((6, 2)) < 0.3
-    both = compute_gae(rewards, values, next_values, dones, 0.9, 0.8)
-    for env in range(2):
-        one = [x[:, env : env + 1] for x in (rewards, values, next_values, dones)]
-        np.testing.assert_array_equal(both[:, env : env + 1], compute_gae(*one, 0.9, 0.8))
-
-
-@pytest.fixture
-def agent() -> Agent:
+def play(env_id: str, steps: int, num_envs: int = 2, **options: bool):
+    """Return a rollout of a new agent, and the observations before and after it."""
     torch.manual_seed(0)
-    return Agent(5, 2)
+    with contextlib.closing(NormalizedEnvs(env_id, num_envs, seed=1, gamma=0.99)) as envs:
+        agent = Agent(envs.observation_space, envs.action_space, hidden_sizes=(4,))
+        first = envs.reset().copy()
+        storage = rollout(envs, Acting(agent), steps, np.random.default_rng(0), **options)
+        assert envs.steps == storage.rewards.size
+        return agent, storage, first, envs.observations
 
 
-def test_truncation_bootstraps_the_value_of_the_last_state_and_termination_does_not(agent):
-    learner, storage = Learner(agent, "adam"), random_rollout(4, 1, 5, 2)
-    storage.truncations[1] = storage.terminations[2] = True
-    storage = storage._replace(episodes=[(2, Episode(0, 0.0, 2)), (3, Episode(0, 0.0, 1))])
-    batch = make_batch(storage, learner, gamma=0.99, gae_lambda=0.0)
-    reached = [storage.obs[1], storage.final_obs[1], storage.obs[3], storage.next_obs]
-    with torch.no_grad():
-        next_values = torch.stack([agent.critic(torch.tensor(x))[0, 0] for x in reached])
-    next_values[2] = 0
-    expected = torch.tensor(storage.rewards[:, 0]) + 0.99 * next_values
-    torch.testing.assert_close(batch.returns, expected)
+def test_steps_follow_one_another_from_where_the_environments_are():
+    _, storage, first, last = play(ENDLESS, 6)
+    np.testing.assert_array_equal(storage.obs[0], first)
+    np.testing.assert_array_equal(storage.next_obs, last)
+    with contextlib.closing(NormalizedEnvs(ENDLESS, 2, seed=1, gamma=0.99)) as again:
+        again.reset()
+        given = [again.step(actions) for actions in storage.actions]
+    np.testing.assert_array_equal(storage.obs[1:], [step.obs for step in given[:-1]])
+    np.testing.assert_array_equal(storage.rewards, [step.rewards for step in given])
+    assert not storage.episodes and not storage.terminations.any()
 
 
 @pytest.mark.parametrize("until_episode_ends", [False, True])
 def test_end_of_an_episode_ends_the_rollout_if_asked_to(until_episode_ends):
-    torch.manual_seed(0)
-    learner, rng = Learner(Agent(4, 1), "adam"), np.random.default_rng(0)
-    envs = NormalizedEnvs("InvertedPendulum-v5", 2, seed=1, gamma=0.99)
-    with contextlib.closing(envs):
-        first = envs.reset()
-        storage = rollout(envs, learner, 100, rng, until_episode_ends=until_episode_ends)
-        steps = len(storage.rewards)
-        assert all(len(array) == steps for array in storage[:7])
-        np.testing.assert_array_equal(storage.obs[0], first)
-        np.testing.assert_array_equal(storage.next_obs, envs.observations)
-        assert envs.steps == 2 * steps
-    ended = storage.terminations.any(1)
-    assert ended.any() and storage.episodes
+    _, storage, _, _ = play(FALLS, 100, until_episode_ends=until_episode_ends)
+    steps, ended = len(storage.rewards), storage.terminations.any(1)
+    assert all(len(array) == steps for array in storage[:5])
+    assert storage.final_obs.keys() == set(np.flatnonzero(ended).tolist()) != set()
+    assert {count for count, _ in storage.episodes} == {2 * (step + 1) for step in storage.final_obs}
     if until_episode_ends:
-        assert steps < 100 and ended[-1] and not ended[:-1].any()
-        assert {count for count, _ in storage.episodes} == {2 * steps}
+        assert steps < 100 and ended.nonzero()[0].tolist() == [steps - 1]
     else:
         assert steps == 100
+
+
+@pytest.mark.parametrize(
+    ("env_id", "dtype", "shape"),
+    [(ENDLESS, np.float32, (6,)), ("CartPole-v1", np.int64, ()), (IMAGES, np.int64, ())],
+)
+def test_actions_have_the_type_and_the_shape_of_the_policy(env_id, dtype, shape):
+    agent, storage, _, _ = play(env_id, 5)
+    assert storage.actions.dtype == dtype and storage.actions.shape == (5, 2, *shape)
+    actions = make_batch(storage, Acting(agent), 0.99, 0.95).actions
+    assert actions.shape == (10, *shape)
+    np.testing.assert_array_equal(actions.reshape(storage.actions.shape), storage.actions)
+
+
+def test_images_stay_bytes():
+    agent, storage, _, _ = play(IMAGES, 5)
+    assert storage.obs.dtype == np.uint8 and storage.obs.shape == (5, 2, 36, 40, 1)
+    assert storage.obs.max() == 255
+    batch = make_batch(storage, Acting(agent), 0.99, 0.95)
+    assert batch.obs.dtype == torch.uint8 and batch.obs.shape == (10, 36, 40, 1)
+    assert batch.values.dtype == batch.returns.dtype == torch.float32
+
+
+@pytest.mark.parametrize("observations", ["vector", "channels last"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_truncation_bootstraps_the_value_of_the_last_state_and_termination_does_not(
+    policy, observations
+):
+    agent, storage = make_agent(policy, observations), random_rollout(policy, 4, 2, observations)
+    final_obs = {step: draw_observations(observations, 2) + step for step in (1, 2)}
+    storage.truncations[1, 0] = storage.terminations[2, 1] = True
+    storage = storage._replace(final_obs=final_obs, episodes=[(4, Episode(0, 0.0, 2))])
+    batch = make_batch(storage, Acting(agent), gamma=0.9, gae_lambda=0.0)
+    reached = np.concatenate((storage.obs[1:], storage.next_obs[None]))
+    reached[1, 0] = final_obs[1][0]
+    with torch.no_grad():
+        next_values = torch.stack([agent(torch.from_numpy(obs))[1] for obs in reached])
+        values = torch.stack([agent(torch.from_numpy(obs))[1] for obs in storage.obs])
+    next_values[2, 1] = 0
+    returns = torch.from_numpy(storage.rewards) + 0.9 * next_values
+    torch.testing.assert_close(batch.returns, returns.flatten())
+    torch.testing.assert_close(batch.values, values.flatten())
+    torch.testing.assert_close(batch.advantages, (returns - values).flatten())
+
+
+@pytest.mark.parametrize("kind", ["truncations", "terminations"])
+def test_advantages_do_not_cross_the_end_of_an_episode(kind):
+    advantages = []
+    for reward in (0, 100):
+        storage = random_rollout("gaussian", 4, 1)
+        getattr(storage, kind)[1] = True
+        storage.rewards[2:] += reward
+        storage = storage._replace(
+            final_obs={1: storage.obs[0]}, episodes=[(2, Episode(0, 0.0, 2))]
+        )
+        batch = make_batch(storage, Acting(make_agent("gaussian")), 0.99, 0.95)
+        advantages.append(batch.advantages)
+    assert torch.equal(advantages[0][:2], advantages[1][:2])
+    assert (advantages[1][2:] > advantages[0][2:] + 99).all()
+
+
+def test_a_batch_is_flat_and_goes_to_a_device_as_a_whole():
+    agent, storage = make_agent("gaussian"), random_rollout("gaussian", 3, 2)
+    batch = make_batch(storage, Acting(agent), 0.99, 0.95)
+    np.testing.assert_array_equal(batch.obs[3], storage.obs[1, 1])
+    np.testing.assert_array_equal(batch.actions[3], storage.actions[1, 1])
+    assert {len(tensor) for tensor in batch} == {6}
+    assert {tensor.device.type for tensor in batch.to("meta")} == {"meta"}
+
+
+@pytest.mark.parametrize("weight", [np.nan, 3e38])
+def test_a_critic_that_has_diverged_is_refused(weight):
+    agent, storage = make_agent("gaussian"), random_rollout("gaussian", 3, 2)
+    with torch.no_grad():
+        agent.critic[-1].weight.fill_(weight)
+    with pytest.raises(FloatingPointError, match="an advantage is not finite; .* --learning-rate"):
+        make_batch(storage, Acting(agent), 0.99, 0.95)

@@ -1,4 +1,4 @@
-"""PPO by subprocess where its surroundings fail: one line, and the checkpoint is kept."""
+"""The agents by subprocess where their surroundings fail: one line, and the checkpoint is kept."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import os
 import re
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from hesrl.runs import load_checkpoint
+from tests.agents.processes import (
+    each_agent,
+    finish,
+    only_run,
+    resume,
+    start,
+    start_small,
+    wait_for,
+)
 
-PPO = Path(__file__).parents[2] / "agents" / "ppo.py"
-OPTIONS = ["--num-steps=128", "--num-minibatches=2", "--update-epochs=1"]
-OPTIONS += ["--checkpoint-interval=1", "--eval-episodes=1", "--seed=5"]
 FAULTY = """
 import os
 import gymnasium as gym
@@ -44,55 +49,34 @@ class Faulty(gym.Env):
 
 gym.register("Faulty-v0", entry_point=Faulty)
 """
-
 WHERE = (
     r"error: faulty:Faulty-v0, environment 0 \(seed 5\), step 50 of its episode, "
     "step 300 of the run:"
 )
+FAR_OFF = 1_000_000
 
 
-def start(*options: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(PPO), *options],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(cwd), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def wait_for_checkpoint(process: subprocess.Popen[str], runs: Path) -> Path:
-    while not (found := list(runs.glob("*/checkpoint.pt"))):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    return found[0].parent
-
-
-def fail(tmp_path: Path, fault: str) -> tuple[str, str, Path]:
+def fail(agent: str, tmp_path: Path, fault: str) -> tuple[str, str, Path]:
     """Train until the fault, which is after two checkpoints; return the output and the run."""
     (tmp_path / "faulty.py").write_text(FAULTY)
-    options = [*OPTIONS, "--env-id", "faulty:Faulty-v0", "--total-timesteps", "384"]
-    status, out, err = finish(start(*options, cwd=tmp_path, FAULT=fault))
-    (run,) = (tmp_path / "runs").iterdir()
+    options = "--env-id=faulty:Faulty-v0", "--seed=5"
+    status, out, err = finish(start_small(agent, *options, cwd=tmp_path, steps=384, FAULT=fault))
+    run = only_run(tmp_path)
     assert status == 1 and load_checkpoint(run / "checkpoint.pt")["global_step"] == 256
     return out, err, run
 
 
-def test_an_environment_that_raises_is_named_and_the_run_can_go_on(tmp_path):
-    out, err, run = fail(tmp_path, "raise")
+@each_agent
+def test_an_environment_that_raises_is_named_and_the_run_can_go_on(tmp_path, agent):
+    out, err, run = fail(agent, tmp_path, "raise")
     message = r"raised ValueError\('joint limit\\nof joint 3'\) \(faulty.py, line \d+\)"
     assert re.fullmatch(f"{WHERE} {message}\n", err), err
     assert f"--resume {run.relative_to(tmp_path)}" in out
-    status, _, err = finish(start("--resume", str(run), cwd=tmp_path, FAULT="none"))
+    status, _, err = resume(agent, run, cwd=tmp_path, FAULT="none")
     assert (status, err) == (0, "")
 
 
+@each_agent
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -100,8 +84,8 @@ def test_an_environment_that_raises_is_named_and_the_run_can_go_on(tmp_path):
         ("reward", "gave the reward inf"),
     ],
 )
-def test_a_number_that_is_not_finite_reaches_no_checkpoint(tmp_path, fault, message):
-    _, err, _ = fail(tmp_path, fault)
+def test_a_number_that_is_not_finite_reaches_no_checkpoint(tmp_path, agent, fault, message):
+    _, err, _ = fail(agent, tmp_path, fault)
     assert re.fullmatch(f"{WHERE} {message}\n", err), err
 
 
@@ -139,12 +123,12 @@ def disk(request, tmp_path):
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_a_full_disk_is_one_line_and_the_run_can_go_on(disk):
+@each_agent
+def test_a_full_disk_is_one_line_and_the_run_can_go_on(disk, agent):
     folder, fill = disk
-    # The end lies far off at first, so that the disk is full before it.
-    options = [*OPTIONS, "--env-id", "InvertedPendulum-v5", "--total-timesteps", "1000000"]
-    process = start(*options, cwd=folder)
-    run = wait_for_checkpoint(process, folder / "runs")
+    # The end lies far off, so that the disk is full before it.
+    process = start_small(agent, "--env-id=InvertedPendulum-v5", cwd=folder, steps=FAR_OFF)
+    run = wait_for(process, folder, "checkpoint.pt")
     fill(process)
     status, out, err = finish(process)
     assert status == 2 and err.count("\n") == 1, err
@@ -153,19 +137,19 @@ def test_a_full_disk_is_one_line_and_the_run_can_go_on(disk):
     assert step >= 128 and f"{step}, give" in out
     if not fill(process, full=False):
         return
-    resumed = start("--resume", str(run), cwd=folder)
+    resumed = start(agent, "--resume", str(run), cwd=folder)
     while load_checkpoint(run / "checkpoint.pt")["global_step"] == step:
-        assert resumed.poll() is None
+        assert resumed.poll() is None, resumed.communicate()
         time.sleep(0.05)
     resumed.terminate()
     assert finish(resumed)[0] == 143
 
 
-def test_a_second_process_in_a_run_is_refused_and_does_not_disturb(tmp_path):
-    options = [*OPTIONS, "--env-id", "InvertedPendulum-v5", "--total-timesteps", "1000000"]
-    first = start(*options, cwd=tmp_path)
-    run = wait_for_checkpoint(first, tmp_path / "runs")
-    status, out, err = finish(start("--resume", str(run), cwd=tmp_path))
+@each_agent
+def test_a_second_process_in_a_run_is_refused_and_does_not_disturb(tmp_path, agent):
+    first = start_small(agent, "--env-id=InvertedPendulum-v5", cwd=tmp_path, steps=FAR_OFF)
+    run = wait_for(first, tmp_path, "checkpoint.pt")
+    status, out, err = resume(agent, run, cwd=tmp_path)
     assert (status, out) == (2, "")
     assert err == f"error: {run} is in use by process {first.pid}: wait until it ends, or stop it\n"
     first.terminate()

@@ -1,0 +1,66 @@
+"""Seconds from the start of a process to an agent's first environment step, and its memory.
+
+``python -m hesrl.bench.startup ppo HalfCheetah-v5 on`` runs in a process of its own and prints
+the clock's time at its first step, and the peak of its resident memory in MiB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from hesrl.envs.vector import NormalizedEnvs
+
+_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
+"""The system reports bytes on macOS and KiB elsewhere."""
+
+
+def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float]:
+    """Return the seconds to the first environment step, and the peak memory (MiB) of a run.
+
+    Args:
+        agent: "ppo" or "a2c".
+        env_id: Gymnasium id of the environment.
+        compile: auto, on or off, as the agent takes it.
+    """
+    command = [sys.executable, "-m", "hesrl.bench.startup", agent, env_id, compile]
+    start = time.time()
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    first_step, mebibytes = process.stdout.split()
+    return float(first_step) - start, float(mebibytes)
+
+
+def main(agent: str, env_id: str, compile: str) -> None:
+    """Run an agent for three rollouts and print when it first stepped, and its memory."""
+    first_step: list[float] = []
+    step = NormalizedEnvs.step
+
+    def noticed(self: NormalizedEnvs, actions: Any) -> Any:
+        if not first_step:
+            first_step.append(time.time())
+        return step(self, actions)
+
+    module = importlib.import_module(f"hesrl.agents.{agent}")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(NormalizedEnvs, "step", noticed),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        args = module.Args(env_id=env_id, compile=compile, runs_dir=Path(folder), eval_episodes=1)
+        args.total_timesteps = 3 * max(args.batch_size, 2048)
+        module.main(args)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MIB
+    print(first_step[0], peak)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

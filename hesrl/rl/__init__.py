@@ -1,0 +1,1 @@
+"""What the agents share: networks, policies, rollouts, advantages and settings."""

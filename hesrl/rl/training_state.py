@@ -1,0 +1,121 @@
+"""What training depends on: checked for numbers that are not finite, saved and restored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hesrl import optim
+from hesrl.envs.vector import NormalizedEnvs
+from hesrl.rl.actor_critic import Agent
+from hesrl.runs import generator_state, set_generator_state
+
+MOMENTS = {
+    "exp_avg": "gradient",
+    "exp_avg_sq": "squared gradient",
+    "exp_hess_sq": "squared curvature",
+}
+"""What the optimizers' moving averages are averages of."""
+
+CURVATURE_METRICS = ("curvature/norm", "curvature/negative_share", "curvature/largest")
+"""Names of what `curvature_of` computes."""
+
+
+def curvature_of(
+    agent: Agent, optimizer: optim.CurvatureOptimizer
+) -> Callable[[], tuple[Tensor, ...]] | None:
+    """Return what sums the curvature up between backward pass and step; None if there is none.
+
+    Args:
+        agent: The networks.
+        optimizer: Steps them.
+
+    Returns:
+        A function that returns one tensor (3,): norm, share of negative entries, and largest
+        magnitude of the curvature of all parameters.
+    """
+    if optimizer.curvature is None:
+        return None
+    params = list(agent.parameters())
+    count = sum(p.numel() for p in params)
+
+    @torch.no_grad()
+    def summed_up() -> tuple[Tensor, ...]:
+        hess = torch.cat([p.hess_diag.flatten() for p in params])  # type: ignore[attr-defined]
+        norm, negative = (hess * hess).sum().sqrt(), (hess < 0).sum() / count
+        return (torch.stack((norm, negative.to(norm.dtype), hess.abs().max())),)
+
+    return summed_up
+
+
+def check_finite(
+    agent: Agent, optimizer: optim.CurvatureOptimizer, loss: float, global_step: int
+) -> None:
+    """Refuse an update that met NaN or infinity, before it reaches a checkpoint.
+
+    Args:
+        agent: The networks.
+        optimizer: Steps them.
+        loss: The last loss.
+        global_step: Environment steps so far, for the message.
+
+    Raises:
+        FloatingPointError: The message names the first quantity that is not finite.
+    """
+    tensors: dict[str, list[Tensor]] = {name: [] for name in MOMENTS.values()}
+    for state in optimizer.state.values():
+        for key, name in MOMENTS.items():
+            if key in state:
+                tensors[name].append(state[key])
+    tensors["sum of the parameters"] = [p.detach() for p in agent.parameters()]
+    sums = {name: sum(t.sum() for t in group) for name, group in tensors.items()}
+    for name, value in {"loss": loss, **sums}.items():
+        if not math.isfinite(float(value)):
+            raise FloatingPointError(
+                f"the {name} is not finite at step {global_step}: try a smaller "
+                "--learning-rate or a larger --eps; the last checkpoint is kept"
+            )
+
+
+def checkpoint(
+    agent: Agent,
+    optimizer: optim.CurvatureOptimizer,
+    envs: NormalizedEnvs,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Return all that the next rollout and its update depend on.
+
+    Args:
+        agent: The networks.
+        optimizer: Steps them.
+        envs: The environments.
+        rng: Draws the actions.
+    """
+    return {
+        "agent": agent.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "envs": envs.state_dict(),
+        "torch_rng": torch.get_rng_state(),
+        "action_rng": generator_state(rng),
+    }
+
+
+def restore(
+    state: dict[str, Any],
+    agent: Agent,
+    optimizer: optim.CurvatureOptimizer,
+    envs: NormalizedEnvs,
+    rng: np.random.Generator,
+) -> None:
+    """Take over what `checkpoint` returned, and say so if an environment cannot go on."""
+    agent.load_state_dict(state["agent"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["torch_rng"])
+    set_generator_state(rng, state["action_rng"])
+    if not envs.load_state_dict(state["envs"]):
+        print("the environment's state cannot be saved: it starts a new episode")

@@ -1,0 +1,76 @@
+"""Mistakes in the input of the agents: one line, and nothing is left behind."""
+
+import os
+import signal
+import sys
+
+import pytest
+import torch
+
+from hesrl.cli import main
+from tests.agents.processes import IMAGES, each_agent, finish, resume, run_small, start
+
+PPO, A2C = ("train", "ppo"), ("train", "a2c")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in; what `main` sets in torch is as it was afterwards."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        (PPO, ("--env-id", "HalfCheeta-v5"), "did you mean HalfCheetah-v5"),
+        (PPO, ("--optimizer", "adamw"), "choose one of sgd, adam, adahes"),
+        (PPO, ("--optimizer", "adaggnmc"), "samples from a likelihood, which a policy loss is not"),
+        (PPO, ("--lerning-rate", "1"), "--lerning-rate: did you mean --learning-rate?"),
+        (PPO, ("--num-minibatches", "7"), "does not divide the rollout of 2048 steps"),
+        (PPO, ("--env-id", "CartPole-v1", "--paper"), "discrete actions have no variance"),
+        (PPO, ("--runs-dir", "/dev/null/runs"), "choose a writable folder"),
+        (PPO, ("--resume", "nowhere"), "no run directory nowhere"),
+        (PPO, ("--paper", "--resume", "nowhere"), "--paper does not go with --resume"),
+        (A2C, ("--env-id", "CartPole-v1", "--variance-network"), "have no variance"),
+        (A2C, ("--checkpoint-interval", "150"), "must be a multiple of --log-interval 100"),
+        (A2C, ("--paper", "--total-timesteps", "3"), "is less than one rollout of 5 steps"),
+        (A2C, ("--hidden-sizes", "64", "0"), "--hidden-sizes (64, 0): must be greater than zero"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(here, capsys, command, options, message):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    assert main([*command, *options]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert out == "" and os.listdir(here) == []
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+@each_agent
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_one_line(tmp_path, agent):
+    status, out, err = finish(start(agent, "--device", "cuda", cwd=tmp_path))
+    assert status == 2 and err.startswith("error: --device cuda: ") and err.count("\n") == 1
+    assert out == "" and os.listdir(tmp_path) == []
+
+
+@each_agent
+def test_a_video_that_cannot_be_made_is_one_line(here, capsys, monkeypatch, agent):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert main(["train", agent, "--env-id", IMAGES, "--capture-video"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: --capture-video needs imageio-ffmpeg") and err.count("\n") == 1
+    assert out == "" and os.listdir(here) == []
+
+
+def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(tmp_path):
+    run = run_small("ppo", "--env-id=CartPole-v1", cwd=tmp_path, steps=256)
+    status, _, err = resume("ppo", run, "--seed", "2", cwd=tmp_path)
+    assert status == 2 and "--seed does not go with --resume" in err
+    status, _, err = resume("a2c", run, cwd=tmp_path)
+    assert status == 2 and "is of another agent or version" in err and err.count("\n") == 1
+    (run / "checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
+    status, _, err = resume("ppo", run, cwd=tmp_path)
+    assert status == 2 and err.count("\n") == 1 and "checkpoint.pt" in err

@@ -1,0 +1,78 @@
+"""Settings that both agents share: what is refused, and what an optimizer brings along."""
+
+import math
+
+import pytest
+import torch
+
+from hesrl.agents import a2c, ppo
+from hesrl.errors import UserError
+
+NAN = math.nan
+each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
+
+
+@each_agent
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "adamw"}, "--optimizer adamw: unknown; choose one of sgd, adam, ada"),
+        ({"optimizer": "adaggnmc"}, "--optimizer adaggnmc: samples from a likelihood, which a "),
+        ({"optimizer": "scaled-adaggnmc"}, "--optimizer scaled-adaggnmc: samples from a likeli"),
+        ({"optimizer": "sgd", "eps": 0.1}, "--eps does not go with --optimizer sgd"),
+        ({"optimizer": "scaled-sgd", "eps": 0.1}, "--eps does not go with --optimizer scaled-sgd"),
+        ({"optimizer": "adam", "delta": 0.1}, "--delta does not go with --optimizer adam"),
+        ({"optimizer": "scaled-adam", "delta": -1.0}, "--delta -1.0: must be greater than zero"),
+        ({"learning_rate": NAN}, "--learning-rate nan: must be greater than zero"),
+        ({"max_grad_norm": 0.0}, "--max-grad-norm 0.0: must be greater than zero"),
+        ({"eps": -1e-3}, "--eps -0.001: must be greater than zero"),
+        ({"betas": (0.9, 1.0)}, r"--betas \(0.9, 1.0\): must be two numbers from 0 to below 1"),
+        ({"betas": (NAN, 0.9)}, r"--betas \(nan, 0.9\): must be two numbers"),
+        ({"activation": "gelu"}, "--activation gelu: choose one of tanh, relu, elu, silu$"),
+        ({"compile": "yes"}, "--compile yes: choose one of auto, on, off$"),
+        ({"device": "gpu"}, "--device gpu: cannot be used: "),
+        ({"hidden_sizes": (64, 0)}, r"--hidden-sizes \(64, 0\): must be greater than zero"),
+        ({"eval_interval": -1}, "--eval-interval -1: must be greater than zero"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
+        ({"vf_coef": math.inf}, "--vf-coef inf: must be at least 0"),
+        ({"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),
+        ({"gae_lambda": NAN}, "--gae-lambda nan: must be from 0 to 1"),
+    ],
+)
+def test_impossible_settings_are_refused(agent, settings, message):
+    with pytest.raises(UserError, match=f"^{message}") as error:
+        agent.Args(**settings).check()
+    assert "\n" not in str(error.value)
+
+
+@each_agent
+@pytest.mark.parametrize(
+    "name",
+    ["num_envs", "num_steps", "total_timesteps", "checkpoint_interval", "eval_episodes",
+     "torch_threads"],
+)  # fmt: skip
+def test_counts_are_above_zero(agent, name):
+    option = "--" + name.replace("_", "-")
+    with pytest.raises(UserError, match=f"^{option} 0: must be greater than zero"):
+        agent.Args(**{name: 0}).check()
+
+
+@each_agent
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused_in_one_line(agent):
+    with pytest.raises(UserError, match="^--device cuda: cannot be used: ") as error:
+        agent.Args(device="cuda").check()
+    assert "\n" not in str(error.value)
+
+
+@each_agent
+def test_each_optimizer_has_its_own_defaults(agent):
+    adam, adahesscale = agent.Args(optimizer="adam"), agent.Args(optimizer="adahesscale")
+    scaled = agent.Args(optimizer="scaled-adam")
+    for args in (adam, adahesscale, scaled):
+        args.check()
+    assert (adam.learning_rate, adam.eps, adam.max_grad_norm) == (3e-4, 1e-5, 0.5)
+    assert (adahesscale.learning_rate, adahesscale.eps) == (1e-3, 1e-3)
+    assert adahesscale.max_grad_norm == scaled.max_grad_norm == math.inf
+    assert (adam.delta, adahesscale.delta, scaled.delta) == (None, None, 1e-8)

@@ -1,0 +1,76 @@
+"""Policies: log-probabilities as torch has them, most probable actions, and what is drawn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+from torch.distributions import Categorical, Independent, Normal
+
+from hesrl.rl.policies import CategoricalPolicy, GaussianPolicy, policy_for
+from tests.rl.variants import CATEGORICAL, GAUSSIAN
+
+SAMPLES = 20_000
+LOGITS = np.array([[0.5, -1.0, 2.0, 0.0]], dtype=np.float32)
+MEAN = np.array([[1.0, -2.0]], dtype=np.float32)
+LOG_STD = np.array([[-0.5, 0.7]], dtype=np.float32)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+def test_log_probabilities_of_a_gaussian(rows):
+    torch.manual_seed(0)
+    mean, log_std, actions = torch.randn(6, 2), torch.randn(rows, 2), torch.randn(6, 2)
+    expected = Independent(Normal(mean, log_std.exp().expand(6, 2)), 1).log_prob(actions)
+    torch.testing.assert_close(GaussianPolicy(2).log_prob((mean, log_std), actions), expected)
+
+
+def test_log_probabilities_of_discrete_actions():
+    torch.manual_seed(0)
+    logits, actions = 3 * torch.randn(6, 4), torch.randint(4, (6,))
+    expected = Categorical(logits=logits).log_prob(actions)
+    torch.testing.assert_close(CategoricalPolicy(4).log_prob((logits,), actions), expected)
+
+
+def test_most_probable_actions():
+    assert np.array_equal(GaussianPolicy(2).mode((MEAN, LOG_STD)), MEAN)
+    mode = CategoricalPolicy(4).mode((np.concatenate((LOGITS, -LOGITS)),))
+    assert mode.tolist() == [2, 1]
+
+
+def test_discrete_actions_are_drawn_with_the_probabilities_of_softmax():
+    policy, rng = CategoricalPolicy(4), np.random.default_rng(0)
+    noise = policy.noise(rng, SAMPLES, 1)
+    assert noise.shape == (SAMPLES, 1, 4)
+    drawn = policy.sample((LOGITS,), noise[:, 0])
+    assert drawn.shape == (SAMPLES,) and drawn.dtype == policy.dtype
+    p = torch.from_numpy(LOGITS[0]).double().softmax(0).numpy()
+    deviation = np.sqrt(p * (1 - p) / SAMPLES)
+    frequencies = np.bincount(drawn, minlength=4) / SAMPLES
+    assert (np.abs(frequencies - p) < 4 * deviation).all()
+
+
+def test_continuous_actions_are_drawn_with_mean_and_deviation():
+    policy, rng = GaussianPolicy(2), np.random.default_rng(0)
+    noise = policy.noise(rng, SAMPLES, 1)
+    assert noise.shape == (SAMPLES, 1, 2) and noise.dtype == policy.dtype
+    drawn, std = policy.sample((MEAN, LOG_STD), noise[:, 0]), np.exp(LOG_STD[0])
+    assert drawn.dtype == policy.dtype
+    assert (np.abs(drawn.mean(0) - MEAN[0]) < 4 * std / math.sqrt(SAMPLES)).all()
+    assert (np.abs(drawn.std(0) - std) < 4 * std / math.sqrt(2 * SAMPLES)).all()
+    correlation = np.corrcoef(drawn.T)[0, 1]
+    assert abs(correlation) < 4 / math.sqrt(SAMPLES)
+
+
+def test_each_step_and_environment_has_noise_of_its_own():
+    for policy in (GaussianPolicy(2), CategoricalPolicy(2)):
+        noise = policy.noise(np.random.default_rng(0), 3, 2)
+        assert len(np.unique(noise)) == 12
+        assert np.array_equal(noise, policy.noise(np.random.default_rng(0), 3, 2))
+
+
+def test_the_space_of_the_actions_decides_on_the_policy():
+    gaussian, categorical = policy_for(GAUSSIAN), policy_for(CATEGORICAL)
+    assert (type(gaussian), gaussian.size, gaussian.shape) == (GaussianPolicy, 2, (2,))
+    assert (type(categorical), categorical.size, categorical.shape) == (CategoricalPolicy, 3, ())
+    assert policy_for(Discrete(5, start=-2)).size == 5

@@ -1,0 +1,67 @@
+"""The agents that there are, small, and data for them; shared by the tests of agents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+
+from hesrl.rl.actor_critic import Agent
+from hesrl.rl.rollout import Rollout
+
+OBSERVATIONS = {
+    "vector": Box(-np.inf, np.inf, (5,), np.float32),
+    "channels last": Box(0, 255, (40, 36, 2), np.uint8),
+    "channels first": Box(0, 255, (2, 40, 36), np.uint8),
+}
+GAUSSIAN, CATEGORICAL = Box(-1, 1, (2,), np.float32), Discrete(3)
+POLICIES: dict[str, tuple[gym.Space[Any], dict[str, bool]]] = {
+    "gaussian": (GAUSSIAN, {}),
+    "variance network": (GAUSSIAN, {"variance_network": True}),
+    "categorical": (CATEGORICAL, {}),
+}
+
+
+def make_agent(policy: str, observations: str = "vector", **settings: Any) -> Agent:
+    """Return an agent whose outputs are far from the zeros of a new one."""
+    torch.manual_seed(0)
+    actions, options = POLICIES[policy]
+    settings = {"hidden_sizes": (4, 3), **options, **settings}
+    agent = Agent(OBSERVATIONS[observations], actions, **settings)
+    with torch.no_grad():
+        for param in agent.parameters():
+            param.add_(0.3 * torch.randn_like(param))
+    return agent
+
+
+def draw_observations(observations: str, *leading: int) -> np.ndarray:
+    rng, space = np.random.default_rng(1), OBSERVATIONS[observations]
+    if space.dtype == np.uint8:
+        return rng.integers(0, 256, (*leading, *space.shape), dtype=np.uint8)
+    return rng.standard_normal((*leading, *space.shape), dtype=np.float32)
+
+
+def random_rollout(
+    policy: str, steps: int, num_envs: int, observations: str = "vector"
+) -> Rollout:
+    """Return a rollout of random numbers without the end of an episode."""
+    rng = np.random.default_rng(0)
+    obs = draw_observations(observations, steps + 1, num_envs)
+    actions = (
+        rng.integers(CATEGORICAL.n, size=(steps, num_envs))
+        if policy == "categorical"
+        else rng.standard_normal((steps, num_envs, *GAUSSIAN.shape), dtype=np.float32)
+    )
+    return Rollout(
+        obs=obs[:-1],
+        actions=actions,
+        rewards=rng.standard_normal((steps, num_envs), dtype=np.float32),
+        terminations=np.zeros((steps, num_envs), dtype=bool),
+        truncations=np.zeros((steps, num_envs), dtype=bool),
+        final_obs={},
+        next_obs=obs[-1],
+        episodes=[],
+    )
