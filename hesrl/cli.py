@@ -18,6 +18,9 @@ ArgsT = TypeVar("ArgsT")
 COMMANDS = {
     "train ppo": ("hesrl.agents.ppo", "train PPO"),
     "train a2c": ("hesrl.agents.a2c", "train A2C"),
+    "train sb3-ppo": ("hesrl.agents.sb3_ppo", "train PPO of Stable-Baselines3"),
+    "train sb3-a2c": ("hesrl.agents.sb3_a2c", "train A2C of Stable-Baselines3"),
+    "bench sb3": ("hesrl.bench.sb3", "Stable-Baselines3's update beside its own Adam"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),

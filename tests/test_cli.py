@@ -33,7 +33,7 @@ def test_every_command_documents_its_options(command):
         (("xyz",), "unknown command hesrl xyz: hesrl --help lists the commands"),
         (("train", "ppo", "--sed", "1"), "unknown option --sed: did you mean --seed?"),
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
-        (("bench", "agents", "--steps", "100"), "a positive multiple of 2048"),
+        (("bench", "agents", "--steps", "100"), "--steps at least 4096"),
         (("sweep", "agents", "--optimizers", "adamw"), "--optimizers adamw: choose from sgd, adam"),
         (("sweep", "agents", "--env-ids", "Hoper-v5"), "did you mean Hopper-v5"),
     ],

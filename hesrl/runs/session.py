@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from hesrl.runs.directory import RunDirectory
@@ -19,7 +19,9 @@ from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress
 from hesrl.runs.summary import print_summary, write_summary
 from hesrl.runs.tracking import Tracker
-from hesrl.settings import Settings
+
+if TYPE_CHECKING:  # it imports this package
+    from hesrl.settings import Settings
 
 LAST_EPISODES = 20
 """Training episodes at the end of a run whose mean return the summary gives."""

@@ -1,0 +1,232 @@
+"""A training run of Stable-Baselines3's PPO or A2C in a run directory of hesrl.
+
+The algorithm is Stable-Baselines3's, unchanged; a callback writes episodes, metrics and
+checkpoints where hesrl's own agents write them, so that both land in one plot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from hesrl import optim
+from hesrl.envs.evaluation import evaluate
+from hesrl.envs.mujoco import make_env
+from hesrl.envs.normalize import PlainObservations
+from hesrl.envs.spaces import is_image
+from hesrl.envs.vector import Episode
+from hesrl.errors import UserError, one_line
+from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.threads import limit_threads
+from hesrl.runs import Session, rng_state, set_rng_state
+from hesrl.sb3.callbacks import CurvatureCallback
+from hesrl.sb3.policies import MlpPolicy
+from hesrl.sb3.training_settings import SB3Args
+
+REMEDY = "try a smaller --learning-rate or a larger --eps; the last checkpoint is kept"
+
+
+def train(
+    agent: str, algorithm: type[OnPolicyAlgorithm], args: SB3Args, settings: dict[str, Any]
+) -> int:
+    """Train, evaluate and summarize one run; return the exit status.
+
+    Args:
+        agent: Name of the agent, such as ``"sb3-ppo"``.
+        algorithm: PPO or A2C.
+        args: Settings in force, checked.
+        settings: Arguments that only this algorithm has.
+    """
+    limit_threads(args.threads)
+    envs = _make_envs(args)
+    with contextlib.closing(envs):
+        model = _make_model(algorithm, envs, args, settings)
+        with Session(agent, args) as session:
+            model.set_logger(Logger(None, [_SessionWriter(session)]))
+            if session.checkpoint is not None:
+                _restore(session.checkpoint, model, envs, args)
+            recorder = _Recorder(session, args, envs)
+            callbacks: list[BaseCallback] = [recorder]
+            if optim.get(args.optimizer).curvature is not None:
+                callbacks.append(CurvatureCallback(every=args.log_interval))
+            steps = args.num_iterations * args.batch_size - model.num_timesteps
+            if steps:
+                try:
+                    # The recorder dumps the log, after updates instead of before them.
+                    model.learn(
+                        steps, callbacks, log_interval=sys.maxsize, reset_num_timesteps=False
+                    )
+                except ValueError as error:
+                    # So begins what a distribution says of a mean that is NaN or a σ that is 0.
+                    if not str(error).startswith("Expected parameter"):
+                        raise
+                    raise FloatingPointError(
+                        f"the policy has diverged at step {model.num_timesteps}: {REMEDY}"
+                    ) from error
+            if recorder.stopped:
+                return session.interrupted()
+            return session.finish(lambda: _evaluate(model, envs, args))
+
+
+def _make_envs(args: SB3Args) -> VecNormalize:
+    def make() -> Monitor[Any, Any]:
+        return Monitor(make_env(args.env_id))
+
+    envs = DummyVecEnv([make] * args.num_envs)
+    if is_image(envs.observation_space):
+        envs.close()
+        raise UserError(
+            f"environment {args.env_id} has observations {one_line(envs.observation_space)}; this "
+            "agent takes only a vector (Box)"
+        )
+    on = args.normalize
+    return VecNormalize(envs, norm_obs=on, norm_reward=on, gamma=args.gamma)
+
+
+def _make_model(
+    algorithm: type[OnPolicyAlgorithm],
+    envs: VecNormalize,
+    args: SB3Args,
+    settings: dict[str, Any],
+) -> OnPolicyAlgorithm:
+    optimizer = optim.get(args.optimizer)
+    lr = args.learning_rate
+    build: Any = algorithm
+    model: OnPolicyAlgorithm = build(
+        MlpPolicy if issubclass(optimizer, optim.Scaled) else ActorCriticPolicy,
+        envs,
+        learning_rate=(lambda remaining: remaining * lr) if args.anneal_lr else lr,
+        n_steps=args.num_steps,
+        gamma=args.gamma,
+        gae_lambda=args.gae_lambda,
+        ent_coef=args.ent_coef,
+        vf_coef=args.vf_coef,
+        max_grad_norm=args.max_grad_norm,
+        policy_kwargs={
+            "optimizer_class": optimizer,
+            "optimizer_kwargs": {k: v for k, v in hyperparameters(args).items() if k != "lr"},
+        },
+        seed=args.seed,
+        device="cpu",
+        **settings,
+    )
+    return model
+
+
+class _SessionWriter(KVWriter):
+    """Hands the scalars of Stable-Baselines3's log to a session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        self._session.log(step, {key: float(value) for key, value in key_values.items()})
+
+    def close(self) -> None:
+        """Leave the session open: it outlives the log."""
+
+
+class _Recorder(BaseCallback):
+    """Writes episodes as they end, metrics and checkpoints after updates.
+
+    Attributes:
+        stopped: Whether a signal ended the training early.
+    """
+
+    def __init__(self, session: Session, args: SB3Args, envs: VecNormalize) -> None:
+        super().__init__()
+        self._session, self._args, self._envs = session, args, envs
+        self._first_step = session.start_step
+        self.stopped = False
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                episode = Episode(0, float(info["episode"]["r"]), int(info["episode"]["l"]))
+                self._session.log_episode(self.num_timesteps, episode)
+        return not self.stopped
+
+    def _on_rollout_start(self) -> None:
+        self.num_timesteps = self.model.num_timesteps
+        if self.num_timesteps > self._first_step:
+            self._after_update(last=False)
+
+    def _on_training_end(self) -> None:
+        if not self.stopped:
+            self._after_update(last=True)
+
+    def _after_update(self, last: bool) -> None:
+        args, step = self._args, self.num_timesteps
+        iteration = step // args.batch_size
+        stop = self._session.stop_requested and not last
+        if not (last or stop or iteration % args.log_interval == 0):
+            return
+        _check_finite(self.model, step)
+        self.logger.dump(step)
+        if last or stop or iteration % args.checkpoint_interval == 0:
+            self._session.save(_state(self.model, self._envs))
+        self.stopped = stop
+
+
+def _check_finite(model: Any, step: int) -> None:
+    for name, param in model.policy.named_parameters():
+        if not param.isfinite().all():
+            raise FloatingPointError(f"the parameter {name} is not finite at step {step}: {REMEDY}")
+
+
+STATISTICS = ("obs_rms", "ret_rms")
+"""The running statistics of `VecNormalize`."""
+
+
+def _state(model: Any, envs: VecNormalize) -> dict[str, Any]:
+    statistics = {
+        name: {key: torch.as_tensor(value) for key, value in vars(getattr(envs, name)).items()}
+        for name in STATISTICS
+    }
+    return {
+        "policy": model.policy.state_dict(),
+        "optimizer": model.policy.optimizer.state_dict(),
+        "updates": model._n_updates,
+        "statistics": statistics,
+        "rng": rng_state(),
+    }
+
+
+def _restore(
+    state: dict[str, Any], model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Args
+) -> None:
+    """Go on from a checkpoint, with new episodes from seeds of their own."""
+    model.policy.load_state_dict(state["policy"])
+    model.policy.optimizer.load_state_dict(state["optimizer"])
+    model._n_updates = state["updates"]
+    model.num_timesteps = state["global_step"]
+    for name in STATISTICS:
+        statistics: RunningMeanStd = getattr(envs, name)
+        for key, value in state["statistics"][name].items():
+            setattr(statistics, key, value.numpy() if value.dim() else value.item())
+    seeds = np.random.SeedSequence((args.seed, state["global_step"]))
+    envs.seed(int(seeds.generate_state(1)[0]))
+    set_rng_state(state["rng"])
+
+
+def _evaluate(model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Args) -> list[Episode]:
+    return evaluate(
+        lambda obs: model.predict(envs.normalize_obs(obs), deterministic=True)[0],
+        args.env_id,
+        observation=PlainObservations(np.float32),
+        episodes=args.eval_episodes,
+        seed=args.seed + args.num_envs,
+    )

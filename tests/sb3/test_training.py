@@ -1,0 +1,144 @@
+"""Runs of Stable-Baselines3's algorithms in a run directory of hesrl."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import gymnasium as gym
+import pytest
+
+from hesrl.agents import sb3_a2c, sb3_ppo
+from hesrl.errors import UserError
+from hesrl.runs import RunDirectory, load_checkpoint, read_metric
+from tests.sb3.toys import Toy
+
+SMALL = {
+    "sb3-ppo": {"num_steps": 32, "num_minibatches": 2, "update_epochs": 2},
+    "sb3-a2c": {"num_steps": 4, "log_interval": 8, "checkpoint_interval": 8},
+}
+MODULES = {"sb3-ppo": sb3_ppo, "sb3-a2c": sb3_a2c}
+
+
+class Stopping(Toy):
+    """Presses Ctrl-C in its 70th step."""
+
+    steps = 0
+
+    def step(self, action):
+        Stopping.steps += 1
+        if Stopping.steps == 70:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().step(action)
+
+
+class Images(Toy):
+    def __init__(self, **_):
+        super().__init__("CnnPolicy")
+
+
+for name, env in {"Toy": Toy, "Stopping": Stopping, "Images": Images}.items():
+    gym.register(f"hesrl-tests/{name}-v0", entry_point=env)
+
+
+def run(folder, agent="sb3-ppo", env="Toy", **settings):
+    module = MODULES[agent]
+    args = {"env_id": f"hesrl-tests/{env}-v0", "total_timesteps": 130, "eval_episodes": 1}
+    return module.main(module.Args(runs_dir=folder, **{**args, **SMALL[agent], **settings}))
+
+
+def only_run(folder):
+    (path,) = folder.iterdir()
+    return RunDirectory.open(path, read_only=True)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adahesscale", "adahessian", "scaled-adahesscale"])
+@pytest.mark.parametrize("agent", MODULES)
+def test_run_leaves_what_hesrls_own_agents_leave(tmp_path, agent, optimizer):
+    assert run(tmp_path, agent, optimizer=optimizer) == 0
+    directory = only_run(tmp_path)
+    assert f"__{agent}__{optimizer}__1__" in directory.path.name
+    assert directory.learning_curve.read_bytes().startswith(b"\x89PNG")
+    steps, returns = read_metric(directory, "charts/episodic_return")
+    assert list(steps) == list(range(10, 129, 10)) and all(returns < 0)
+    for key in ("eval/episodic_return", "charts/SPS", "train/value_loss"):
+        assert len(read_metric(directory, key)[0]) > 0
+    network = "actor_" if optimizer.startswith("scaled") else ""
+    assert (len(read_metric(directory, f"curvature/{network}norm")[0]) > 0) == (optimizer != "adam")
+    assert json.loads(directory.summary.read_text())["steps"] == 128
+
+
+def test_metrics_stand_at_the_step_of_their_update(tmp_path):
+    run(tmp_path)
+    steps, rates = read_metric(only_run(tmp_path), "train/learning_rate")
+    assert list(steps) == [32, 64, 96, 128]
+    assert list(rates) == [0.00075, 0.0005, 0.00025, 0.0]
+
+
+@pytest.mark.parametrize(("agent", "stop"), [("sb3-ppo", 96), ("sb3-a2c", 72)])
+def test_interrupted_run_goes_on(tmp_path, capsys, agent, stop):
+    Stopping.steps = 0
+    assert run(tmp_path, agent, "Stopping", optimizer="scaled-adahesscale") == 130
+    assert f"stopped by SIGINT at step {stop}" in capsys.readouterr().out
+    directory, module = only_run(tmp_path), MODULES[agent]
+    before = load_checkpoint(directory.checkpoint)
+    assert module.main(module.Args(resume=directory.path)) == 0
+    after = load_checkpoint(directory.checkpoint)
+    for checkpoint, step in ((before, stop), (after, 128)):
+        assert checkpoint["global_step"] == step
+        optimizer_steps = {"sb3-ppo": step / 8, "sb3-a2c": step / 4}[agent]
+        assert checkpoint["optimizer"]["state"][0]["step"].item() == optimizer_steps
+        assert checkpoint["updates"] == {"sb3-ppo": step / 16, "sb3-a2c": step / 4}[agent]
+    counts = [c["statistics"]["obs_rms"]["count"].item() for c in (before, after)]
+    assert 0 <= counts[1] - counts[0] - (128 - stop) <= 2  # and the first ones of the new episodes
+
+
+def test_run_that_has_ended_is_evaluated_again(tmp_path):
+    run(tmp_path)
+    directory = only_run(tmp_path)
+    expected = json.loads(directory.summary.read_text())["evaluation_returns"]
+    assert sb3_ppo.main(sb3_ppo.Args(resume=directory.path)) == 0
+    assert json.loads(directory.summary.read_text())["evaluation_returns"] == expected
+
+
+def test_same_seed_gives_the_same_numbers(tmp_path):
+    returns = []
+    for name in ("one", "two"):
+        run(tmp_path / name, num_envs=2)
+        returns.append(read_metric(only_run(tmp_path / name), "charts/episodic_return")[1])
+    assert list(returns[0]) == list(returns[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"learning_rate": 1e30}, "^the policy has diverged at step 32: .*a larger --eps"),
+        ({"learning_rate": 1e38, "eps": 1e-30, "update_epochs": 1, "num_minibatches": 1},
+         "^the parameter .* is not finite at step 32: .*a larger --eps"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_not_finite_end_the_run_in_one_line(tmp_path, settings, message):
+    with pytest.raises(FloatingPointError, match=message) as error:
+        run(tmp_path, **settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("agent", "settings", "message"),
+    [
+        ("sb3-ppo", {"env": "Images"}, "takes only a vector"),
+        ("sb3-ppo", {"num_minibatches": 5}, "--num-minibatches 5: does not divide"),
+        ("sb3-ppo", {"num_minibatches": 32}, "leaves one sample per minibatch"),
+        ("sb3-ppo", {"total_timesteps": 31}, "--total-timesteps 31: is less than one rollout"),
+        ("sb3-ppo", {"optimizer": "adaggnmc"}, "--optimizer adaggnmc"),
+        ("sb3-a2c", {"checkpoint_interval": 9}, "--checkpoint-interval 9: must be a multiple"),
+        ("sb3-a2c", {"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_written(
+    tmp_path, agent, settings, message
+):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, agent, **settings)
+    assert list(tmp_path.iterdir()) == []
