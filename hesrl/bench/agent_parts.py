@@ -28,9 +28,9 @@ SAMPLES = 1000
 def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """Time the parts of an agent while its ``main`` runs.
 
-    Whole rollouts, batches, updates and rows are timed, with their first ones left out, which
-    compile. Physics and acting, which alternate within a rollout, are timed afterwards on their
-    own; what is left of a rollout is statistics and bookkeeping.
+    Whole rollouts, batches, updates and rows are timed, from the first row of metrics on. Physics
+    and acting, which alternate within a rollout, are timed afterwards on their own; what is left
+    of a rollout is statistics and bookkeeping.
 
     Args:
         agent: The module of the agent.
@@ -44,7 +44,7 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
         mock.patch.object(agent, "rollout", clock.rollout(agent.rollout)),
         mock.patch.object(agent, "make_batch", clock.around("advantages", agent.make_batch)),
         mock.patch.object(TrainStep, "__call__", clock.around("update", TrainStep.__call__)),
-        mock.patch.object(Session, "log", clock.around("logging", Session.log)),
+        mock.patch.object(Session, "log", clock.log(Session.log)),
         mock.patch.object(Session, "log_episode", clock.around("logging", Session.log_episode)),
         mock.patch.object(Session, "save", clock.around("logging", Session.save)),
     ):
@@ -53,11 +53,11 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
 
 
 class _Clock:
-    """Adds up seconds by part; counts from the second rollout on."""
+    """Adds up seconds by part, from the first row of metrics on."""
 
     def __init__(self) -> None:
         self._seconds = dict.fromkeys(("rollout", *PARTS), 0.0)
-        self._steps, self._rollouts = 0, 0
+        self._counts, self._steps = False, 0
         self._acting: Any = None
         self._storage: Any = None
 
@@ -67,21 +67,29 @@ class _Clock:
         def timed(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             result = function(*args, **kwargs)
-            if self._rollouts > 2:
+            if self._counts:
                 self._seconds[part] += time.perf_counter() - start
             return result
 
         return timed
+
+    def log(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return ``Session.log``, timed; its first call starts the clock."""
+        timed = self.around("logging", function)
+
+        def starts_the_clock(*args: Any) -> None:
+            timed(*args)
+            self._counts = True
+
+        return starts_the_clock
 
     def rollout(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return ``rollout``, timed, with its steps counted."""
         timed = self.around("rollout", function)
 
         def counted(envs: Any, acting: Any, num_steps: int, rng: Any, **kwargs: Any) -> Any:
-            self._rollouts += 1
             storage = timed(envs, acting, num_steps, rng, **kwargs)
-            if self._rollouts > 2:
-                self._steps += storage.rewards.size
+            self._steps += storage.rewards.size if self._counts else 0
             self._acting, self._storage = acting, storage
             return storage
 

@@ -187,9 +187,8 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.steps:,} steps, "
         "ratios: medians over the rounds"
     )
-    columns = "contender", "steps/s", "range", "µs/step", "to SB3", "to Adam"
-    table = Table(*columns, title=title)
-    table.columns[0].no_wrap = True
+    table = Table("contender", "steps/s", "range", "µs", "to SB3", "to Adam", title=title)
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for name, values in speeds.items():
         agent = name.split()[1]
         ratios = [
@@ -199,7 +198,7 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         table.add_row(
             name,
             f"{median(values):,.0f}",
-            f"{min(values):,.0f} to {max(values):,.0f}",
+            f"{min(values):,.0f}–{max(values):,.0f}",
             f"{1e6 / median(values):.1f}",
             *(f"{ratio:.2f}" for ratio in ratios),
         )
@@ -207,11 +206,11 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
 
 
 def _parts_table(parts: dict[str, Parts]) -> Table:
-    table = Table("µs per environment step, last round", *PARTS, "sum")
-    table.columns[0].no_wrap = True
-    for name, seconds in parts.items():
-        cells = [f"{1e6 * seconds[part]:.1f}" for part in PARTS]
-        table.add_row(name, *cells, f"{1e6 * sum(seconds.values()):.1f}")
+    names = [name.removeprefix("hesrl ").replace(",", "") for name in parts]
+    table = Table("µs per step, last round", *names)
+    for part in PARTS:
+        table.add_row(part, *(f"{1e6 * seconds[part]:.1f}" for seconds in parts.values()))
+    table.add_row("sum", *(f"{1e6 * sum(seconds.values()):.1f}" for seconds in parts.values()))
     return table
 
 
