@@ -26,7 +26,7 @@ from hesrl.envs.normalize import (
     Rewards,
 )
 from hesrl.envs.spaces import actions_for, is_image
-from hesrl.errors import UserError
+from hesrl.errors import EnvironmentFault, UserError
 
 
 class Episode(NamedTuple):
@@ -174,8 +174,10 @@ class NormalizedEnvs:
         for i, env in enumerate(self._envs):
             lengths[i] += 1
             try:
-                raw[i], reward, terminated, truncated, _ = env.step(given[i])
+                raw[i], reward, terminated, truncated, info = env.step(given[i])
                 reward = float(reward)
+                if "fault" in info and not np.isfinite(raw[i]).all():
+                    raise EnvironmentFault(info["fault"])
             except Exception as error:
                 raise raised(self._where(i), error) from error
             rewards.append(reward)

@@ -29,6 +29,9 @@ COMMANDS = {
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
+    "ur5 emulator": ("hesrl.ur5.emulator", "emulate the controller of a UR5, with its faults"),
+    "ur5 check": ("hesrl.ur5.check", "read what a UR controller sends; nothing moves"),
+    "ur5 jog": ("hesrl.ur5.jog", "move shoulder and elbow slowly, after a confirmation"),
     "sweep agents": ("hesrl.experiments.sweep", "agents over optimizers, step sizes and seeds"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""

@@ -1,0 +1,274 @@
+"""The UR5 Reacher on the arm itself, or on the emulator of its controller, in real time.
+
+What ends an episode early is never hidden: the step is truncated and ``info["fault"]`` says why.
+Its observation was measured after the one before; where nothing was measured any more, observation
+and reward are NaN. Nothing is made up and nothing is given twice.
+
+    what happens                          the step                  the next reset
+    connection lost, packets too old,     stops the arm,            connects again, a bounded number
+    something else than packets           truncates                 of times, else raises
+    protective stop, safeguard stop,      truncates                 raises while the arm is stopped,
+    power off                                                       or unlocks (``auto_unlock``)
+    emergency stop, violation, fault      raises                    raises while the arm is stopped
+    an action that is NaN or malformed    ValueError, nothing sent  as usual
+    no action for 0.5 s                   the arm rests meanwhile   as usual
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import ArrayLike, NDArray
+
+from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
+from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
+from hesrl.envs.ur5.motion import Limits, law_for, pair
+from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
+from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
+from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.start import PATIENCE, STOP, check_ready, go_to_start, stop, unlock
+from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
+from hesrl.errors import EnvironmentFault, UserError
+
+HOST_VARIABLE = "HESRL_UR5_HOST"
+"""Environment variable with the address of the controller, for programs that name none."""
+_ROUNDING = 1e-3
+"""A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
+_TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
+"""Safety modes that at most truncate an episode; the others are errors."""
+
+
+class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+    """The task of `hesrl.envs.ur5.task` with an action every ``dt`` of the controller's clock.
+
+    ``info`` has ``"distance"``, from tool to target (m), ``"guard"``: ``"box"`` or ``"joint"``
+    where one replaced the action, and, of a step, ``"late"``: whether the agent took longer than
+    ``dt``, so that the step is later. Guards look at every packet, thus also between two actions.
+
+    Args:
+        host: Address of the controller; that in ``HESRL_UR5_HOST`` if None.
+        port: TCP port of its real-time interface.
+        render_mode: ``"rgb_array"`` for pictures, or None.
+        dashboard_port: TCP port of its dashboard.
+        auto_unlock: Whether a reset ends a protective stop by itself, after 5 s. Universal Robots
+            forbid this; it is for emulators, and for arms near which nobody can be.
+        reconnects: How many more times a reset tries after a lost connection.
+        reconnect_wait: Time between two attempts (s).
+        stale_after: Largest age of the newest packet (s).
+        reset_speed: Largest speed of a joint on the way to the start (rad/s).
+        **settings: Fields of `Settings`, such as ``speed_limit=1.0``.
+
+    Attributes:
+        settings: The numbers of the task.
+
+    Raises:
+        UserError: There is no address, or an argument is impossible.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
+
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int = REALTIME_PORT,
+        render_mode: str | None = None,
+        *,
+        dashboard_port: int = DASHBOARD_PORT,
+        auto_unlock: bool = False,
+        reconnects: int = 3,
+        reconnect_wait: float = 1.0,
+        stale_after: float = 0.1,
+        reset_speed: float = 1.0,
+        **settings: Any,
+    ) -> None:
+        host = host or os.environ.get(HOST_VARIABLE)
+        if not host:
+            raise UserError(
+                f"no address of a UR controller: pass host=…, or set {HOST_VARIABLE} (127.0.0.1 "
+                "for hesrl ur5 emulator)"
+            )
+        if render_mode not in (None, "rgb_array"):
+            raise UserError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
+        for name, value in (("stale_after", stale_after), ("reset_speed", reset_speed)):
+            if not 0 < value < math.inf:
+                raise UserError(f"{name} is {value}; it must be a finite number above 0")
+        if reconnects < 0 or not 0 <= reconnect_wait < math.inf:
+            raise UserError(
+                f"reconnects is {reconnects} and reconnect_wait {reconnect_wait} s; neither can "
+                "be negative"
+            )
+        self.render_mode = render_mode
+        self.settings = Settings(**settings)
+        self.observation_space = observation_space(self.settings)
+        self.action_space = action_space()
+        self._host, self._port, self._dashboard_port = host, port, dashboard_port
+        self._auto_unlock, self._stale_after = auto_unlock, stale_after
+        self._reconnects, self._reconnect_wait = reconnects, reconnect_wait
+        self._reset_speed = reset_speed
+        self._task = Task(self.settings)
+        self._driver: Driver | None = None
+        self._picture: Picture | None = None
+        self._running = False
+        self._steps = 0
+        self._observed = self._due = -math.inf
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Bring the arm to the start and return what is measured after it has arrived there.
+
+        Args:
+            seed: Seed of the random generator, or None to go on with it.
+            options: As `hesrl.envs.ur5.task.target_of` takes them.
+
+        Raises:
+            EnvironmentFault: The arm cannot be reached, is stopped or does not arrive.
+            UserError: The options are impossible; nothing has moved then.
+        """
+        super().reset(seed=seed)
+        self._running = False
+        target_of(options, self.settings)
+        state = self._started()
+        # Not before: until it was stopped, the last action was being followed.
+        self._task.reset(self.np_random, options)
+        self._steps, self._due, self._running = 0, state.time, True
+        if self._picture is not None:
+            self._picture.clear()
+        obs, _ = self._observe(state)
+        return obs, self._info()
+
+    def step(
+        self, action: ArrayLike
+    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Act for ``dt`` (s).
+
+        Args:
+            action: Speeds of shoulder and elbow (2,) in units of the limit, clipped to −1 … 1.
+
+        Raises:
+            EnvironmentFault: An emergency stop, a violation or a fault of the controller.
+            ValueError: The action is not two finite numbers; nothing has been sent then.
+            ResetNeeded: No episode is running.
+        """
+        clipped = clipped_action(action)
+        if self._driver is None or not self._running:
+            raise ResetNeeded("UR5ReacherReal: no episode is running; call reset() before step()")
+        driver, dt, task = self._driver, self.settings.dt, self._task
+        late = driver.state.time > self._due + dt - _ROUNDING
+        self._due = (driver.state.time if late else self._due) + dt
+        fault = None
+        try:
+            driver.follow(law_for(self.settings.joints, partial(task.command, clipped)))
+            state = driver.wait(
+                lambda state: state.time > self._due - _ROUNDING or state.stop is not None,
+                dt + PATIENCE,
+                f"the controller's clock to advance by {dt:g} s",
+            )
+            if state.stop is not None:
+                fault = f"{driver.where}: {state.stop}"
+        except EnvironmentFault as error:
+            state, fault = driver.state, str(error)
+        self._steps += 1
+        obs, reward = self._observe(state)
+        info = self._info() | {"late": late}
+        truncated = fault is not None or self._steps == self.settings.max_episode_steps
+        if truncated:
+            self._running = False
+            # Over a lost connection nothing can be sent; the driver has tried.
+            with contextlib.suppress(EnvironmentFault):
+                driver.stop(STOP)
+        if fault is not None:
+            if state.safety_mode not in _TRUNCATING:
+                raise EnvironmentFault(fault)
+            info["fault"] = fault
+        return obs, reward, False, truncated, info
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Return a picture (H, W, 3) of the arm, or None without ``render_mode``.
+
+        Raises:
+            ResetNeeded: The arm has not been seen yet.
+        """
+        if self.render_mode is None:
+            return None
+        if self._driver is None:
+            raise ResetNeeded("UR5ReacherReal: call reset() before render()")
+        if self._picture is None:
+            self._picture = Picture(self.settings, self._task.plane)
+        q = pair(self._driver.state.q_actual, self.settings.joints)
+        return self._picture.draw(q, self._task.target)
+
+    def close(self) -> None:
+        """Stop the arm and close the connection."""
+        self._running = False
+        if self._driver is not None:
+            self._driver.close()
+
+    def _observe(self, state: State) -> tuple[NDArray[np.float32], float]:
+        """Return observation and reward; NaN if the state has been observed before."""
+        if state.time <= self._observed:
+            return np.full(8, np.nan, dtype=np.float32), math.nan
+        self._observed = state.time
+        joints = self.settings.joints
+        return self._task.observe(pair(state.q_actual, joints), pair(state.qd_actual, joints))
+
+    def _info(self) -> dict[str, Any]:
+        return {"distance": self._task.distance, "guard": self._task.guards.active}
+
+    def _started(self) -> State:
+        """Bring the arm to the start and return the first packet after its arrival.
+
+        A connection that was lost, before or on the way, is made again a bounded number of times.
+        """
+        attempts = 1 if self._driver is None else 1 + self._reconnects
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._start()
+            except EnvironmentFault as error:
+                if self._driver is not None and self._driver.fault is None:
+                    raise
+                if attempts == 1:
+                    raise
+                if attempt == attempts:
+                    raise EnvironmentFault(f"{error} (attempt {attempt} of {attempts})") from error
+            time.sleep(self._reconnect_wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _start(self) -> State:
+        driver = self._connected()
+        _next_packet(driver, driver.state)
+        if self._auto_unlock:
+            unlock(driver, self._host, self._dashboard_port)
+        check_ready(driver)
+        stop(driver)
+        return _next_packet(driver, go_to_start(driver, self.settings, self._reset_speed))
+
+    def _connected(self) -> Driver:
+        """Return the driver, a new one where its connection is lost."""
+        if self._driver is None or self._driver.fault is not None:
+            self._driver = Driver(
+                self._host,
+                self._port,
+                limits=Limits(
+                    max(self.settings.speed_limit, RETURN_SPEED),
+                    max(self.settings.acceleration, *RETURN_ACCELERATIONS),
+                ),
+                t_min=self.settings.t_min,
+                stale_after=self._stale_after,
+            )
+            # The controller's clock begins anew with the controller.
+            self._observed = -math.inf
+        return self._driver
+
+
+def _next_packet(driver: Driver, before: State) -> State:
+    return driver.wait(lambda state: state.time > before.time, PATIENCE, "a new packet")

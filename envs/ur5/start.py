@@ -1,0 +1,110 @@
+"""What has to be true before an arm moves, and the way to the start."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED, ask
+from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.protocol import PROTECTIVE_STOP, State
+from hesrl.envs.ur5.settings import Settings
+from hesrl.errors import EnvironmentFault
+
+PATIENCE = 2.0
+"""What every wait allows beyond the time that it should take (s)."""
+SHORTEST_TIME = 2.0
+"""Shortest time of the movement to the start (s)."""
+STILL_TOLERANCE = 0.5
+"""How far from the start the joints may be that the task does not move (rad)."""
+STOP = 2.0
+"""Deceleration of a stop that is no fault (rad/s²)."""
+_ACCELERATION = 1.0
+"""Acceleration of the movement to the start, where its time does not give it (rad/s²)."""
+_ARRIVED = 0.01
+"""A joint that is so near to an angle is there (rad)."""
+_RESTING = 0.02
+"""A joint that is so slow rests, if it is asked to: no measured speed is quite zero (rad/s)."""
+
+
+def check_ready(driver: Driver) -> None:
+    """Make sure that the arm obeys.
+
+    Raises:
+        EnvironmentFault: The controller has stopped it.
+    """
+    if (stop := driver.state.stop) is not None:
+        raise EnvironmentFault(
+            f"{driver.where}: {stop}; find the cause and release the arm at the pendant"
+        )
+
+
+def unlock(driver: Driver, host: str, port: int) -> None:
+    """End a protective stop, 5 s from now, and make sure that it has ended; if there is one.
+
+    Args:
+        driver: The link to the controller.
+        host: Its address.
+        port: TCP port of its dashboard.
+
+    Raises:
+        EnvironmentFault: The dashboard does not answer or refuses, or the stop goes on.
+    """
+    if driver.state.safety_mode != PROTECTIVE_STOP:
+        return
+    earliest = driver.state.time + LOCKED
+    driver.wait(lambda state: state.time > earliest, LOCKED + PATIENCE, "the time to unlock")
+    answer = ask(host, UNLOCK, port=port)
+    if not answer.startswith(UNLOCKED):
+        raise EnvironmentFault(f"{driver.where}: protective stop not unlocked, but: {answer}")
+    driver.wait(lambda state: state.stop is None, PATIENCE, "the protective stop to end")
+
+
+def stop(driver: Driver) -> State:
+    """Bring the arm to rest, and return what the first packet says that shows it so."""
+    driver.stop(STOP)
+    return driver.wait(_rests, PATIENCE, "the arm to come to rest")
+
+
+def go_to_start(driver: Driver, settings: Settings, speed: float) -> State:
+    """Move an arm that rests to ``settings.q_ref``.
+
+    Args:
+        driver: The link to the controller.
+        settings: The start, and the joints that move in the task.
+        speed: Largest speed of a joint on the way (rad/s).
+
+    Returns:
+        What the first packet says that shows the arm at rest there.
+
+    Raises:
+        EnvironmentFault: A joint that does not move in the task is far off, so that somebody has
+            to look first; or the arm is stopped or does not arrive.
+    """
+    start = np.array(settings.q_ref)
+    way = np.abs(start - driver.state.q_actual)
+    for joint in range(6):
+        if joint not in settings.joints and way[joint] > STILL_TOLERANCE:
+            raise EnvironmentFault(
+                f"{driver.where}: joint {joint} is {way[joint]:.2f} rad from the start; bring it "
+                f"within {STILL_TOLERANCE} rad of {start[joint]:.3f} rad at the pendant"
+            )
+    # The largest speed of a movement is less than twice the mean.
+    duration = max(SHORTEST_TIME, 2 * float(way.max()) / speed)
+    driver.movej(settings.q_ref, _ACCELERATION, speed, duration)
+
+    def arrived(state: State) -> bool:
+        return _rests(state) and bool(np.abs(state.q_actual - start).max() < _ARRIVED)
+
+    state = driver.wait(
+        lambda state: state.stop is not None or arrived(state),
+        duration + PATIENCE,
+        "the arm to arrive at the start",
+    )
+    if state.stop is not None:
+        raise EnvironmentFault(f"{driver.where}: {state.stop} on the way to the start")
+    return state
+
+
+def _rests(state: State) -> bool:
+    asked, measured = np.abs(state.qd_target).max(), np.abs(state.qd_actual).max()
+    return bool(asked < 1e-6 and measured < _RESTING)

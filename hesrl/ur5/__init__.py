@@ -1,0 +1,1 @@
+"""The commands ``hesrl ur5 emulator``, ``check`` and ``jog``."""

@@ -1,0 +1,127 @@
+"""``hesrl ur5 check``: see whether a controller is there and what it sends. It sends nothing."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from hesrl.envs.ur5.protocol import (
+    REALTIME_PORT,
+    RUNNING,
+    SAFETY_MODES,
+    Frames,
+    ProtocolError,
+    State,
+    unpack,
+)
+from hesrl.errors import EnvironmentFault, UserError
+
+_TIMEOUT = 2.0
+"""Longest time that connecting may take, or a packet (s)."""
+
+
+@dataclass
+class Args:
+    """Read a UR controller's packets and print what they say; nothing moves."""
+
+    host: str
+    """address of the controller"""
+    port: int = REALTIME_PORT
+    """port of its real-time interface"""
+    seconds: float = 2.0
+    """how long to listen"""
+
+
+class Reception(NamedTuple):
+    """What was received."""
+
+    size: int
+    """Bytes of a packet."""
+    state: State
+    """What the last packet says."""
+    rate: float
+    """Packets per second."""
+    cycle: float
+    """Time between two packets by the controller's clock, the median (s)."""
+    jitter: float
+    """Standard deviation of the time between two arrivals (s)."""
+    longest: float
+    """Longest time between two arrivals (s)."""
+
+
+def listen(host: str, port: int, seconds: float) -> Reception:
+    """Receive packets for a while.
+
+    Args:
+        host: Address of the controller.
+        port: TCP port of its real-time interface.
+        seconds: For how long.
+
+    Raises:
+        EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
+    """
+    where = f"UR controller at {host}:{port}:"
+    frames, packet = Frames(), b""
+    times: list[float] = []
+    arrivals: list[float] = []
+    try:
+        with socket.create_connection((host, port), _TIMEOUT) as connection:
+            connection.settimeout(_TIMEOUT)
+            end = time.monotonic() + seconds
+            while time.monotonic() < end or len(arrivals) < 3:
+                if not (data := connection.recv(1 << 16)):
+                    raise EnvironmentFault(f"{where} closed the connection")
+                for packet in frames.feed(data):
+                    arrivals.append(time.monotonic())
+                    times.append(unpack(packet).time)
+    except ProtocolError as error:
+        raise ProtocolError(f"{where} {error}") from error
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{where} cannot be read: {error.strerror or error}; is it on, and the address right?"
+        ) from error
+    gaps = [after - before for before, after in pairwise(arrivals)]
+    return Reception(
+        len(packet),
+        unpack(packet),
+        len(gaps) / (arrivals[-1] - arrivals[0]),
+        statistics.median(after - before for before, after in pairwise(times)),
+        statistics.pstdev(gaps),
+        max(gaps),
+    )
+
+
+def main(args: Args) -> int:
+    """Listen, print the report and return the exit status: 0 if the arm would obey, else 1.
+
+    Raises:
+        EnvironmentFault: As `listen` does.
+        UserError: A setting is impossible.
+    """
+    if not 0 < args.seconds <= 3600:
+        raise UserError(f"--seconds {args.seconds}: must be above 0 and at most 3600")
+    received = listen(args.host, args.port, args.seconds)
+    state = received.state
+    x, y, z, *rotation = state.tool_vector_actual
+    running = "running" if state.robot_mode == RUNNING else "not running"
+    safety = SAFETY_MODES.get(state.safety_mode, "unknown")
+    for name, value in {
+        "controller": f"{args.host}:{args.port}, packets of {received.size} bytes",
+        "packets": f"{received.rate:.1f} per second, cycle {1e3 * received.cycle:.1f} ms",
+        "arrivals": f"jitter {1e3 * received.jitter:.2f} ms, longest gap "
+        f"{1e3 * received.longest:.1f} ms",
+        "clock": f"{state.time:.3f} s",
+        "joints": ", ".join(f"{angle:.4f}" for angle in state.q_actual) + " rad",
+        "tool": f"x {x:.4f}, y {y:.4f}, z {z:.4f} m, rotation vector "
+        + ", ".join(f"{angle:.4f}" for angle in rotation)
+        + " rad",
+        "robot mode": f"{state.robot_mode} ({running})",
+        "safety mode": f"{state.safety_mode} ({safety})",
+        "the arm": "would obey" if state.stop is None else f"would not obey: {state.stop}",
+    }.items():
+        print(f"{name:12} {value}")
+    return 0 if state.stop is None else 1

@@ -1,0 +1,59 @@
+"""``hesrl ur5 emulator``: serve the ports of a UR controller, with a simulated arm behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
+from hesrl.envs.ur5.emulator import Emulator
+from hesrl.envs.ur5.protocol import REALTIME_PORT
+from hesrl.envs.ur5.settings import Settings
+
+
+@dataclass
+class Args:
+    """Emulate the controller of a UR5 at 125 Hz, until Ctrl-C."""
+
+    host: str = "127.0.0.1"
+    """address to listen on; only this machine reaches the default"""
+    port: int = REALTIME_PORT
+    """port of the real-time interface; 0 for any that is free"""
+    dashboard_port: int = DASHBOARD_PORT
+    """port of the dashboard; 0 for any that is free"""
+    control_port: int | None = None
+    """port that takes faults to play, such as "delay 0.3"; none unless given"""
+    speed: float = 1.0
+    """how many times faster than real time the controller's clock runs"""
+
+
+def main(args: Args) -> int:
+    """Serve until Ctrl-C and return the exit status.
+
+    Raises:
+        UserError: A setting is impossible or a port is in use.
+    """
+
+    def log(line: str) -> None:
+        print(line, flush=True)
+
+    emulator = Emulator(
+        Settings().q_ref,
+        host=args.host,
+        port=args.port,
+        dashboard_port=args.dashboard_port,
+        control_port=args.control_port,
+        speed=args.speed,
+        log=log,
+    )
+    control = "" if emulator.control_port is None else f", control port {emulator.control_port}"
+    log(
+        f"emulated UR controller at {args.host}: real-time port {emulator.port}, dashboard port "
+        f"{emulator.dashboard_port}{control}; Ctrl-C ends it"
+    )
+    try:
+        emulator.run()
+    except KeyboardInterrupt:
+        log(f"ended after {emulator.controller.arm.time:.1f} s of the controller's clock")
+    finally:
+        emulator.close()
+    return 0

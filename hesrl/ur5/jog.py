@@ -1,0 +1,171 @@
+"""``hesrl ur5 jog``: move shoulder and elbow a little, slowly and within the box."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, Command, Guards
+from hesrl.envs.ur5.kinematics import Pair, Plane, forward
+from hesrl.envs.ur5.motion import Limits, law_for, pair
+from hesrl.envs.ur5.protocol import REALTIME_PORT, State
+from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.start import PATIENCE, check_ready, go_to_start, stop
+from hesrl.errors import EnvironmentFault, UserError
+
+FASTEST = 0.1
+"""Largest speed of a joint that can be asked for (rad/s)."""
+CONFIRMATION = "move"
+"""What has to be typed before the arm moves."""
+_IN_PLANE = 0.02
+"""How far the other joints may be from the start for the box to be where it is said (rad)."""
+_GAIN = 5.0
+"""Speed per angle that is left to go (1/s)."""
+_ARRIVED = 0.001
+"""A joint so near to its goal is there (rad)."""
+
+
+@dataclass
+class Args:
+    """Move the shoulder and the elbow of a UR5 slowly within the box, after a confirmation."""
+
+    host: str
+    """address of the controller"""
+    port: int = REALTIME_PORT
+    """port of its real-time interface"""
+    shoulder: float = 0.0
+    """by which angle to turn the shoulder (rad)"""
+    elbow: float = 0.0
+    """by which angle to turn the elbow (rad)"""
+    to_start: bool = False
+    """move all joints to the start of the task instead"""
+    speed: float = 0.05
+    """largest speed of a joint (rad/s), at most 0.1"""
+
+
+def move_by(driver: Driver, settings: Settings, goal: Pair, speed: float) -> State:
+    """Bring shoulder and elbow to angles, with the guards of the task.
+
+    Args:
+        driver: The link to the controller.
+        settings: Box, limits and the joints that move.
+        goal: Angles of shoulder and elbow (rad).
+        speed: Largest speed of a joint (rad/s).
+
+    Returns:
+        What the packet says with which they have arrived.
+
+    Raises:
+        EnvironmentFault: The connection is lost, or the arm is stopped or does not arrive.
+    """
+    guards = Guards(settings, Plane(settings.q_ref))
+
+    def left(q_target: Pair) -> Pair:
+        return goal[0] - q_target[0], goal[1] - q_target[1]
+
+    def command(q_target: Pair, q: Pair, qd: Pair) -> Command:
+        way = left(q_target)
+        scale = min(_GAIN, speed / max(map(abs, way))) if any(way) else 0.0
+        wanted = Command(scale * way[0], scale * way[1], settings.acceleration)
+        return guards(wanted, q_target, q, qd)
+
+    def distance() -> float:
+        return max(map(abs, left(pair(driver.state.q_target, settings.joints))))
+
+    law = law_for(settings.joints, command)
+    patience = PATIENCE + 2 * distance() / speed
+    deadline = driver.state.time + patience
+    while distance() > _ARRIVED:
+        if driver.state.time > deadline:
+            raise EnvironmentFault(f"{driver.where}: not at the goal after {patience:.1f} s")
+        driver.follow(law)
+        driver.wait(_later_than(driver.state.time + settings.dt), PATIENCE, "the next packets")
+        check_ready(driver)
+    return stop(driver)
+
+
+def _later_than(time: float) -> Callable[[State], bool]:
+    return lambda state: state.time > time
+
+
+def main(args: Args) -> int:
+    """Ask for the confirmation, move, print where the arm is and return the exit status.
+
+    Raises:
+        EnvironmentFault: As `move_by` does.
+        UserError: A setting is impossible, the goal is not allowed, or there is no confirmation.
+    """
+    if not 0 < args.speed <= FASTEST:
+        raise UserError(f"--speed {args.speed}: must be above 0 and at most {FASTEST} rad/s")
+    if not (math.isfinite(args.shoulder) and math.isfinite(args.elbow)):
+        raise UserError(f"--shoulder {args.shoulder} --elbow {args.elbow}: must be finite")
+    if args.to_start == bool(args.shoulder or args.elbow):
+        raise UserError("give either --to-start, or --shoulder or --elbow with an angle (rad)")
+    settings = Settings()
+    driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(RETURN_ACCELERATIONS)))
+    try:
+        check_ready(driver)
+        if args.to_start:
+            _confirm(f"all joints to the start, at up to {args.speed} rad/s")
+            stop(driver)
+            state = go_to_start(driver, settings, args.speed)
+        else:
+            goal = _goal(driver, settings, args)
+            _confirm(
+                f"shoulder by {args.shoulder:+.4f} and elbow by {args.elbow:+.4f} rad, at up to "
+                f"{args.speed} rad/s"
+            )
+            state = move_by(driver, settings, goal, args.speed)
+    except KeyboardInterrupt:
+        print("interrupted: the arm gets a stop", file=sys.stderr)
+        return 130
+    finally:
+        driver.close()
+    x, y, z = forward(state.q_actual)
+    print(f"joints {', '.join(f'{q:.4f}' for q in state.q_actual)} rad")
+    print(f"tool x {x:.4f}, y {y:.4f}, z {z:.4f} m")
+    return 0
+
+
+def _goal(driver: Driver, settings: Settings, args: Args) -> Pair:
+    """Return the angles to go to, if they are allowed."""
+    q = driver.state.q_actual
+    for joint in range(6):
+        off = abs(q[joint] - settings.q_ref[joint])
+        if joint not in settings.joints and off > _IN_PLANE:
+            raise UserError(
+                f"joint {joint} is {off:.3f} rad from the start, so that the box cannot be kept; "
+                "use --to-start first"
+            )
+    shoulder, elbow = pair(q, settings.joints)
+    goal = (shoulder + args.shoulder, elbow + args.elbow)
+    y, z = Plane(settings.q_ref).position(*goal)
+    for name, values, low, high in (
+        ("the tool to y, z", (y, z), settings.box_low, settings.box_high),
+        ("shoulder, elbow to", goal, settings.joint_low, settings.joint_high),
+    ):
+        if not all(a <= value <= b for a, value, b in zip(low, values, high, strict=True)):
+            written = [f"({first:.3f}, {second:.3f})" for first, second in (values, low, high)]
+            raise UserError(
+                f"this would bring {name} {written[0]}, which has to be from {written[1]} to "
+                f"{written[2]}"
+            )
+    return goal
+
+
+def _confirm(what: str) -> None:
+    """Ask on the terminal before the arm moves.
+
+    Raises:
+        UserError: The answer is another than `CONFIRMATION`.
+    """
+    print(f"The arm will move {what}. Keep a hand at the emergency stop.")
+    try:
+        answer = input(f"Type {CONFIRMATION} to go on: ")
+    except EOFError:
+        answer = ""
+    if answer.strip() != CONFIRMATION:
+        raise UserError("not confirmed; nothing has moved")

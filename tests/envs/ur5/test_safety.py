@@ -1,0 +1,175 @@
+"""What keeps the arm safe, whatever the agent does, also when it dies."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hesrl.envs.ur5.kinematics import forward
+from hesrl.envs.ur5.urscript import parse
+from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, reacher
+
+AGENT = """
+import os, sys, time
+from hesrl.envs.ur5.real import UR5ReacherReal
+
+env = UR5ReacherReal("127.0.0.1", int(sys.argv[1]), stale_after=0.3)
+
+def act(count):
+    for t in range(count):
+        if env.step([0.5, -0.5] if t % 50 < 25 else [-0.5, 0.5])[3]:
+            env.reset()
+
+env.reset(seed=0)
+act(10)
+print("moving", flush=True)
+"""
+
+
+def test_no_action_exceeds_the_limits(emulator, env):
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for size in 10.0 ** rng.uniform(-3, 30, 99):
+        env.step(size * rng.standard_normal(2))
+    motions = [parse(line) for line in commands(emulator, "speedj")]
+    assert len(motions) >= 99
+    assert max(np.abs(joints).max() for _, joints, _ in motions) == 0.3
+    assert all(not any(joints[0:1] + joints[3:]) for _, joints, _ in motions)
+    # The guard that returns into the box brakes harder.
+    assert all(a == 1.4 or 2 <= a <= 5 for a in (options["a"] for _, _, options in motions))
+    assert emulator.controller.max_speed <= 0.3 + 1e-12
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        [np.nan, 0.0],
+        [0.0, np.inf],
+        [0.1],
+        [0.1, 0.1, 0.1],
+        [[0.1, 0.1]],
+        0.1,
+        ["up", "down"],
+        [None, 0.1],
+        [True, False],
+    ],
+)
+def test_an_action_that_is_none_is_refused_before_anything_is_sent(emulator, env, action):
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="two finite numbers"):
+        env.step(action)
+    assert not commands(emulator, "speedj") and not emulator.refused
+    assert env.step([0.5, 0.5])[3] is False
+
+
+@pytest.mark.parametrize("action", [[1, 0], [-1, 0], [1, 1], [-1, 1], [1, -1]])
+def test_the_tool_stays_in_the_box(action):
+    with emulate(speed=4.0) as emulator:
+        env = reacher(emulator)
+        env.reset(seed=0)
+        steps = [env.step(action) for _ in range(100)]
+        places = [forward(emulator_q(env, step)) for step in steps]
+        env.close()
+    assert any(step[4]["guard"] == "box" for step in steps)
+    low, high = [-0.2, *SETTINGS.box_low], [0.2, *SETTINGS.box_high]
+    assert (np.array(places) > np.array(low) - 0.05).all()
+    assert (np.array(places) < np.array(high) + 0.05).all()
+
+
+def emulator_q(env, step):
+    """Return the six joint angles of an observation."""
+    q = np.array(SETTINGS.q_ref)
+    q[1:3] = step[0][:2]
+    return q
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_joints_stay_within_their_limits(sign):
+    limits = {"joint_low": (-2.5, 1.4), "joint_high": (-2.3, 1.6)}
+    with emulate(speed=4.0) as emulator:
+        env = reacher(emulator, **limits)
+        env.reset(seed=0)
+        steps = [env.step([sign, sign]) for _ in range(60)]
+        env.close()
+    angles = np.array([step[0][:2] for step in steps])
+    assert any(step[4]["guard"] == "joint" for step in steps)
+    assert (angles > np.array(limits["joint_low"]) - 0.05).all()
+    assert (angles < np.array(limits["joint_high"]) + 0.05).all()
+
+
+def rests_for_good(emulator):
+    """Whether the arm comes to rest and is left there."""
+    if not eventually(lambda: not emulator.controller.arm.is_moving):
+        return False
+    count, begin = len(commands(emulator, "speedj")), emulator.controller.arm.time
+    assert eventually(lambda: emulator.controller.arm.time > begin + 0.3)
+    return len(commands(emulator, "speedj")) == count and not emulator.controller.arm.is_moving
+
+
+def run_agent(emulator, ending):
+    """Start an agent in a process of its own, and wait until it moves the arm."""
+    command = [sys.executable, "-c", AGENT + ending, str(emulator.port)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, text=True, **pipes)
+    assert process.stdout.readline() == "moving\n"
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_the_arm_comes_to_rest_when_the_agent_is_killed_or_stopped(signum):
+    with emulate(speed=1.0) as emulator, run_agent(emulator, "act(10**9)") as process:
+        assert eventually(lambda: emulator.controller.arm.is_moving)
+        process.send_signal(signum)
+        assert rests_for_good(emulator)
+        # Nobody could send a stop: the last speed has run out, and the arm has slowed down.
+        last, line = emulator.controller.commands[-1]
+        assert line.startswith("speedj") and emulator.controller.arm.time - last < 1.5
+        process.kill()
+
+
+ENDINGS = {
+    "act(5)": "",
+    "act(5); env.close()": "",
+    "act(5); env = None; time.sleep(60)": None,
+    "act(5); raise OSError('the learner broke')": "the learner broke",
+    "act(5); env.step([float('nan'), 0])": "ValueError",
+    "act(10**9)": "KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_arm_is_stopped_however_the_agent_ends(ending):
+    expected = ENDINGS[ending]
+    with emulate(speed=1.0) as emulator, run_agent(emulator, ending) as process:
+        if expected == "KeyboardInterrupt":
+            process.send_signal(signal.SIGINT)
+        assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
+        assert rests_for_good(emulator)
+        if expected is None:
+            process.kill()
+        else:
+            assert expected in process.communicate(timeout=10)[1]
+
+
+def test_the_arm_stops_half_a_second_after_the_agent_falls_silent():
+    with emulate(speed=1.0) as emulator, run_agent(emulator, "time.sleep(60)") as process:
+        assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
+        sent = [time for time, line in emulator.controller.commands if line.startswith("speedj")]
+        stop, _ = emulator.controller.commands[-1]
+        # The last step ends 0.04 s after its action.
+        assert 0 < stop - sent[-1] < 0.1
+        assert rests_for_good(emulator)
+        process.kill()
+
+
+def test_an_agent_that_pauses_goes_on_afterwards(emulator, env):
+    env.reset(seed=0)
+    env.step([0.5, 0.5])
+    assert eventually(lambda: commands(emulator, "stopj(a=3"))
+    assert eventually(lambda: not emulator.controller.arm.is_moving)
+    *_, truncated, info = env.step([0.5, 0.5])
+    assert not truncated and "fault" not in info and info["late"]

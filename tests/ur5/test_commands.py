@@ -1,0 +1,178 @@
+"""``hesrl ur5 check`` and ``jog``, at the emulator."""
+
+from __future__ import annotations
+
+import builtins
+import socket
+
+import numpy as np
+import pytest
+
+from hesrl.cli import run_command
+from hesrl.ur5 import check, emulator, jog
+from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually
+
+
+@pytest.fixture
+def served():
+    with emulate() as serving:
+        yield serving
+
+
+@pytest.fixture
+def run(served, capsys):
+    """Runs a command at the emulator and returns its status and what it printed."""
+
+    def run(command, *options):
+        at = ("--host", "127.0.0.1", "--port", str(served.port))
+        status = run_command(command.Args, command.main, [*at, *options])
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return run
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Sets what is typed when a command asks."""
+    return lambda text: monkeypatch.setattr(builtins, "input", lambda prompt: text)
+
+
+def test_check_prints_what_the_controller_sends_and_sends_nothing(run, served):
+    status, printed = run(check, "--seconds", "0.2")
+    assert status == 0
+    for text in (
+        "packets of 1060 bytes",
+        "per second, cycle 8.0 ms",
+        "1.5872, -2.4000, 1.5000, -0.7179, 1.6369, 1.0091 rad",
+        "x -0.1041, y 0.0194, z 0.7700 m",
+        "7 (running)",
+        "1 (normal)",
+        "would obey",
+    ):
+        assert text in printed
+    assert not served.controller.commands and not served.refused
+
+
+def test_check_fails_where_the_arm_is_stopped(run, served):
+    served.control("protective_stop")
+    status, printed = run(check, "--seconds", "0.1")
+    assert status == 1 and "would not obey: protective stop" in printed
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("size 77", "a packet of 77 bytes"),
+        ("refuses", "closed the connection"),
+        ("silent", "timed out"),
+    ],
+)
+def test_check_names_what_is_wrong_in_one_line(run, served, line, message):
+    served.control(line)
+    status, printed = run(check)
+    assert status == 1 and printed.count("\n") == 1
+    assert printed.startswith(f"error: UR controller at 127.0.0.1:{served.port}: ")
+    assert message in printed
+
+
+def test_check_of_nobody_is_an_error(run, served):
+    served.close()
+    status, printed = run(check)
+    assert status == 1 and "Connection refused; is it on" in printed
+
+
+def test_jog_moves_two_joints_slowly(run, served, answers):
+    answers("move")
+    status, printed = run(jog, "--shoulder", "0.05", "--elbow", "-0.1", "--speed", "0.1")
+    assert status == 0 and "joints 1.5872, -2.35" in printed
+    way = served.controller.arm.q_actual - SETTINGS.q_ref
+    np.testing.assert_allclose(way, [0, 0.05, -0.1, 0, 0, 0], atol=0.003)
+    assert served.controller.max_speed <= 0.1
+    assert eventually(lambda: served.state()["last_command"] == "stopj(a=3.000000000)")
+
+
+def test_jog_to_the_start(run, served, answers):
+    served.controller.arm.movej(np.array(SETTINGS.q_ref) + 0.1, 1.0, 1.0, 1.0)
+    assert eventually(lambda: served.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
+    assert eventually(lambda: not served.controller.arm.is_moving)
+    served.control("clear")
+    answers("move")
+    assert run(jog, "--to-start", "--speed", "0.1")[0] == 0
+    np.testing.assert_allclose(served.controller.arm.q_actual, SETTINGS.q_ref, atol=0.01)
+    assert 0.02 < served.controller.max_speed <= 0.1
+
+
+@pytest.mark.parametrize("answer", ["", "yes", "MOVE"])
+def test_jog_moves_nothing_without_the_confirmation(run, served, answers, answer):
+    answers(answer)
+    status, printed = run(jog, "--shoulder", "0.05")
+    assert status == 2 and "error: not confirmed; nothing has moved" in printed
+    assert not commands(served, "speedj") and not commands(served, "movej")
+
+
+def test_jog_without_a_terminal_moves_nothing(run, served, monkeypatch):
+    def closed(prompt):
+        raise EOFError
+
+    monkeypatch.setattr(builtins, "input", closed)
+    assert run(jog, "--shoulder", "0.05")[0] == 2
+    assert not commands(served, "speedj")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give either --to-start, or"),
+        (["--to-start", "--elbow", "1"], "give either --to-start, or"),
+        (["--elbow", "nan"], "must be finite"),
+        (["--elbow", "0.1", "--speed", "0.2"], "--speed 0.2: must be above 0 and at most 0.1"),
+        (["--shoulder", "1.5"], "this would bring the tool to y, z"),
+        (["--elbow", "3"], "this would bring"),
+    ],
+)
+def test_jog_refuses_what_is_not_allowed(run, served, answers, options, message):
+    answers("move")
+    status, printed = run(jog, *options)
+    assert status == 2 and message in printed
+    assert not commands(served, "speedj") and not commands(served, "movej")
+
+
+def test_jog_refuses_an_arm_in_another_plane(run, served, answers):
+    served.controller.arm.movej(np.add(SETTINGS.q_ref, [0.1, 0, 0, 0, 0, 0]), 1.0, 1.0, 1.0)
+    assert eventually(lambda: served.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
+    answers("move")
+    status, printed = run(jog, "--elbow", "0.1")
+    assert status == 2 and "joint 0 is 0.1" in printed and "--to-start first" in printed
+
+
+def test_jog_stops_when_it_is_interrupted(run, served, answers, monkeypatch):
+    answers("move")
+
+    def interrupted(driver, settings, goal, speed):
+        driver.movej(SETTINGS.q_ref, 1.0, 1.0, 60.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jog, "move_by", interrupted)
+    status, printed = run(jog, "--elbow", "0.1")
+    assert status == 130 and "interrupted: the arm gets a stop" in printed
+    assert eventually(lambda: served.state()["last_command"] == "stopj(a=3.000000000)")
+
+
+def test_jog_ends_when_the_arm_is_stopped(run, served, monkeypatch):
+    def stop_then_confirm(prompt):
+        served.control("protective_stop")
+        return "move"
+
+    monkeypatch.setattr(builtins, "input", stop_then_confirm)
+    status, printed = run(jog, "--elbow", "0.1")
+    assert status == 1 and "protective stop; find the cause" in printed
+
+
+def test_the_emulator_is_for_this_machine_only_unless_it_is_told_otherwise(capsys):
+    assert emulator.Args().host == "127.0.0.1" and emulator.Args().control_port is None
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run_command(emulator.Args, emulator.main, ["--port", port]) == 2
+    assert f"error: cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    assert run_command(emulator.Args, emulator.main, ["--speed", "0"]) == 2
