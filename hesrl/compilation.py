@@ -1,8 +1,7 @@
-"""Functions that change tensors in place: recorded, compiled for the CPU, and kept on disk.
+"""Records compiled for the CPU, and kept on disk.
 
-`record` runs a function once and writes down every tensor operation that it takes, those of the
-backward pass, of curvature and of the optimizer as well, in one straight line. `compiled` turns the
-record into a shared library by PyTorch's AOTInductor, or finds the one of an earlier process.
+`compiled` turns what `hesrl.recording` has written down into a shared library, by PyTorch's
+AOTInductor, or finds the one of an earlier process.
 """
 
 from __future__ import annotations
@@ -13,94 +12,33 @@ import platform
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
-Compiled = Callable[[list[Tensor]], list[Tensor]]
-"""From the inputs of a `Record`, which it changes as the function would, to the results."""
+from hesrl.lowering import lowered
+from hesrl.recording import Program, signature
 
-_OPTIONS = {"fallback_random": True, "compile_threads": 1}
-"""Random numbers are those of eager PyTorch, and no pool of processes is left behind."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """The operations of one call of a function."""
-
-    graph: GraphModule
-    """From the arguments and the constants to the results, in operations of ``torch.ops``."""
-    constants: list[Tensor]
-    """The tensors that the function met and that are no arguments, such as those of a module."""
-    results: tuple[Tensor, ...]
-    """What the recorded call returned."""
+_OPTIONS = {"fallback_random": True, "pattern_matcher": False, "compile_threads": 1}
+"""Random numbers are those of eager PyTorch, what `hesrl.lowering` takes apart stays apart, and no
+pool of processes is left behind."""
 
 
-def record(function: Callable[[], tuple[Tensor, ...]], arguments: Sequence[Tensor]) -> Record:
-    """Call a function, with all its effects, and record the operations.
-
-    Numbers and decisions of Python are recorded as they come out in this call.
-
-    Args:
-        function: Works on the arguments, which it knows, and returns tensors.
-        arguments: Tensors that it reads or changes; no two may overlap.
-
-    Raises:
-        RuntimeError: The function asks for the value of a tensor, as ``item()`` does.
-    """
-    results: list[Tensor] = []
-
-    def recorded(*_: Tensor) -> list[Tensor]:
-        results.extend(function())
-        return results
-
-    graph_module = make_fx(recorded)(*arguments)
-    graph = graph_module.graph
-    for node in reversed(list(graph.nodes)):
-        node.meta.clear()  # each operation has had its own mode of fake tensors there
-        if getattr(node.target, "namespace", "") == "profiler":
-            graph.erase_node(node)
-    return Record(graph_module, _constants_as_inputs(graph_module), tuple(results))
-
-
-def _constants_as_inputs(graph_module: GraphModule) -> list[Tensor]:
-    """Turn the tensors that a graph holds into its last inputs, and return them."""
-    graph = graph_module.graph
-    constants: dict[int, tuple[Tensor, Any]] = {}
-    for node in [node for node in graph.nodes if node.op == "get_attr"]:
-        tensor = getattr(graph_module, node.target)
-        if id(tensor) not in constants:
-            last_input = [n for n in graph.nodes if n.op == "placeholder"][-1]
-            with graph.inserting_after(last_input):
-                constants[id(tensor)] = tensor, graph.placeholder(f"constant_{len(constants)}")
-        node.replace_all_uses_with(constants[id(tensor)][1])
-        graph.erase_node(node)
-    graph_module.recompile()
-    return [tensor for tensor, _ in constants.values()]
-
-
-def signature(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
-    """Return all that a compiled function relies on: shapes, strides, types and devices."""
-    return [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
-
-
-def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Compiled:
+def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     """Compile a graph for inputs of this signature, or load what an earlier process compiled.
 
     Args:
-        graph: That of a `Record`.
+        graph: That of a `hesrl.recording.Record`.
         inputs: Its arguments and constants, on the CPU; they are not read.
 
     Raises:
         Exception: There is no C++ compiler or it fails, or the folder cannot be used; of many types
             of PyTorch's compiler.
     """
+    graph = lowered(graph)
     folder = cache_folder()
     library = folder / f"{_key(graph, inputs)}.so"
     if not library.exists():
@@ -115,12 +53,11 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Compiled:
                 warnings.simplefilter("ignore")  # the compiler's, on its own code
                 options = {**_OPTIONS, "aot_inductor.output_path": path}
                 torch._inductor.aot_compile(graph, examples, options=options)
-            for calls in Path(scratch).glob(
-                "*.wrapper.json"
-            ):  # of operations that it cannot inline
+            # The calls of operations that the compiler has no code for.
+            for calls in Path(scratch).glob("*.wrapper.json"):
                 os.replace(calls, library.with_suffix(".json"))
             os.replace(path, library)
-    run: Compiled = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
+    run: Program = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
     return run
 
 
@@ -146,6 +83,7 @@ def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
     parts = (
         graph.code,
         signature(inputs),
+        _OPTIONS,
         torch.__version__,
         torch.get_num_threads(),
         platform.machine(),

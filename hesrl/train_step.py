@@ -1,8 +1,8 @@
 """One call per minibatch: gather, forward, loss, backward with curvature, clipping, optimizer.
 
-The step is written once, in eager PyTorch. Compiled, it is a record of the operations that the
-eager step takes, so the rules of `hesrl.curvature` and the losses are the same: the results differ
-by rounding only.
+The step is written once, in eager PyTorch. Replayed or compiled, it is a record of the operations
+that the eager step takes, so the rules of `hesrl.curvature` and the losses are the same: replayed,
+the results are bit for bit those of the eager step; compiled, they differ by rounding only.
 """
 
 from __future__ import annotations
@@ -14,45 +14,53 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.nn.utils import clip_grad_norm_
 
-from hesrl.compilation import Compiled, compiled, record, signature
+from hesrl.compilation import compiled
 from hesrl.errors import one_line
 from hesrl.losses.checks import without_value_checks
 from hesrl.optim.base import CurvatureOptimizer
+from hesrl.recording import Program, record, replayed, signature
 
 COMPILE = ("auto", "on", "off")
-BREAK_EVEN = 10_000
-"""Steps after which 15 to 20 s of compiling have paid off: each saves about 2 ms of one core."""
+BREAK_EVEN = 40_000
+"""Steps after which 17 s of compiling have paid off: each saves 0.4 ms of one core."""
 
 Metrics = tuple[Tensor, ...]
 LossFunction = Callable[..., tuple[Tensor, Metrics]]
 
 
 class TrainStep:
-    """An optimizer's step on a minibatch, compiled if that pays.
+    """An optimizer's step on a minibatch, eager, replayed, or compiled if that pays.
 
     The first step of a new optimizer is eager, with all checks, and makes its state. At the next
-    one, also of an optimizer that was loaded, the operations are recorded and compiled (15 to 20 s,
-    or 1 s if an earlier process has left the result in `hesrl.compilation.cache_folder`); it and
-    all later ones are compiled steps, so a run that is resumed goes on bit for bit. A compiled step
-    checks shapes, but no values.
+    one, also of an optimizer that was loaded, the operations are recorded (0.3 s) and, if that
+    pays, compiled (15 to 20 s, or 0.5 s if an earlier process has left the result in
+    `hesrl.compilation.cache_folder`); it and all later ones are replayed or compiled steps, so a
+    run that is resumed goes on bit for bit. They check shapes, but no values: NaN and what makes
+    NaN reach the metrics.
 
     What the loss function decides or computes in Python is fixed with the record: what changes
     between steps must be a tensor that is passed or changed in place. Minibatches of other shapes
-    take eager steps. If the step cannot be compiled, all are eager, and one line says why.
+    take eager steps. What cannot be compiled is replayed, what cannot be recorded is eager, and one
+    line says why.
 
     Args:
         loss_fn: From the tensors of a minibatch to the loss and a tuple of tensors without
-            gradient. It changes no other tensors.
-        optimizer: Of `hesrl.optim`. To be compiled, it becomes ``capturable`` and its learning
-            rates become tensors; ``group["lr"] = x`` and torch's schedulers work as before.
+            gradient. If it changes others, such as running statistics, all steps are eager.
+        optimizer: Of `hesrl.optim`. Unless ``compile`` is "off", it becomes ``capturable`` and its
+            learning rates tensors; ``group["lr"] = x`` and torch's schedulers work as before.
         max_grad_norm: Norm to which the gradient, but not the curvature, is clipped.
-        compile: "on", "off", or "auto": compile if ``expected_steps`` is at least `BREAK_EVEN`.
-        expected_steps: How many steps the run will take.
+        compile: "on", "off" for eager steps, or "auto": compile if ``expected_steps`` is at least
+            `BREAK_EVEN`, else replay.
+        expected_steps: How many steps the run will take, with those before it was resumed.
         after_backward: Called between backward pass and clipping; its tensors, such as the norm of
             ``p.hess_diag``, follow the metrics.
-        report: Takes the line that says why steps are not compiled; by default to stderr.
+        report: Takes the line that says why steps are eager or replayed; by default to stderr.
+
+    Attributes:
+        tier: How the last step was taken, but for its shapes: "eager", "replayed" or "compiled".
 
     Raises:
         ValueError: ``compile`` or ``max_grad_norm`` is impossible.
@@ -81,18 +89,20 @@ class TrainStep:
         self._loss_fn, self._optimizer, self._max_grad_norm = loss_fn, optimizer, max_grad_norm
         self._after_backward = after_backward
         self._report = report or _to_stderr
-        self._run: Compiled | None = None
+        self.tier = "eager"
+        self._run: Program | None = None
         self._has_state = False
         self._learning_rates: list[Tensor] = []
+        self._to_record = compile != "off"
         self._to_compile = compile == "on" or (compile == "auto" and expected_steps >= BREAK_EVEN)
-        if self._to_compile:
+        if self._to_record:
             self._prepare(optimizer)
             optimizer.register_load_state_dict_post_hook(self._prepare)
 
     @property
     def is_compiled(self) -> bool:
         """Whether the last step was, or could have been, a compiled one."""
-        return self._run is not None
+        return self.tier == "compiled"
 
     def __call__(self, batch: Sequence[Tensor], inds: Tensor) -> Metrics:
         """Take one step on the minibatch ``tensor[inds]`` of every tensor of the batch.
@@ -108,17 +118,17 @@ class TrainStep:
             RuntimeError: As the optimizer's ``step``.
             ValueError: As the losses.
         """
-        if not self._to_compile:
+        if not self._to_record:
             return self._eager(batch, inds)
         self._keep_learning_rates()
+        if not self._has_state:
+            metrics = self._eager(batch, inds)
+            self._has_state = True
+            return metrics
         if self._run is None:
-            if not self._has_state:
-                metrics = self._eager(batch, inds)
-                self._has_state = True
-                return metrics
-            self._compile(batch, inds)
+            self._record(batch, inds)
         elif self._settings != _settings(self._optimizer):
-            self._give_up("a hyperparameter other than lr has changed since it was compiled")
+            self._give_up("a hyperparameter other than lr has changed since the record")
         passed = [*batch, inds]
         if self._run is None or signature(passed) != self._signature:
             return self._eager(batch, inds)
@@ -140,9 +150,9 @@ class TrainStep:
 
     def _prepare(self, optimizer: Any) -> None:
         """Make an optimizer capturable that is new or has loaded a state."""
-        if not self._to_compile:
+        if not self._to_record:
             return
-        self._run = None
+        self._run, self.tier = None, "eager"
         for group in optimizer.param_groups:
             device = group["params"][0].device
             if device.type != "cpu":
@@ -161,15 +171,18 @@ class TrainStep:
 
     def _keep_learning_rates(self) -> None:
         groups = self._optimizer.param_groups
+        if len(groups) != len(self._learning_rates):
+            self._prepare(self._optimizer)
         for group, lr in zip(groups, self._learning_rates, strict=True):
             if group["lr"] is not lr:
                 lr.fill_(group["lr"])
                 group["lr"] = lr
 
-    def _compile(self, batch: Sequence[Tensor], inds: Tensor) -> None:
-        """Record a step, put everything back, and compile what was recorded."""
+    def _record(self, batch: Sequence[Tensor], inds: Tensor) -> None:
+        """Record a step, put everything back, and make a program of what was recorded."""
         stepped, kept, passed = set(self._optimizer.state), self._state(), [*batch, inds]
         before, random = [t.detach().clone() for t in kept], torch.get_rng_state()
+        failure: Exception | None = None
         try:
             with without_value_checks():
                 step = record(lambda: self._eager(batch, inds), [*kept, *passed])
@@ -180,21 +193,25 @@ class TrainStep:
                 raise RuntimeError("a parameter got its first gradient after the first step")
             self._optimizer.zero_grad()
             inputs = [*kept, *passed, *step.constants]
-            self._run = compiled(step.graph, inputs)
-            self._run(inputs)  # whatever may be wrong with it shows here
+            if self._to_compile:
+                self._run, failure = _compiled(step.graph, inputs)
+            self.tier = "replayed" if self._run is None else "compiled"
+            self._run = self._run or replayed(step.graph, inputs)
             self._kept, self._constants = kept, step.constants
             self._signature = signature(passed)
             self._settings = _settings(self._optimizer)
-        # PyTorch's compiler raises whatever its parts raise. If the step itself is wrong, the
-        # eager one that follows raises the same.
+        # Of any type, as PyTorch has it. The eager step that follows raises what is its own.
         except Exception as error:
-            self._give_up(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+            failure = None
+            self._give_up(_first_line(error))
         finally:
             self._optimizer.zero_grad()
             with torch.no_grad():
                 for tensor, value in zip(kept, before, strict=True):
                     tensor.copy_(value)
             torch.set_rng_state(random)
+        if failure is not None:
+            self._report(f"training steps are replayed, not compiled: {_first_line(failure)}")
 
     def _state(self) -> list[Tensor]:
         """Return the tensors that a step changes, and the learning rates."""
@@ -204,16 +221,29 @@ class TrainStep:
         return [*params, *tensors, *self._learning_rates]
 
     def _give_up(self, reason: str) -> None:
-        self._to_compile, self._run = False, None
-        self._report(f"training steps are not compiled: {one_line(reason)}")
+        self._to_record, self._run, self.tier = False, None, "eager"
+        self._report(f"training steps are eager, not recorded: {reason}")
 
 
-def _settings(optimizer: CurvatureOptimizer) -> list[dict[str, Any]]:
+def _compiled(graph: GraphModule, inputs: list[Tensor]) -> tuple[Program | None, Exception | None]:
+    """Return a compiled program, which has run once, or what has prevented it."""
+    try:
+        program = compiled(graph, inputs)
+        program(inputs)  # whatever may be wrong with it shows here
+    except Exception as error:  # of any type, as above
+        return None, error
+    return program, None
+
+
+def _settings(optimizer: CurvatureOptimizer) -> list[Any]:
     """Return the hyperparameters that are fixed with the record."""
-    return [
-        {name: group[name] for name in optimizer.defaults if name != "lr"}
-        for group in optimizer.param_groups
-    ]
+    names = [name for name in optimizer.defaults if name != "lr"]
+    return [group[name] for group in optimizer.param_groups for name in names]
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return one_line(f"{type(error).__name__}: {text}")
 
 
 def _to_stderr(line: str) -> None:

@@ -21,6 +21,12 @@ def test_the_time_of_an_update(capsys):
     assert [ratio for name, ratio in found if name == update.BASELINE] == ["1.00", "1.00"]
 
 
+@pytest.fixture(autouse=True)
+def subnormal_numbers_as_before():
+    yield
+    update.torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def interpreted(monkeypatch):
     """Run what would be compiled one operation after the other."""

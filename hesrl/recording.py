@@ -1,0 +1,172 @@
+"""One call of a function, written down as tensor operations, and replayed.
+
+`record` runs a function once and writes down every tensor operation that it takes, those of the
+backward pass, of curvature and of the optimizer as well, in one straight line. `replayed` runs that
+line: the same operations in the same order, without what decides on them. `hesrl.compilation` makes
+a library of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+Program = Callable[[list[Tensor]], Sequence[Tensor]]
+"""From the inputs of a `Record`, which it changes as the function would, to the results."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The operations of one call of a function."""
+
+    graph: GraphModule
+    """From the arguments and the constants to the results, in operations of ``torch.ops``; the
+    ``meta`` of a node that yields a tensor has its ``shape`` and ``dtype``."""
+    constants: list[Tensor]
+    """The tensors that the function met and that are no arguments, such as those of a module."""
+    results: tuple[Tensor, ...]
+    """What the recorded call returned."""
+
+
+def record(function: Callable[[], tuple[Tensor, ...]], arguments: Sequence[Tensor]) -> Record:
+    """Call a function, with all its effects, and record the operations.
+
+    Numbers and decisions of Python are recorded as they come out in this call.
+
+    Args:
+        function: Works on the arguments, which it knows, and returns tensors.
+        arguments: Tensors that it reads or changes; no two may overlap.
+
+    Raises:
+        RuntimeError: The function asks for the value of a tensor, as ``item()`` does, or is about
+            to change one that is no argument.
+    """
+    results: list[Tensor] = []
+
+    def recorded(*_: Tensor) -> tuple[Tensor, ...]:
+        with _OnlyArgumentsChange(arguments):
+            results.extend(function())
+        return tuple(results)
+
+    graph_module = make_fx(recorded)(*arguments)
+    graph = graph_module.graph
+    for node in reversed(list(graph.nodes)):
+        # Not the whole: each operation has had its own mode of fake tensors there.
+        value = node.meta.get("val")
+        node.meta = _kind(value) if isinstance(value, Tensor) else {}
+        if getattr(node.target, "namespace", "") == "profiler":
+            graph.erase_node(node)
+    return Record(graph_module, _constants_as_inputs(graph_module), tuple(results))
+
+
+def replayed(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
+    """Turn a graph into a program that takes the same operations, bit for bit.
+
+    It is PyTorch's interpreter that runs it, or Python, which is slower, if an operation is unknown
+    to the interpreter, such as the gradient of a convolution.
+
+    Args:
+        graph: That of a `Record`.
+        inputs: Its arguments and constants, which are changed as by one call.
+    """
+
+    def traced(*tensors: Tensor) -> Any:
+        return graph(*tensors) or tensors[0]  # a trace must return something
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", "`torch.jit.trace`", DeprecationWarning)
+        try:
+            run: Any = torch.jit.trace(traced, tuple(inputs), check_trace=False)
+        except RuntimeError as error:
+            if "unsupported argument type in the JIT tracer" not in str(error):
+                raise
+            run = graph
+    has_results = bool(next(iter(reversed(graph.graph.nodes))).args[0])
+
+    def program(tensors: list[Tensor]) -> Sequence[Tensor]:
+        # Optimized, it might join operations, and round otherwise.
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            results = run(*tensors)
+        return results if has_results else ()
+
+    return program
+
+
+def signature(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
+    """Return all that a program relies on: shapes, strides, types and devices."""
+    return [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
+
+
+class _OnlyArgumentsChange(TorchDispatchMode):
+    """Refuses, before it is done, what changes a tensor that is neither an argument nor new.
+
+    Every step of a record would change it once more, and recording cannot be undone for it.
+    """
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._own = {_storage(tensor) for tensor in arguments}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for tensor in _changed(func, args, kwargs or {}):
+            if _storage(tensor) not in self._own:
+                raise RuntimeError(
+                    f"the step changes a tensor of shape {tuple(tensor.shape)} that the optimizer "
+                    "does not hold, such as running statistics or the gradient of another parameter"
+                )
+        given = {_storage(tensor) for tensor in _tensors((args, kwargs))}
+        result = func(*args, **(kwargs or {}))
+        self._own |= {_storage(tensor) for tensor in _tensors(result)} - given
+        return result
+
+
+def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+    """Yield the tensors that an operation changes."""
+    arguments = func._schema.arguments
+    named = {**dict(zip((a.name for a in arguments), args, strict=False)), **kwargs}
+    for argument in arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            yield from _tensors(named.get(argument.name))
+    # These do not say it.
+    if func.namespace == "aten" and "batch_norm" in func.__name__ and named.get("training"):
+        yield from _tensors((named.get("running_mean"), named.get("running_var")))
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def _kind(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": tuple(tensor.shape), "dtype": tensor.dtype}
+
+
+def _constants_as_inputs(graph_module: GraphModule) -> list[Tensor]:
+    """Turn the tensors that a graph holds into its last inputs, and return them."""
+    graph = graph_module.graph
+    constants: dict[int, tuple[Tensor, Any]] = {}
+    for node in [node for node in graph.nodes if node.op == "get_attr"]:
+        tensor = getattr(graph_module, node.target)
+        if id(tensor) not in constants:
+            last_input = [n for n in graph.nodes if n.op == "placeholder"][-1]
+            with graph.inserting_after(last_input):
+                constants[id(tensor)] = tensor, graph.placeholder(f"constant_{len(constants)}")
+            constants[id(tensor)][1].meta = _kind(tensor)
+        node.replace_all_uses_with(constants[id(tensor)][1])
+        graph.erase_node(node)
+    graph_module.recompile()
+    return [tensor for tensor, _ in constants.values()]

@@ -1,0 +1,18 @@
+"""A compiled step without a compiler."""
+
+import pytest
+import torch
+
+from hesrl import train_step
+from hesrl.lowering import lowered
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Run what would be compiled as it is, one operation of PyTorch after the other."""
+
+    def interpret(graph, inputs):
+        graph = lowered(graph)
+        return torch.no_grad()(lambda tensors: graph(*tensors))
+
+    monkeypatch.setattr(train_step, "compiled", interpret)
