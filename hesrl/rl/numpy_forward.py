@@ -17,6 +17,7 @@ from hesrl.rl.actor_critic import Agent
 
 Array = NDArray[Any]
 Forward = Callable[[Array], Array]
+Sampler = Callable[[int, Array], Array]
 
 LARGEST_BATCH = 256
 """Observations that PyTorch takes at once, so that the features of images fit into memory."""
@@ -104,13 +105,38 @@ class Acting:
         self.policy = agent.policy
         self._trunk = numpy_forward(agent.trunk) if len(agent.trunk) else None
         self._actor, self._critic = numpy_forward(agent.actor), numpy_forward(agent.critic)
-        self._log_std = _log_std(agent)
+        self._log_variance = (
+            None if agent.actor_logvar is None else numpy_forward(agent.actor_logvar)
+        )
+        self._shared_log_std = None if agent.actor_logstd is None else _reader(agent.actor_logstd)
 
     def distribution(self, obs: Array) -> tuple[Array, ...]:
         """Return the policy's parameters for observations (N, …), as `Agent.forward` does."""
         features = obs if self._trunk is None else self._trunk(obs)
         outputs = self._actor(features)
-        return (outputs,) if self._log_std is None else (outputs, self._log_std(features))
+        if self._log_variance is not None:
+            return outputs, 0.5 * self._log_variance(features)
+        return (outputs,) if self._shared_log_std is None else (outputs, self._shared_log_std())
+
+    def sampler(self, rng: np.random.Generator, steps: int, num_envs: int) -> Sampler:
+        """Return what draws the actions of a rollout, for the parameters as they are.
+
+        Args:
+            rng: Makes the actions random.
+            steps: T.
+            num_envs: N.
+
+        Returns:
+            A function from the number of the step, from 0 to T − 1, and the observations (N, …) to
+            the actions of all environments.
+        """
+        noise = self.policy.noise(rng, steps, num_envs)
+        if self._shared_log_std is not None and self._trunk is None:
+            # In one call what would be three in every step.
+            mean, noise = self._actor, np.exp(self._shared_log_std()) * noise
+            return lambda step, obs: mean(obs) + noise[step]
+        distribution, sample = self.distribution, self.policy.sample
+        return lambda step, obs: sample(distribution(obs), noise[step])
 
     def act(self, obs: Array) -> Array:
         """Return the most probable actions for observations (N, …)."""
@@ -122,15 +148,9 @@ class Acting:
         return self._critic(features)[:, 0]
 
 
-def _log_std(agent: Agent) -> Forward | None:
-    """Return what gives log σ for features (N, …); None if the policy has none."""
-    if agent.actor_logvar is not None:
-        log_variance = numpy_forward(agent.actor_logvar)
-        return lambda features: 0.5 * log_variance(features)
-    log_std = agent.actor_logstd
-    if log_std is None:
-        return None
-    if log_std.device.type != "cpu":
-        return lambda features: log_std.numpy(force=True)
-    array = log_std.detach().numpy()
-    return lambda features: array
+def _reader(parameter: nn.Parameter) -> Callable[[], Array]:
+    """Return what reads a parameter."""
+    if parameter.device.type != "cpu":
+        return lambda: parameter.numpy(force=True)
+    array = parameter.detach().numpy()
+    return lambda: array

@@ -55,8 +55,7 @@ def rollout(
     """
     next_obs = envs.observations
     num_envs = len(next_obs)
-    noise = acting.policy.noise(rng, num_steps, num_envs)
-    distribution, sample, step_envs = acting.distribution, acting.policy.sample, envs.step
+    sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
     obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
     actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
     rewards = np.empty((num_steps, num_envs), dtype=np.float32)
@@ -69,7 +68,7 @@ def rollout(
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(num_steps):
             obs[step] = next_obs
-            action = sample(distribution(next_obs), noise[step])
+            action = sample(step, next_obs)
             actions[step] = action
             next_obs, rewards[step], terminated, truncated, final, ended = step_envs(action)
             if final is not None:
