@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -27,8 +27,15 @@ from hesrl.errors import UserError
 from hesrl.experiments.table import markdown_table
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
+from hesrl.sb3 import training_settings
 
-AGENTS: dict[str, Any] = {"ppo": ppo, "a2c": a2c}
+AGENTS = {
+    "ppo": ppo.DEFAULTS,
+    "a2c": a2c.DEFAULTS,
+    "sb3-ppo": training_settings.DEFAULTS,
+    "sb3-a2c": training_settings.DEFAULTS,
+}
+"""What each optimizer brings to each agent."""
 
 LAST_PART = 0.1
 """Part of the run at its end whose training episodes count."""
@@ -39,7 +46,7 @@ class Args:
     """Train agents for every combination and tabulate the returns."""
 
     agents: tuple[str, ...] = ("ppo", "a2c")
-    """agents by name"""
+    """agents by name: ppo, a2c, sb3-ppo, sb3-a2c"""
     env_ids: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
     """Gymnasium ids of the environments"""
     optimizers: tuple[str, ...] = ("adam", "adahesscale")
@@ -53,7 +60,7 @@ class Args:
     processes: int = 2
     """runs at the same time; each keeps one core busy"""
     options: tuple[str, ...] = ()
-    """further options of every run, such as --options=--anneal-lr"""
+    """further options of every run, such as --options=--no-anneal-lr"""
     folder: Path = Path("runs/sweep")
     """where the runs, results.csv and table.md go"""
 
@@ -116,7 +123,7 @@ def grid(args: Args) -> list[Trial]:
     for seed, agent, env_id, optimizer in itertools.product(
         range(1, args.seeds + 1), args.agents, args.env_ids, args.optimizers
     ):
-        default = AGENTS[agent].DEFAULTS[optimizer]["learning_rate"]
+        default = AGENTS[agent][optimizer]["learning_rate"]
         trials += [
             Trial(agent, env_id, optimizer, learning_rate, seed, args.total_timesteps)
             for learning_rate in args.learning_rates or (default,)
@@ -129,8 +136,8 @@ def _check(args: Args) -> None:
         if agent not in AGENTS:
             raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")
         for optimizer in args.optimizers:
-            if optimizer not in AGENTS[agent].DEFAULTS:
-                choices = ", ".join(AGENTS[agent].DEFAULTS)
+            if optimizer not in AGENTS[agent]:
+                choices = ", ".join(AGENTS[agent])
                 raise UserError(f"--optimizers {optimizer}: choose from {choices}")
     for env_id in args.env_ids:
         make_env(env_id).close()
