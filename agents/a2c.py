@@ -36,6 +36,7 @@ from hesrl.envs.vector import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import ACTIVATIONS, Agent
+from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.evaluations import Evaluations
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
@@ -107,6 +108,10 @@ class Args:
     """Gymnasium id of the environment"""
     num_envs: int = 1
     """environments stepped in turn in this process"""
+    env_options: tuple[str, ...] = ()
+    """arguments of the environment, such as max_episode_steps=500; for a robot, speed_limit=0.1"""
+    robot_host: str | None = None
+    """address of the robot's controller; None: that in HESRL_UR5_HOST"""
     normalize_observations: bool = True
     """whether vectors of observations are scaled by their statistics and clipped"""
     normalize_rewards: bool = True
@@ -245,7 +250,9 @@ def main(args: Args) -> int:
         normalize_observations=args.normalize_observations,
         normalize_rewards=args.normalize_rewards,
         progress=args.progress,
+        env_options=env_options(args),
     )
+    check_real_time(args, envs)
     agent = Agent(
         envs.observation_space,
         envs.action_space,
@@ -264,13 +271,14 @@ def main(args: Args) -> int:
         expected_steps=args.total_timesteps // args.batch_size,
         after_backward=curvature_of(agent, optimizer),
     )
+    project = args.wandb_project if args.track else None
 
     inds = torch.arange(args.batch_size, device=args.device)
 
     with (
         contextlib.closing(envs),
         Evaluations(args, envs, acting, progress=args.progress) as evaluations,
-        Session("a2c", args, wandb_project=args.wandb_project if args.track else None) as session,
+        Session("a2c", args, wandb_project=project, halt=envs.halt) as session,
     ):
         iteration, global_step = 0, session.start_step
         if session.checkpoint is None:
@@ -304,7 +312,7 @@ def main(args: Args) -> int:
                 metrics |= dict(zip(CURVATURE_METRICS, tensor.tolist(), strict=True))
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
-            metrics["charts/learning_rate"] = lr
+            metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
                 metrics["eval/episodic_return"] = evaluations.mean_return(session.run, global_step)
             session.log(global_step, metrics)

@@ -32,6 +32,7 @@ from hesrl.envs.vector import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import ACTIVATIONS, Agent
+from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.evaluations import Evaluations
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
@@ -65,11 +66,13 @@ DEFAULTS = defaults_of_optimizers(
 class Args:
     """Train PPO."""
 
-    PRESETS: ClassVar[dict[str, str]] = {"paper": "ppo-paper.yaml"}
+    PRESETS: ClassVar[dict[str, str]] = {"paper": "ppo-paper.yaml", "ur5": "ppo-ur5.yaml"}
 
     # Run
     paper: bool = False
     """settings of the paper instead of the defaults (configs/ppo-paper.yaml)"""
+    ur5: bool = False
+    """settings for the UR5 Reacher instead of the defaults (configs/ppo-ur5.yaml)"""
     seed: int = 1
     """seed of the network, the environments, the actions and the minibatches"""
     runs_dir: Path = Path("runs")
@@ -100,6 +103,10 @@ class Args:
     """Gymnasium id of the environment"""
     num_envs: int = 1
     """environments stepped in turn in this process"""
+    env_options: tuple[str, ...] = ()
+    """arguments of the environment, such as max_episode_steps=500; for a robot, speed_limit=0.1"""
+    robot_host: str | None = None
+    """address of the robot's controller; None: that in HESRL_UR5_HOST"""
     normalize_observations: bool = True
     """whether vectors of observations are scaled by their statistics and clipped"""
     normalize_rewards: bool = True
@@ -294,7 +301,9 @@ def main(args: Args) -> int:
         gamma=args.gamma,
         normalize_observations=args.normalize_observations,
         normalize_rewards=args.normalize_rewards,
+        env_options=env_options(args),
     )
+    check_real_time(args, envs)
     agent = Agent(
         envs.observation_space,
         envs.action_space,
@@ -313,11 +322,12 @@ def main(args: Args) -> int:
         expected_steps=args.num_iterations * args.update_epochs * args.num_minibatches,
         after_backward=curvature_of(agent, optimizer),
     )
+    project = args.wandb_project if args.track else None
 
     with (
         contextlib.closing(envs),
         Evaluations(args, envs, acting) as evaluations,
-        Session("ppo", args, wandb_project=args.wandb_project if args.track else None) as session,
+        Session("ppo", args, wandb_project=project, halt=envs.halt) as session,
     ):
         if session.checkpoint is None:
             envs.reset()
@@ -339,7 +349,7 @@ def main(args: Args) -> int:
             metrics = update(train_step, batch, log_probabilities(agent, batch), args)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
-            metrics["charts/learning_rate"] = lr
+            metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
             last = iteration == args.num_iterations
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
                 metrics["eval/episodic_return"] = evaluations.mean_return(session.run, global_step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +15,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
 from hesrl.envs.spaces import actions_for
 from hesrl.envs.vector import Episode
+from hesrl.errors import EnvironmentFault
 from hesrl.runs.checkpoint import rng_state, set_rng_state
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]
@@ -36,6 +37,8 @@ class Evaluator:
             are.
         progress: Whether the progress of the episode is appended to the observation.
         render_mode: As Gymnasium names it; None for no pictures.
+        env_options: Arguments of the environment, as `make_env` takes them.
+        env: The environment where there is only one; None makes one.
 
     Raises:
         UserError: The environment is impossible.
@@ -48,13 +51,17 @@ class Evaluator:
         *,
         progress: bool = False,
         render_mode: str | None = None,
+        env_options: Mapping[str, Any] | None = None,
+        env: gym.Env[Any, Any] | None = None,
     ) -> None:
         self._env_id = env_id
         self._observation = observation
-        generators = rng_state()
-        rendering = {} if render_mode is None else {"render_mode": render_mode}
-        self.env: gym.Env[Any, Any] = make_env(env_id, progress=progress, **rendering)
-        set_rng_state(generators)
+        if env is None:
+            generators = rng_state()
+            rendering = {} if render_mode is None else {"render_mode": render_mode}
+            env = make_env(env_id, progress=progress, **rendering, **(env_options or {}))
+            set_rng_state(generators)
+        self.env: gym.Env[Any, Any] = env
         self._actions_for_env = actions_for(env_id, self.env.action_space)
 
     def play(
@@ -70,7 +77,8 @@ class Evaluator:
 
         Raises:
             FloatingPointError: An action or a number that the environment gave is not finite.
-            EnvironmentFault: The environment raised; the message says when.
+            EnvironmentFault: The environment raised, or a fault cut an episode short; the message
+                says when.
         """
         generators = rng_state()
         try:
@@ -97,7 +105,9 @@ class Evaluator:
             action = self._actions_for_env(act(self._observation.normalize(obs[None])))[0]
             length += 1
             try:
-                obs, reward, terminated, truncated, _ = self.env.step(action)
+                obs, reward, terminated, truncated, info = self.env.step(action)
+                if "fault" in info:  # what is left of the episode is no measure of the policy
+                    raise EnvironmentFault(info["fault"])
                 episodic_return += float(reward)
             except Exception as error:
                 raise raised(self._where(seed, length), error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[A
         **kwargs: Passed on to the environment, such as ``max_episode_steps``.
 
     Raises:
-        UserError: There is no such environment, it needs what is not installed, its spaces are
-            others, or it has no progress: no time limit, or images.
+        UserError: There is no such environment, it needs what is not installed, it does not take
+            an argument, its spaces are others, or it has no progress: no time limit, or images.
     """
     if env_id.count(":") > 1:
         raise UserError(f"no environment {env_id!r}: write it as Name-v0 or module:Name-v0")
@@ -43,6 +44,12 @@ def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[A
         near = _near_matches(env_id)
         hint = f"did you mean {' or '.join(near)}?" if near else error
         raise UserError(one_line(f"no environment {env_id!r}: {hint}")) from error
+    except TypeError as error:
+        name = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if name is None or name[1] not in kwargs:
+            raise
+        option = "--robot-host" if name[1] == "host" else f"--env-options {name[1]}=…"
+        raise UserError(f"{option}: environment {env_id} takes no {name[1]}") from error
     check_spaces(env_id, env)
     if progress:
         limit = None if env.spec is None else env.spec.max_episode_steps

@@ -7,8 +7,10 @@ second seed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -25,6 +27,7 @@ from hesrl.envs.normalize import (
     RewardNormalizer,
     Rewards,
 )
+from hesrl.envs.real_time import real_time
 from hesrl.envs.spaces import actions_for, is_image
 from hesrl.errors import EnvironmentFault, UserError
 
@@ -72,12 +75,14 @@ class NormalizedEnvs:
         normalize_rewards: Whether to scale and clip rewards.
         progress: Whether the progress of the episode, from −0.5 to 0.5 at the time limit, follows
             the observation as one more entry, which is not normalized.
+        env_options: Arguments of the environment, as `make_env` takes them.
 
     Attributes:
         observation_space: Of one environment, the progress included.
         action_space: Of one environment.
         observations: The observations to act on next (N, …).
         observation_normalizer: The statistics of the observations.
+        halt: Brings the environment to rest at once if it is one in real time, else None.
 
     Raises:
         UserError: The environment or N is impossible.
@@ -93,12 +98,22 @@ class NormalizedEnvs:
         normalize_observations: bool = True,
         normalize_rewards: bool = True,
         progress: bool = False,
+        env_options: Mapping[str, Any] | None = None,
     ) -> None:
         if num_envs < 1:
             raise UserError(f"--num-envs {num_envs}: must be at least 1")
         self._env_id = env_id
         self._seeds = [seed + i for i in range(num_envs)]
-        self._envs = [make_env(env_id, progress=progress) for _ in range(num_envs)]
+        options = env_options or {}
+        self._envs = [make_env(env_id, progress=progress, **options) for _ in range(num_envs)]
+        self._real_time = real_time(self._envs[0])
+        if self._real_time is not None and num_envs > 1:
+            raise UserError(
+                f"--num-envs {num_envs}: {env_id} runs in real time and is there only once; give 1"
+            )
+        self.halt: Callable[[], None] | None = (
+            None if self._real_time is None else self._real_time.halt
+        )
         observations, actions = self._envs[0].observation_space, self._envs[0].action_space
         assert isinstance(observations, Box) and isinstance(actions, Box | Discrete)
         self.observation_space: Box = observations
@@ -137,6 +152,28 @@ class NormalizedEnvs:
     def steps(self) -> int:
         """Environment steps so far, over all environments and with those before a resume."""
         return self._steps_before + sum(self._lengths)
+
+    @property
+    def real_time(self) -> bool:
+        """Whether the environment runs in real time, so that learning must not interrupt it."""
+        return self._real_time is not None
+
+    @property
+    def episode_steps(self) -> int | None:
+        """Steps of a whole episode in real time; None for other environments."""
+        if self._real_time is None:
+            return None
+        spec, own = self._envs[0].spec, self._real_time.max_episode_steps
+        limit = None if spec is None else spec.max_episode_steps
+        return own if limit is None else min(own, limit)
+
+    def take_metrics(self) -> dict[str, float]:
+        """Return how well the environment kept time since the last call; nothing if simulated."""
+        return {} if self._real_time is None else self._real_time.take_metrics()
+
+    def lend(self) -> gym.Env[Any, Any]:
+        """Return the only environment there is in real time, for what follows training."""
+        return self._envs[0]
 
     def reset(self) -> NDArray[Any]:
         """Begin the first episodes and return the observations to act on (N, …).
@@ -199,6 +236,22 @@ class NormalizedEnvs:
             episodes = self._restart(obs, terminations, truncations)
         self.observations = obs
         return Step(obs, learned_rewards, *ends, final_obs, episodes)
+
+    def cut_off(self) -> NDArray[Any]:
+        """Begin new episodes in place of the running ones, which do not count as ended.
+
+        Returns:
+            The observations of the old ones (N, …); `observations` has those of the new ones.
+
+        Raises:
+            FloatingPointError: As `step` does.
+            EnvironmentFault: As `step` does.
+        """
+        final_obs = self.observations
+        for i in range(len(self._envs)):
+            self._reset_env(i)
+        self.observations = self.observation_normalizer(self._raw)
+        return final_obs
 
     def _restart(
         self, obs: NDArray[Any], terminations: list[bool], truncations: list[bool]

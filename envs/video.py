@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
@@ -34,16 +36,30 @@ class VideoRecorder:
         env_id: Gymnasium id.
         observation: As `Evaluator` takes it.
         progress: As `Evaluator` takes it.
+        env_options: As `Evaluator` takes them.
 
     Raises:
         UserError: The extra ``video`` is not installed, or the environment cannot be drawn.
     """
 
-    def __init__(self, env_id: str, observation: Observations, *, progress: bool = False) -> None:
+    def __init__(
+        self,
+        env_id: str,
+        observation: Observations,
+        *,
+        progress: bool = False,
+        env_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self._ffmpeg = _find_ffmpeg()
         if sys.platform == "linux":
             os.environ.setdefault("MUJOCO_GL", "egl")
-        self._evaluator = Evaluator(env_id, observation, progress=progress, render_mode="rgb_array")
+        self._evaluator = Evaluator(
+            env_id,
+            observation,
+            progress=progress,
+            render_mode="rgb_array",
+            env_options=env_options,
+        )
         generators = rng_state()
         try:
             self._try_to_draw(env_id)

@@ -12,6 +12,9 @@ and reward are NaN. Nothing is made up and nothing is given twice.
     emergency stop, violation, fault      raises                    raises while the arm is stopped
     an action that is NaN or malformed    ValueError, nothing sent  as usual
     no action for 0.5 s                   the arm rests meanwhile   as usual
+
+The clock of an episode begins with its first action. Until then the arm rests at the start for as
+long as the agent likes, such as for learning; that it still does is looked at before it moves.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ import time
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
+from hesrl.envs.real_time import RealTimeEnv
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
@@ -37,17 +40,20 @@ from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
 from hesrl.envs.ur5.settings import Settings
 from hesrl.envs.ur5.start import PATIENCE, STOP, check_ready, go_to_start, stop, unlock
 from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
+from hesrl.envs.ur5.timing import Timing
 from hesrl.errors import EnvironmentFault, UserError
 
 HOST_VARIABLE = "HESRL_UR5_HOST"
 """Environment variable with the address of the controller, for programs that name none."""
 _ROUNDING = 1e-3
 """A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
+_MOVED = 0.02
+"""A joint that has turned by more than this has not rested (rad)."""
 _TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
 """Safety modes that at most truncate an episode; the others are errors."""
 
 
-class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
+class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     """The task of `hesrl.envs.ur5.task` with an action every ``dt`` of the controller's clock.
 
     ``info`` has ``"distance"``, from tool to target (m), ``"guard"``: ``"box"`` or ``"joint"``
@@ -120,6 +126,13 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._running = False
         self._steps = 0
         self._observed = self._due = -math.inf
+        self._start_angles = np.array(self.settings.q_ref)
+        self._timing = Timing()
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Actions in an episode."""
+        return self.settings.max_episode_steps
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -140,7 +153,7 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         state = self._started()
         # Not before: until it was stopped, the last action was being followed.
         self._task.reset(self.np_random, options)
-        self._steps, self._due, self._running = 0, state.time, True
+        self._steps, self._start_angles, self._running = 0, state.q_actual, True
         if self._picture is not None:
             self._picture.clear()
         obs, _ = self._observe(state)
@@ -163,15 +176,17 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self._driver is None or not self._running:
             raise ResetNeeded("UR5ReacherReal: no episode is running; call reset() before step()")
         driver, dt, task = self._driver, self.settings.dt, self._task
-        late = driver.state.time > self._due + dt - _ROUNDING
-        self._due = (driver.state.time if late else self._due) + dt
-        fault = None
+        late, fault = False, None
         try:
+            if self._steps == 0:
+                self._start_clock(driver)
+            delay = driver.state.time - self._due
+            late = delay > dt - _ROUNDING
+            self._due += dt + (delay if late else 0.0)
+            self._timing.acted(delay, late)
             driver.follow(law_for(self.settings.joints, partial(task.command, clipped)))
-            state = driver.wait(
-                lambda state: state.time > self._due - _ROUNDING or state.stop is not None,
-                dt + PATIENCE,
-                f"the controller's clock to advance by {dt:g} s",
+            state = self._wait(
+                driver, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
             )
             if state.stop is not None:
                 fault = f"{driver.where}: {state.stop}"
@@ -186,6 +201,7 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
             # Over a lost connection nothing can be sent; the driver has tried.
             with contextlib.suppress(EnvironmentFault):
                 driver.stop(STOP)
+            self._timing.end(fault=fault is not None)
         if fault is not None:
             if state.safety_mode not in _TRUNCATING:
                 raise EnvironmentFault(fault)
@@ -207,6 +223,18 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         q = pair(self._driver.state.q_actual, self.settings.joints)
         return self._picture.draw(q, self._task.target)
 
+    def halt(self) -> None:
+        """Stop the arm at once; the episode has ended. A signal handler may call it."""
+        self._running = False
+        if self._driver is not None:
+            # Over a lost connection nothing can be sent; the driver has tried.
+            with contextlib.suppress(EnvironmentFault):
+                self._driver.stop()
+
+    def take_metrics(self) -> dict[str, float]:
+        """Return what has been counted since the last call; `Timing` says what."""
+        return self._timing.take()
+
     def close(self) -> None:
         """Stop the arm and close the connection."""
         self._running = False
@@ -220,6 +248,25 @@ class UR5ReacherReal(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._observed = state.time
         joints = self.settings.joints
         return self._task.observe(pair(state.q_actual, joints), pair(state.qd_actual, joints))
+
+    def _start_clock(self, driver: Driver) -> None:
+        """Begin the cycles of an episode with a new packet, if the arm still rests at the start."""
+        state = self._wait(driver, driver.state.time, "a new packet")
+        moved = float(np.abs(state.q_actual - self._start_angles).max())
+        if moved > _MOVED and state.stop is None:
+            raise EnvironmentFault(f"{driver.where}: moved by {moved:.2g} rad since the reset")
+        self._due = state.time
+        self._timing.begin()
+
+    def _wait(self, driver: Driver, time: float, what: str) -> State:
+        """Return the first packet that is newer than ``time`` (s), or that shows a stop."""
+
+        def condition(state: State) -> bool:
+            # The driver calls it with its lock held, so that both numbers belong together.
+            self._timing.seen(state.time, driver.packets)
+            return state.time > time or state.stop is not None
+
+        return driver.wait(condition, self.settings.dt + PATIENCE, what)
 
     def _info(self) -> dict[str, Any]:
         return {"distance": self._task.distance, "guard": self._task.guards.active}

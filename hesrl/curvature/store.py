@@ -57,7 +57,11 @@ def carried_over(param: Tensor) -> Tensor | float | None:
         return None if grad.any() else 0.0
     hess: Tensor
     hess, version = kept
-    return 0.0 if grad._version != version and not grad.any() else hess
+    if grad._version == version or grad.any():
+        return hess
+    # Zeros that were scaled, as by `clip_grad_norm_`, look as if they were cleared. A curvature of
+    # zeros, which a dead unit has beside them, is right for both.
+    return 0.0 if hess.any() else hess
 
 
 def get_hess_diag(param: Tensor) -> Tensor | None:

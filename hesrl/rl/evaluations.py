@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.vector import Episode, NormalizedEnvs
 from hesrl.envs.video import VideoRecorder
+from hesrl.rl.env_options import EnvSettings, env_options
 from hesrl.rl.numpy_forward import Acting
 from hesrl.runs import RunDirectory
 
 
-class Settings(Protocol):
+class Settings(EnvSettings, Protocol):
     """What evaluations need to know of an agent's ``Args``."""
 
     env_id: str
@@ -26,8 +27,9 @@ class Settings(Protocol):
 class Evaluations:
     """Plays the same seeded episodes each time, with the most probable actions.
 
-    In an environment of its own, with the statistics of training as they are. A context manager,
-    which closes the environments.
+    In an environment of its own, with the statistics of training as they are; in real time, where
+    there is no other, in that of training, when training is over. A context manager, which closes
+    the environments.
 
     Args:
         args: Settings of the agent.
@@ -45,12 +47,20 @@ class Evaluations:
         self._args, self._act = args, acting.act
         # No seed of training's environments, which are seed to seed + num_envs − 1.
         self._seed = args.seed + args.num_envs
-        observation = envs.observation_normalizer
-        self._evaluator = Evaluator(args.env_id, observation, progress=progress)
+        observation, options = envs.observation_normalizer, env_options(args)
+        self._evaluator = Evaluator(
+            args.env_id,
+            observation,
+            progress=progress,
+            env_options=options,
+            env=envs.lend() if envs.real_time else None,
+        )
         self._recorder: VideoRecorder | None = None
         if args.capture_video:
             try:
-                self._recorder = VideoRecorder(args.env_id, observation, progress=progress)
+                self._recorder = VideoRecorder(
+                    args.env_id, observation, progress=progress, env_options=options
+                )
             except BaseException:
                 self._evaluator.close()
                 raise

@@ -46,6 +46,10 @@ def rollout(
 ) -> Rollout:
     """Act for ``num_steps`` steps in each environment, from where they are.
 
+    In real time a rollout never ends within an episode, so that learning does not interrupt one:
+    an episode that goes on is cut off, which is a truncation. That happens only after a fault has
+    made another one shorter, because ``num_steps`` are whole episodes (`check_real_time`).
+
     Args:
         envs: The environments.
         acting: Gives the policy.
@@ -55,7 +59,6 @@ def rollout(
     """
     next_obs = envs.observations
     num_envs = len(next_obs)
-    sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
     obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
     actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
     rewards = np.empty((num_steps, num_envs), dtype=np.float32)
@@ -66,6 +69,7 @@ def rollout(
 
     # A policy that has diverged is refused by the environments, in one line.
     with np.errstate(over="ignore", invalid="ignore"):
+        sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
         for step in range(num_steps):
             obs[step] = next_obs
             action = sample(step, next_obs)
@@ -77,6 +81,11 @@ def rollout(
                 episodes.extend(((step + 1) * num_envs, episode) for episode in ended)
                 if until_episode_ends:
                     break
+
+    if envs.real_time and step not in final_obs:
+        truncations[step] = True
+        final_obs[step] = envs.cut_off()
+        next_obs = envs.observations
 
     taken = slice(step + 1)
     return Rollout(
@@ -125,7 +134,7 @@ def make_batch(storage: Rollout, acting: Acting, gamma: float, gae_lambda: float
         all_values = acting.value(reached).reshape(steps + 1, num_envs)
         values, next_values = all_values[:-1], all_values[1:]
         dones = storage.terminations
-        if storage.episodes:
+        if storage.final_obs:
             next_values = next_values.copy()
             for step, final_obs in storage.final_obs.items():
                 cut = truncations[step]

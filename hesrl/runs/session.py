@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from hesrl.runs.directory import RunDirectory
+from hesrl.runs.halting import HaltRequest
 from hesrl.runs.interrupts import StopRequest
 from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
@@ -49,13 +50,22 @@ class Session:
         agent: Name of the agent, such as ``"ppo"``.
         args: Settings in force.
         wandb_project: Project of Weights & Biases that gets the metrics too; None for none.
+        halt: Brings to rest what moves in real time. A signal then does so at once and ends the
+            process, instead of waiting for the update. None where nothing moves.
 
     Raises:
         UserError: The directory cannot be written, the checkpoint cannot be read, or the project
             cannot be reached; no new directory is left then.
     """
 
-    def __init__(self, agent: str, args: Settings, *, wandb_project: str | None = None) -> None:
+    def __init__(
+        self,
+        agent: str,
+        args: Settings,
+        *,
+        wandb_project: str | None = None,
+        halt: Callable[[], None] | None = None,
+    ) -> None:
         self._args = args
         self._title = f"{agent} · {args.env_id} · {args.optimizer} · seed {args.seed}"
         self.checkpoint: dict[str, Any] | None = None
@@ -90,7 +100,7 @@ class Session:
             undo.pop_all()
         self._progress = Progress(args.total_timesteps, initial_step=self.start_step)
         self._display = contextlib.ExitStack()
-        self._stop = StopRequest()
+        self._stop = StopRequest() if halt is None else HaltRequest(halt)
         self._global_step = self.start_step
 
     def __enter__(self) -> Session:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hesrl.cli import main
-from tests.agents.processes import IMAGES, each_agent, finish, resume, run_small, start
+from tests.agents.processes import IMAGES, each_agent, finish, run_small, start
 
 PPO, A2C = ("train", "ppo"), ("train", "a2c")
 
@@ -19,6 +19,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     torch.set_flush_denormal(False)
+
+
+def refused(capsys, *command):
+    """Run a command that is refused, in this process; return its one line."""
+    assert main([*map(str, command)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    return err
 
 
 @pytest.mark.parametrize(
@@ -41,36 +49,38 @@ def here(tmp_path, monkeypatch):
 )
 def test_bad_input_is_one_line_and_leaves_nothing(here, capsys, command, options, message):
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    assert main([*command, *options]) == 2
-    out, err = capsys.readouterr()
-    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
-    assert out == "" and os.listdir(here) == []
+    assert message in refused(capsys, *command, *options)
+    assert os.listdir(here) == []
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
 @each_agent
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_device_that_is_not_there_is_one_line(tmp_path, agent):
-    status, out, err = finish(start(agent, "--device", "cuda", cwd=tmp_path))
-    assert status == 2 and err.startswith("error: --device cuda: ") and err.count("\n") == 1
-    assert out == "" and os.listdir(tmp_path) == []
+def test_a_device_that_is_not_there_is_named(here, capsys, agent):
+    err = refused(capsys, "train", agent, "--device", "cuda")
+    assert err.startswith("error: --device cuda: cannot be used: ") and os.listdir(here) == []
 
 
 @each_agent
-def test_a_video_that_cannot_be_made_is_one_line(here, capsys, monkeypatch, agent):
+def test_a_video_that_cannot_be_made_is_refused_before_the_run(here, capsys, monkeypatch, agent):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    assert main(["train", agent, "--env-id", IMAGES, "--capture-video"]) == 2
-    out, err = capsys.readouterr()
-    assert err.startswith("error: --capture-video needs imageio-ffmpeg") and err.count("\n") == 1
-    assert out == "" and os.listdir(here) == []
+    err = refused(capsys, "train", agent, "--env-id", IMAGES, "--capture-video")
+    assert "--capture-video needs imageio-ffmpeg" in err and os.listdir(here) == []
 
 
-def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(tmp_path):
-    run = run_small("ppo", "--env-id=CartPole-v1", cwd=tmp_path, steps=256)
-    status, _, err = resume("ppo", run, "--seed", "2", cwd=tmp_path)
-    assert status == 2 and "--seed does not go with --resume" in err
-    status, _, err = resume("a2c", run, cwd=tmp_path)
-    assert status == 2 and "is of another agent or version" in err and err.count("\n") == 1
+def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(here, capsys):
+    run = run_small("ppo", "--env-id=CartPole-v1", cwd=here, steps=256)
+    resume = "--resume", run
+    assert "--seed does not go with --resume" in refused(capsys, *PPO, *resume, "--seed", "2")
+    assert "is of another agent or version" in refused(capsys, *A2C, *resume)
     (run / "checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
-    status, _, err = resume("ppo", run, cwd=tmp_path)
-    assert status == 2 and err.count("\n") == 1 and "checkpoint.pt" in err
+    assert "checkpoint.pt" in refused(capsys, *PPO, *resume)
+    (run / "checkpoint.pt").unlink()
+    assert "has no checkpoint yet: start the run anew" in refused(capsys, *PPO, *resume)
+
+
+@each_agent
+def test_a_mistake_is_the_exit_status_of_the_script(tmp_path, agent):
+    status, out, err = finish(start(agent, "--env-id", "HalfCheeta-v5", cwd=tmp_path))
+    assert (status, out, os.listdir(tmp_path)) == (2, "", [])
+    assert err == "error: no environment 'HalfCheeta-v5': did you mean HalfCheetah-v5?\n"

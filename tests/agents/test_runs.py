@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from importlib.util import find_spec
 
 import pytest
@@ -66,12 +65,11 @@ def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id):
 
 
 @each_agent
-@pytest.mark.parametrize("trunk", ["--shared-trunk", "--no-shared-trunk"])
-def test_images_are_learned_from(tmp_path, agent, trunk):
-    options = f"--env-id={IMAGES}", trunk, "--hidden-sizes", "8"
+def test_images_are_learned_from_on_a_shared_trunk(tmp_path, agent):
+    options = f"--env-id={IMAGES}", "--shared-trunk", "--hidden-sizes", "8"
     run = run_small(agent, *options, cwd=tmp_path, steps=256)
     networks = load_checkpoint(run / "checkpoint.pt")["agent"]
-    assert networks["trunk.1.weight" if trunk == "--shared-trunk" else "actor.1.weight"].dim() == 4
+    assert networks["trunk.1.weight"].shape == (32, 1, 8, 8)
     values = {key: float(value) for step, key, value in rows(run) if step == 256}
     assert math.isfinite(values["losses/value_loss"]) and values["curvature/norm"] > 0
 
@@ -94,32 +92,28 @@ def test_training_improves_the_policy(tmp_path, agent, steps, options):
 @pytest.mark.parametrize(
     ("agent", "options", "signum"),
     [
-        ("ppo", ("--env-id=Hopper-v5", "--optimizer=scaled-adam"), signal.SIGTERM),
         ("ppo", ("--env-id=Ant-v5", "--paper", "--eval-interval=4"), signal.SIGINT),
         ("a2c", ("--env-id=Hopper-v5", "--paper"), signal.SIGTERM),
-        ("a2c", ("--env-id=HalfCheetah-v5", "--num-envs=2"), signal.SIGINT),
-        pytest.param(
-            "ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER
-        ),
+        ("a2c", ("--env-id=Hopper-v5", "--num-envs=2", "--optimizer=scaled-adam"), signal.SIGINT),
+        pytest.param("ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER),
     ],
 )
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent, options, signum):
     folders, cache = (tmp_path / "whole", tmp_path / "parts"), str(tmp_path / "cache")
     for folder in folders:
         folder.mkdir()
-    settings = {"steps": 8192, "HESRL_CACHE": cache}
+    settings = {"steps": 4096, "HESRL_CACHE": cache}
     whole = start_small(agent, *options, cwd=folders[0], **settings)
     if "--compile=on" in options:
         whole.wait()  # it leaves what it has compiled to the others
     parts = start_small(agent, *options, cwd=folders[1], **settings)
     wait_for(parts, folders[1], "checkpoint.pt")
-    time.sleep(0.1)
     parts.send_signal(signum)
     status, out, err = finish(parts)
     assert status == 128 + signum, (out, err)
     assert "stopping after this update" in err
     path = re.search(r"--resume (\S+)", out)[1]
-    assert 0 < load_checkpoint(folders[1] / path / "checkpoint.pt")["global_step"] < 8192
+    assert 0 < load_checkpoint(folders[1] / path / "checkpoint.pt")["global_step"] < 4096
 
     status, out, err = resume(agent, path, cwd=folders[1], HESRL_CACHE=cache)
     assert (status, err) == (0, "")
@@ -132,20 +126,20 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent
 
 @each_agent
 def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path, agent):
-    process = start_small(agent, "--env-id=InvertedPendulum-v5", cwd=tmp_path, steps=16_384)
+    process = start_small(agent, "--env-id=InvertedPendulum-v5", cwd=tmp_path, steps=4096)
     run = wait_for(process, tmp_path, "checkpoint.pt")
     process.kill()
     process.communicate()
     before = load_checkpoint(run / "checkpoint.pt")["global_step"]
-    assert 0 < before < 16_384
+    assert 0 < before < 4096
     status, _, err = resume(agent, run, cwd=tmp_path)
     assert (status, err) == (0, "")
     steps = [step for step, *_ in rows(run)]
-    assert steps == sorted(steps) and steps[-1] == 16_384
+    assert steps == sorted(steps) and steps[-1] == 4096
 
 
 def test_resume_of_an_environment_whose_state_cannot_be_saved_says_so(tmp_path):
-    process = start_small("ppo", "--env-id=Pendulum-v1", cwd=tmp_path, steps=9216)
+    process = start_small("ppo", "--env-id=Pendulum-v1", cwd=tmp_path, steps=4096)
     run = wait_for(process, tmp_path, "checkpoint.pt")
     process.terminate()
     assert finish(process)[0] == 143
@@ -157,17 +151,19 @@ def test_resume_of_an_environment_whose_state_cannot_be_saved_says_so(tmp_path):
 @pytest.mark.parametrize(("agent", "interval"), [("ppo", 2), ("a2c", 64)])
 def test_evaluations_are_at_their_steps_and_leave_training_alone(tmp_path, agent, interval):
     """Every 256 steps, and at the end, whose result is also in the summary."""
-    found = {}
-    for name, options in {"plain": (), "evaluated": (f"--eval-interval={interval}",)}.items():
-        (tmp_path / name).mkdir()
-        options = "--env-id=CartPole-v1", *options
-        found[name] = run_small(agent, *options, cwd=tmp_path / name)
-    evaluated = rows(found["evaluated"])
+    folders = tmp_path / "plain", tmp_path / "evaluated"
+    processes = []
+    for folder, options in zip(folders, ((), (f"--eval-interval={interval}",)), strict=True):
+        folder.mkdir()
+        processes.append(start_small(agent, "--env-id=CartPole-v1", *options, cwd=folder))
+    assert [finish(process)[::2] for process in processes] == [(0, ""), (0, "")]
+    runs = [only_run(folder) for folder in folders]
+    evaluated = rows(runs[1])
     evaluations = [(s, value) for s, key, value in evaluated if key == "eval/episodic_return"]
     assert [step for step, _ in evaluations] == [256, 512, 768, 1024]
-    summary = json.loads((found["evaluated"] / "summary.json").read_text())
+    summary = json.loads((runs[1] / "summary.json").read_text())
     assert float(evaluations[-1][1]) == summary["return of 1 evaluation episodes"]
-    training = [[row for row in rows(run) if "eval" not in row[1]] for run in found.values()]
+    training = [[row for row in rows(run) if "eval" not in row[1]] for run in runs]
     assert training[0] == training[1]
 
 
@@ -223,11 +219,11 @@ def test_paper_of_ppo_is_a_run_with_a_network_for_the_variance(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("agent", "interval"), [("ppo", "--checkpoint-interval=1"), ("a2c", "--checkpoint-interval=8")]
+    ("agent", "env_id"),
+    [("ppo", "HalfCheetah-v5"), ("a2c", "HalfCheetah-v5"), ("a2c", "CartPole-v1")],
 )
-@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "CartPole-v1"])
-def test_number_that_is_not_finite_ends_the_run_in_one_line(tmp_path, agent, interval, env_id):
-    options = f"--env-id={env_id}", "--learning-rate=1e30", interval
+def test_number_that_is_not_finite_ends_the_run_in_one_line(tmp_path, agent, env_id):
+    options = f"--env-id={env_id}", "--learning-rate=1e30"
     status, _, err = finish(start_small(agent, *options, cwd=tmp_path, steps=4096))
     assert status == 1
     assert err.startswith("error: ") and err.count("\n") == 1

@@ -38,8 +38,10 @@ def values_of(agent: Agent, obs: Tensor) -> Tensor:
 
 
 def make_data(policy: str, shared_trunk: bool) -> tuple[Agent, list[Tensor]]:
-    """Return an agent in double precision, and observations, actions, advantages, returns, values
-    before and log-probabilities before, which lie inside and outside the clip by 0.2."""
+    """Return an agent in double precision, and what PPO's loss takes; A2C's leaves the last out.
+
+    Values and log-probabilities before lie inside and outside the clip by 0.2.
+    """
     agent = make_agent(policy, shared_trunk=shared_trunk).double()
     obs, advantages, returns = torch.randn(N, 5), torch.randn(N) + 0.5, torch.randn(N)
     obs, advantages, returns = obs.double(), advantages.double(), returns.double()

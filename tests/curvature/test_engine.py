@@ -100,6 +100,19 @@ def test_clipping_scales_the_gradient_and_keeps_the_curvature():
     assert_equal(curvatures(net), [2 * h for h in fresh_curvatures()])
 
 
+def test_clipping_keeps_the_curvature_of_a_dead_unit():
+    """Its gradient is zero before and after, so that only its version tells that it was clipped."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    nn.init.constant_(net[0].bias, -100.0)
+    optimizer = AdaHesScale(net.parameters())
+    net(torch.randn(8, 3)).square().mean().backward()
+    nn.utils.clip_grad_norm_(net.parameters(), 1e-3)
+    assert torch.equal(net[0].weight.hess_diag, torch.zeros(4, 3))
+    optimizer.zero_grad(set_to_none=False)
+    assert all(p.hess_diag is None for p in net.parameters())
+
+
 def test_a_gradient_from_elsewhere_has_no_curvature():
     net = make_net()
     loss_of(net).backward()

@@ -10,7 +10,6 @@ from hesrl.rl.actor_critic import ACTIVATIONS, Agent, Pixels
 from tests.rl.variants import GAUSSIAN, OBSERVATIONS, POLICIES, draw_observations, make_agent
 
 
-
 def each_variant(test):
     for name, values in {
         "policy": POLICIES,

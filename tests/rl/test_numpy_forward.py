@@ -23,7 +23,9 @@ def assert_equal_forward(forward, network, x):
 def test_linear_layers_equal_torch(activation, depth):
     network = make_agent("gaussian", activation=activation, hidden_sizes=(6,) * depth).actor
     for scale in (1, 100):
-        assert_equal_forward(numpy_forward(network), network, scale * draw_observations("vector", 9))
+        assert_equal_forward(
+            numpy_forward(network), network, scale * draw_observations("vector", 9)
+        )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -75,6 +77,18 @@ def test_acting_equals_the_agent(policy, observations, shared_trunk):
     actions = acting.act(obs)
     assert np.array_equal(actions, agent.policy.mode(acting.distribution(obs)))
     assert actions.shape == (6, *agent.policy.shape) and actions.dtype == agent.policy.dtype
+
+
+@pytest.mark.parametrize("shared_trunk", [False, True], ids=["separate", "shared"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_sampler_draws_from_the_distribution_with_the_noise_of_the_policy(policy, shared_trunk):
+    acting = Acting(make_agent(policy, shared_trunk=shared_trunk))
+    obs = draw_observations("vector", 3, 4)
+    noise = acting.policy.noise(np.random.default_rng(5), 3, 4)
+    sample = acting.sampler(np.random.default_rng(5), 3, 4)
+    for step in range(3):
+        expected = acting.policy.sample(acting.distribution(obs[step]), noise[step])
+        np.testing.assert_allclose(sample(step, obs[step]), expected, rtol=1e-6)
 
 
 def test_a_shared_trunk_without_layers_is_the_identity():

@@ -50,6 +50,12 @@ def test_discrete_actions_are_drawn_with_the_probabilities_of_softmax():
     assert (np.abs(frequencies - p) < 4 * deviation).all()
 
 
+def test_a_continuous_action_is_the_mean_plus_deviations():
+    noise = np.array([[2.0, -1.0]], dtype=np.float32)
+    action = GaussianPolicy(2).sample((MEAN, LOG_STD), noise)
+    np.testing.assert_allclose(action, [[1 + 2 * math.exp(-0.5), -2 - math.exp(0.7)]], rtol=1e-6)
+
+
 def test_continuous_actions_are_drawn_with_mean_and_deviation():
     policy, rng = GaussianPolicy(2), np.random.default_rng(0)
     noise = policy.noise(rng, SAMPLES, 1)

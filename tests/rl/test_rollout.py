@@ -45,7 +45,9 @@ def test_end_of_an_episode_ends_the_rollout_if_asked_to(until_episode_ends):
     steps, ended = len(storage.rewards), storage.terminations.any(1)
     assert all(len(array) == steps for array in storage[:5])
     assert storage.final_obs.keys() == set(np.flatnonzero(ended).tolist()) != set()
-    assert {count for count, _ in storage.episodes} == {2 * (step + 1) for step in storage.final_obs}
+    assert {count for count, _ in storage.episodes} == {
+        2 * (step + 1) for step in storage.final_obs
+    }
     if until_episode_ends:
         assert steps < 100 and ended.nonzero()[0].tolist() == [steps - 1]
     else:
@@ -125,5 +127,5 @@ def test_a_critic_that_has_diverged_is_refused(weight):
     agent, storage = make_agent("gaussian"), random_rollout("gaussian", 3, 2)
     with torch.no_grad():
         agent.critic[-1].weight.fill_(weight)
-    with pytest.raises(FloatingPointError, match="an advantage is not finite; .* --learning-rate"):
+    with pytest.raises(FloatingPointError, match="an advantage is not finite"):
         make_batch(storage, Acting(agent), 0.99, 0.95)

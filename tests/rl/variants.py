@@ -44,9 +44,7 @@ def draw_observations(observations: str, *leading: int) -> np.ndarray:
     return rng.standard_normal((*leading, *space.shape), dtype=np.float32)
 
 
-def random_rollout(
-    policy: str, steps: int, num_envs: int, observations: str = "vector"
-) -> Rollout:
+def random_rollout(policy: str, steps: int, num_envs: int, observations: str = "vector") -> Rollout:
     """Return a rollout of random numbers without the end of an episode."""
     rng = np.random.default_rng(0)
     obs = draw_observations(observations, steps + 1, num_envs)

@@ -1,0 +1,54 @@
+"""How well the cycle of a real arm is kept: by the agent, by the link and by the arm."""
+
+from __future__ import annotations
+
+from hesrl.envs.ur5.protocol import CYCLE
+
+_FAST_CYCLE = 0.002
+"""Time between two packets of an e-Series controller (s); a CB3 controller's is `CYCLE`."""
+
+
+class Timing:
+    """Counts what went wrong in the episodes since `take` was last called.
+
+    An episode is `begin`, any number of `acted`, `end`. `seen` goes with every packet that the
+    environment waits for.
+    """
+
+    def __init__(self) -> None:
+        self._first = self._last = (0.0, 0)
+        self._late_steps = self._lost_packets = self._faults = 0
+        self._longest_delay = 0.0
+
+    def seen(self, time: float, packets: int) -> None:
+        """Note the time of the newest packet (s) and how many packets have come with it."""
+        self._last = time, packets
+
+    def begin(self) -> None:
+        """Begin an episode with the packet that was last seen."""
+        self._first = self._last
+
+    def acted(self, delay: float, late: bool) -> None:
+        """Note an action that came ``delay`` seconds after the observation that it answers."""
+        self._longest_delay = max(self._longest_delay, delay)
+        self._late_steps += late
+
+    def end(self, *, fault: bool) -> None:
+        """End the episode with the packet that was last seen."""
+        elapsed, came = (last - first for last, first in zip(self._last, self._first, strict=True))
+        # Either cycle has less than half of its packets missing.
+        cycle = CYCLE if elapsed > came * (CYCLE + _FAST_CYCLE) / 2 else _FAST_CYCLE
+        self._lost_packets += max(0, round(elapsed / cycle - came))
+        self._faults += fault
+
+    def take(self) -> dict[str, float]:
+        """Return the counts since the last call, and begin to count anew."""
+        metrics: dict[str, float] = {
+            "ur5/late_steps": self._late_steps,
+            "ur5/longest_delay": round(self._longest_delay, 6),  # the clock has whole cycles
+            "ur5/lost_packets": self._lost_packets,
+            "ur5/faults": self._faults,
+        }
+        self._late_steps = self._lost_packets = self._faults = 0
+        self._longest_delay = 0.0
+        return metrics

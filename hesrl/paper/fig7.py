@@ -1,0 +1,173 @@
+"""Figure 7: learning curves of PPO on the UR5 Reacher, here on the simulated arm.
+
+Every run is `hesrl train ppo` with its preset for the UR5, and without what keeps step sizes small
+near the end of a run: annealing, and the clipping of gradients and values.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hesrl.agents import ppo
+from hesrl.errors import UserError
+from hesrl.experiments.table import mean_and_margin
+from hesrl.paper.collect import collect
+from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
+from hesrl.paper.fig7_plot import plot_curves
+from hesrl.paper.report import Claim, Report, markdown_table, write_report
+from hesrl.runs import RunDirectory, read_metric
+from hesrl.settings import require_between
+
+PAPER_OPTIONS = (
+    "--no-anneal-lr", "--max-grad-norm=inf", "--no-clip-vloss", "--variance-network",
+)  # fmt: skip
+"""What the paper's PPO has besides the preset."""
+ADAM, SCALED_ADAM = "adam", "scaled-adam"
+
+
+@dataclass
+class Args:
+    """Train PPO on the simulated UR5 Reacher by several optimizers (Figure 7 of the paper)."""
+
+    optimizers: tuple[str, ...] = (ADAM, SCALED_ADAM, "scaled-adahesscale")
+    """optimizers by name"""
+    seeds: int = 5
+    """runs of each optimizer, with the seeds from 1"""
+    steps: int = 150_000
+    """length of each run (environment steps, 100 to an episode)"""
+    options: tuple[str, ...] = ()
+    """further options of every run, such as --options=--learning-rate=3e-3"""
+    jobs: int = 1
+    """runs at the same time; each keeps one core busy"""
+    out: Path = Path("results/paper/fig7")
+    """where figure, data and report go; finished runs in it are not repeated"""
+
+
+def main(args: Args) -> int:
+    """Make the runs that are missing and write the report.
+
+    Raises:
+        UserError: A setting is impossible, a run failed, or the folder cannot be used.
+    """
+    _check(args)
+    # Seed after seed, so that a part of them shows all optimizers.
+    runs = [f"{name}-{seed}" for seed in range(1, args.seeds + 1) for name in args.optimizers]
+    identity = {"steps": args.steps, "options": args.options}
+    collected = collect(partial(measure, args), runs, Row, args.out, identity, args.jobs)
+    found = curves(collected.rows)
+    options = " ".join((*PAPER_OPTIONS, *args.options))
+    report = Report(
+        "fig7",
+        "Figure 7: PPO on the UR5 Reacher",
+        f"Returns of training episodes, {args.seeds} run(s) of {args.steps:,} steps for each "
+        "optimizer, in simulation; the paper's are on an arm. Each run is `hesrl train ppo --ur5 "
+        f"{options}`. Every point of the data is the mean of {EPISODES} episodes; curves and "
+        f"numbers are means of the last {EPISODES * SMOOTHED} episodes. At random a return is "
+        "−96 ± 110 (standard deviation), that of a controller that knows the Jacobian 299 ± 107.",
+        list(find_claims(found)),
+        [_summary_table(found), _run_table(found)],
+    )
+    write_report(report, args, collected, plot_curves(found))
+    return 0
+
+
+def _check(args: Args) -> None:
+    require_between(args, "seeds jobs", 1, float("inf"))
+    shortest = 100 * EPISODES * SMOOTHED
+    require_between(args, "steps", shortest, float("inf"))
+    for name in args.optimizers:
+        if name not in ppo.DEFAULTS:
+            raise UserError(f"--optimizers {name}: choose from {', '.join(ppo.DEFAULTS)}")
+    if not args.optimizers or len(set(args.optimizers)) < len(args.optimizers):
+        raise UserError("--optimizers must be one or more different names")
+
+
+def measure(args: Args, run: str) -> list[Row]:
+    """Return the learning curve of one run, named ``<optimizer>-<seed>``.
+
+    Raises:
+        UserError: It failed; the message has its last line.
+    """
+    optimizer, _, seed = run.rpartition("-")
+    with tempfile.TemporaryDirectory(prefix="hesrl-fig7-") as folder:
+        command = [
+            sys.executable, "-m", "hesrl.cli", "train", "ppo", "--ur5", "--optimizer", optimizer,
+            "--seed", seed, "--total-timesteps", str(args.steps), "--eval-episodes", "1",
+            "--runs-dir", folder, *PAPER_OPTIONS, *args.options,
+        ]  # fmt: skip
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
+        if process.returncode != 0:
+            last = (process.stderr.strip() or f"exit status {process.returncode}").splitlines()[-1]
+            raise UserError(f"the run {run} failed: {last}")
+        (path,) = Path(folder).iterdir()
+        steps, returns = read_metric(
+            RunDirectory.open(path, read_only=True), "charts/episodic_return"
+        )
+    if len(returns) < EPISODES * SMOOTHED:
+        raise UserError(
+            f"the run {run} had {len(returns)} episodes; a curve needs {EPISODES * SMOOTHED}: "
+            "raise --steps"
+        )
+    return [
+        Row(optimizer, int(seed), int(step), round(float(mean), 2))
+        for step, mean in zip(steps[EPISODES - 1 :: EPISODES], means(returns), strict=True)
+    ]
+
+
+def find_claims(found: dict[str, list[Curve]]) -> Iterator[Claim]:
+    """Yield what the paper says about Figure 7, and whether it is so."""
+    for optimizer, several in ((ADAM, True), (SCALED_ADAM, False)):
+        runs = found.get(optimizer)
+        if runs:
+            worse = sum(curve.deteriorates for curve in runs)
+            drops = ", ".join(f"{curve.drop:.0f}" for curve in runs)
+            yield Claim(
+                "Adam's policy deteriorates after its peak in several runs"
+                if several
+                else "Scaled Adam's policy does not deteriorate",
+                worse > 1 if several else worse == 0,
+                f"{worse} of {len(runs)} runs; from peak to end they lose {drops}",
+            )
+
+
+def _summary_table(found: dict[str, list[Curve]]) -> str:
+    rows = []
+    for optimizer, runs in found.items():
+        mean, margin = mean_and_margin([curve.final for curve in runs])
+        interval = "" if math.isnan(margin) else f" ± {margin:.0f}"
+        good = [curve.steps_to_good for curve in runs]
+        reached = [step for step in good if step is not None]
+        steps = f"{sum(reached) / len(reached):,.0f}" if reached else "–"
+        rows.append(
+            [
+                optimizer,
+                f"{mean:.0f}{interval}",
+                steps,
+                f"{len(reached)} of {len(runs)}",
+                f"{sum(curve.deteriorates for curve in runs)} of {len(runs)}",
+            ]
+        )
+    header = ["optimizer", "return at the end", f"steps to {GOOD:+}", "reached", "deteriorated"]
+    return "Means of the runs, with 95 % intervals.\n\n" + markdown_table(header, rows)
+
+
+def _run_table(found: dict[str, list[Curve]]) -> str:
+    rows = [
+        [
+            f"{optimizer}, seed {curve.seed}",
+            f"{curve.peak:.0f}",
+            f"{curve.peak_step:,}",
+            f"{curve.final:.0f}",
+            f"{curve.drop:.0f}",
+        ]
+        for optimizer, runs in found.items()
+        for curve in runs
+    ]
+    return markdown_table(["run", "peak", "at step", "end", "drop"], rows)

@@ -1,0 +1,62 @@
+"""The picture of Figure 7: a panel of learning curves for each optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hesrl.paper.fig7_curves import GOOD, Curve
+from hesrl.paper.report import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLORS = {"adam": "#d1495b", "scaled-adam": "#e9a23b", "scaled-adahesscale": "#1f5fa8"}
+_OTHERS = ("#2a9d8f", "#8d6cab", "#9a9a9a")
+
+
+def plot_curves(found: Mapping[str, Sequence[Curve]]) -> Figure:
+    """Draw the runs of each optimizer, their peaks, and their mean.
+
+    Args:
+        found: Curves by optimizer; all have the same steps.
+    """
+    figure = new_figure(1.5 + 4.2 * len(found), 4.8)
+    panels = figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0]
+    others = iter(_OTHERS * len(found))
+    for ax, (optimizer, runs) in zip(panels, found.items(), strict=True):
+        _draw(ax, runs, _COLORS.get(optimizer) or next(others))
+        ax.set_title(optimizer, fontsize=14, loc="left")
+        ax.set_xlabel("environment steps", fontsize=12)
+    panels[0].set_ylabel("return, mean of 100 episodes", fontsize=12)
+    panels[0].set_xlim(left=0)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        frameon=False,
+        fontsize=11,
+        loc="outside lower center",
+        ncols=4,
+    )
+    return figure
+
+
+def _draw(ax: Axes, runs: Sequence[Curve], color: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    ax.axhline(GOOD, color="0.6", linestyle=":", linewidth=1.3, label=f"{GOOD:+}")
+    for number, curve in enumerate(runs):
+        labels = ("one run", "its peak") if number == 0 else ("_", "_")
+        ax.plot(curve.steps, curve.returns, color=color, alpha=0.4, linewidth=1, label=labels[0])
+        ax.plot(
+            curve.peak_step, curve.peak, "o", color=color, markersize=5, label=labels[1], zorder=3
+        )
+    mean = np.mean([curve.returns for curve in runs], axis=0)
+    ax.plot(runs[0].steps, mean, color="black", linewidth=2, label="mean of the runs")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.grid(axis="y", color="0.9")
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(labelsize=10)

@@ -1,0 +1,107 @@
+"""Training on an arm: the agents as processes of their own, at the emulator."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from hesrl.runs import load_checkpoint
+from tests.agents.processes import finish, only_run, resume, rows, start, wait_for
+from tests.envs.ur5.emulated import commands, emulate, eventually
+
+SHORT = ("episode_time=0.4", "stale_after=0.3", "reconnect_wait=0.05")
+FAST = ("t_min=0.08",)
+"""What `SHORT` needs besides where the emulator's clock runs ten times as fast."""
+
+
+def train(emulator, cwd, *options, env_options=FAST, steps=20_000, agent="ppo"):
+    """Start training in episodes of 10 steps, with an update after every second one."""
+    return start(
+        agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1", "--num-steps=20",
+        "--compile=off", "--eval-episodes=1", f"--total-timesteps={steps}", *options,
+        "--env-options", f"port={emulator.port}", *SHORT, *env_options, cwd=cwd,
+    )  # fmt: skip
+
+
+PPO = ("--num-minibatches=4", "--update-epochs=2", "--checkpoint-interval=1")
+A2C = ("--log-interval=1", "--checkpoint-interval=1")
+
+
+def rests(emulator):
+    """How long the arm rested at the start before each episode (s), on the controller's clock."""
+    times, arrived = [], None
+    for at, line in emulator.controller.commands:
+        if line.startswith("movej"):
+            arrived = at + 2.0  # what the way takes
+        elif line.startswith("speedj") and arrived is not None:
+            times.append(at - arrived)
+            arrived = None
+    return times
+
+
+def test_learning_lies_between_episodes_and_no_cycle_is_missed(tmp_path):
+    with emulate(speed=1.0) as emulator:
+        options = "--num-minibatches=10", "--update-epochs=120", "--optimizer=adam"
+        process = train(emulator, tmp_path, *options, env_options=(), steps=40)
+        connections = 0
+        while process.poll() is None:
+            connections = max(connections, emulator.state()["connections"])
+            time.sleep(0.05)
+        status, _, err = finish(process)
+        assert (status, err, connections) == (0, "", 1)
+        first, second, after_learning, *_ = rests(emulator)
+        assert after_learning > 0.5 + max(first, second)
+    counts = {key: [float(v) for _, name, v in rows(only_run(tmp_path)) if name == f"ur5/{key}"]
+              for key in ("late_steps", "longest_delay", "lost_packets", "faults")}  # fmt: skip
+    assert max(counts.pop("longest_delay")) < 0.04
+    assert counts == {"late_steps": [0, 0], "lost_packets": [0, 0], "faults": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (["protective_stop"], "protective stop; find the cause and release the arm at the pendant"),
+        (["refuses on", "drop"], "(attempt 4 of 4)"),
+    ],
+)
+def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(tmp_path, fault, message):
+    with emulate() as emulator:
+        process = train(emulator, tmp_path, *PPO, steps=60)
+        run = wait_for(process, tmp_path, "checkpoint.pt")
+        assert eventually(lambda: emulator.controller.arm.is_moving)
+        for line in fault:
+            emulator.control(line)
+        status, out, err = finish(process)
+        assert (status, err.count("\n")) == (1, 1) and message in err
+        assert f"--resume {run.relative_to(tmp_path)}" in out
+        assert 20 <= load_checkpoint(run / "checkpoint.pt")["global_step"] < 60
+        emulator.control("clear")
+        status, out, err = resume("ppo", run, cwd=tmp_path)
+        assert (status, err) == (0, "") and "it starts a new episode" in out
+    steps = [step for step, *_ in rows(run)]
+    assert steps == sorted(steps) and steps[-1] == 60
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "signum"), [("ppo", PPO, signal.SIGINT), ("a2c", A2C, signal.SIGTERM)]
+)
+def test_a_signal_stops_the_arm_before_anything_else(tmp_path, agent, options, signum):
+    with emulate() as emulator:
+        process = train(emulator, tmp_path, *options, agent=agent)
+        run = wait_for(process, tmp_path, "checkpoint.pt")
+        begin = len(commands(emulator, "speedj"))
+        assert eventually(lambda: len(commands(emulator, "speedj")) > begin + 3)
+        process.send_signal(signum)
+        assert eventually(lambda: commands(emulator, "stopj(a=3"), timeout=0.2)
+        status, out, err = finish(process)
+        assert (status, err) == (
+            128 + signum,
+            "stopped what was moving; the rollout that was running is lost\n",
+        )
+        assert f"--resume {run.relative_to(tmp_path)}" in out
+        lines = [line for _, line in emulator.controller.commands]
+        assert set(lines[lines.index("stopj(a=3.000000000)") :]) == {"stopj(a=3.000000000)"}
+        saved = load_checkpoint(run / "checkpoint.pt")["global_step"]
+        assert saved >= 20 and saved % 20 == 0
