@@ -28,6 +28,7 @@ COMMANDS = {
     "bench convergence": ("hesrl.bench.convergence", "steps and seconds to a threshold"),
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
+    "paper fig7": ("hesrl.paper.fig7", "learning on the simulated UR5 Reacher, three optimizers"),
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
     "ur5 emulator": ("hesrl.ur5.emulator", "emulate the controller of a UR5, with its faults"),
     "ur5 check": ("hesrl.ur5.check", "read what a UR controller sends; nothing moves"),
