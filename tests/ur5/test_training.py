@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -16,12 +17,13 @@ FAST = ("t_min=0.08",)
 """What `SHORT` needs besides where the emulator's clock runs ten times as fast."""
 
 
-def train(emulator, cwd, *options, env_options=FAST, steps=20_000, agent="ppo"):
-    """Start training in episodes of 10 steps, with an update after every second one."""
+def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000, agent="ppo"):
+    """Start training in episodes of 10 steps."""
     return start(
-        agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1", "--num-steps=20",
-        "--compile=off", "--eval-episodes=1", f"--total-timesteps={steps}", *options,
-        "--env-options", f"port={emulator.port}", *SHORT, *env_options, cwd=cwd,
+        agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1",
+        f"--num-steps={num_steps}", f"--total-timesteps={steps}", "--compile=off",
+        "--eval-episodes=1", *options, "--env-options", f"port={emulator.port}", *SHORT,
+        *env_options, cwd=cwd,
     )  # fmt: skip
 
 
@@ -43,16 +45,16 @@ def rests(emulator):
 
 def test_learning_lies_between_episodes_and_no_cycle_is_missed(tmp_path):
     with emulate(speed=1.0) as emulator:
-        options = "--num-minibatches=10", "--update-epochs=120", "--optimizer=adam"
-        process = train(emulator, tmp_path, *options, env_options=(), steps=40)
+        options = "--num-minibatches=5", "--update-epochs=200", "--optimizer=adam"
+        process = train(emulator, tmp_path, *options, env_options=(), num_steps=10, steps=20)
         connections = 0
         while process.poll() is None:
             connections = max(connections, emulator.state()["connections"])
             time.sleep(0.05)
         status, _, err = finish(process)
         assert (status, err, connections) == (0, "", 1)
-        first, second, after_learning, *_ = rests(emulator)
-        assert after_learning > 0.5 + max(first, second)
+        first, after_learning, *_ = rests(emulator)
+        assert after_learning > 0.5 + first
     counts = {key: [float(v) for _, name, v in rows(only_run(tmp_path)) if name == f"ur5/{key}"]
               for key in ("late_steps", "longest_delay", "lost_packets", "faults")}  # fmt: skip
     assert max(counts.pop("longest_delay")) < 0.04
@@ -63,7 +65,8 @@ def test_learning_lies_between_episodes_and_no_cycle_is_missed(tmp_path):
     ("fault", "message"),
     [
         (["protective_stop"], "protective stop; find the cause and release the arm at the pendant"),
-        (["refuses on", "drop"], "(attempt 4 of 4)"),
+        # In its step, if nothing has been measured since the one before, or else at the reset.
+        (["refuses on", "drop"], r"the connection is lost|attempt 4 of 4"),
     ],
 )
 def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(tmp_path, fault, message):
@@ -74,7 +77,7 @@ def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(tmp_path, faul
         for line in fault:
             emulator.control(line)
         status, out, err = finish(process)
-        assert (status, err.count("\n")) == (1, 1) and message in err
+        assert (status, err.count("\n")) == (1, 1) and re.search(message, err)
         assert f"--resume {run.relative_to(tmp_path)}" in out
         assert 20 <= load_checkpoint(run / "checkpoint.pt")["global_step"] < 60
         emulator.control("clear")

@@ -81,6 +81,7 @@ def test_impossible_options_move_nothing(env, emulator, options):
 
 def test_a_slow_agent_is_told_that_it_is_late(env, emulator):
     env.reset(seed=0)
+    env.step([0.5, 0])
     begin = emulator.controller.arm.time
     assert eventually(lambda: emulator.controller.arm.time > begin + 0.2)
     *_, info = env.step([0.5, 0])
