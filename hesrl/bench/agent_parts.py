@@ -129,8 +129,8 @@ def _seconds_of_physics(env_id: str) -> float:
 def _seconds_of_acting(acting: Any, storage: Any) -> float:
     """Return the seconds of acting once, in all environments."""
     obs = storage.next_obs
-    noise = acting.policy.noise(np.random.default_rng(0), 1, len(obs))[0]
+    sample = acting.sampler(np.random.default_rng(0), SAMPLES, len(obs))
     start = time.perf_counter()
-    for _ in range(SAMPLES):
-        acting.policy.sample(acting.distribution(obs), noise)
+    for step in range(SAMPLES):
+        sample(step, obs)
     return (time.perf_counter() - start) / SAMPLES
