@@ -32,6 +32,7 @@ COMMANDS = {
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
     "ur5 emulator": ("hesrl.ur5.emulator", "emulate the controller of a UR5, with its faults"),
     "ur5 check": ("hesrl.ur5.check", "read what a UR controller sends; nothing moves"),
+    "ur5 timing": ("hesrl.ur5.timing", "play episodes and see how well time is kept"),
     "ur5 jog": ("hesrl.ur5.jog", "move shoulder and elbow slowly, after a confirmation"),
     "sweep agents": ("hesrl.experiments.sweep", "agents over optimizers, step sizes and seeds"),
 }

@@ -34,6 +34,7 @@ from hesrl.envs.real_time import RealTimeEnv
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
+from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
@@ -47,6 +48,8 @@ HOST_VARIABLE = "HESRL_UR5_HOST"
 """Environment variable with the address of the controller, for programs that name none."""
 _ROUNDING = 1e-3
 """A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
+_HALT = 3.0
+"""Deceleration of a stop from outside, which is also a lost link's (rad/s²)."""
 _MOVED = 0.02
 """A joint that has turned by more than this has not rested (rad)."""
 _TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
@@ -152,7 +155,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         target_of(options, self.settings)
         state = self._started()
         # Not before: until it was stopped, the last action was being followed.
-        self._task.reset(self.np_random, options)
+        self._begin(options)
         self._steps, self._start_angles, self._running = 0, state.q_actual, True
         if self._picture is not None:
             self._picture.clear()
@@ -175,7 +178,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         clipped = clipped_action(action)
         if self._driver is None or not self._running:
             raise ResetNeeded("UR5ReacherReal: no episode is running; call reset() before step()")
-        driver, dt, task = self._driver, self.settings.dt, self._task
+        driver, dt = self._driver, self.settings.dt
         late, fault = False, None
         try:
             if self._steps == 0:
@@ -184,7 +187,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             late = delay > dt - _ROUNDING
             self._due += dt + (delay if late else 0.0)
             self._timing.acted(delay, late)
-            driver.follow(law_for(self.settings.joints, partial(task.command, clipped)))
+            self._act(clipped)
             state = self._wait(
                 driver, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
             )
@@ -229,7 +232,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         if self._driver is not None:
             # Over a lost connection nothing can be sent; the driver has tried.
             with contextlib.suppress(EnvironmentFault):
-                self._driver.stop()
+                self._driver.stop(_HALT)
 
     def take_metrics(self) -> dict[str, float]:
         """Return what has been counted since the last call; `Timing` says what."""
@@ -246,8 +249,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         if state.time <= self._observed:
             return np.full(8, np.nan, dtype=np.float32), math.nan
         self._observed = state.time
-        joints = self.settings.joints
-        return self._task.observe(pair(state.q_actual, joints), pair(state.qd_actual, joints))
+        return self._measured(state)
 
     def _start_clock(self, driver: Driver) -> None:
         """Begin the cycles of an episode with a new packet, if the arm still rests at the start."""
@@ -268,8 +270,36 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
         return driver.wait(condition, self.settings.dt + PATIENCE, what)
 
+    # The next five are what another link to the controller does in another way.
+
+    def _begin(self, options: dict[str, Any] | None) -> None:
+        """Begin an episode: the arm rests at the start."""
+        self._task.reset(self.np_random, options)
+
+    def _act(self, action: Pair) -> None:
+        """Let the arm follow an action until the next one."""
+        assert self._driver is not None
+        self._driver.follow(law_for(self.settings.joints, partial(self._task.command, action)))
+
+    def _measured(self, state: State) -> tuple[NDArray[np.float32], float]:
+        """Return the observation (8,) that a packet gives, and the reward."""
+        joints = self.settings.joints
+        return self._task.observe(pair(state.q_actual, joints), pair(state.qd_actual, joints))
+
     def _info(self) -> dict[str, Any]:
         return {"distance": self._task.distance, "guard": self._task.guards.active}
+
+    def _connect(self) -> Driver:
+        return Driver(
+            self._host,
+            self._port,
+            limits=Limits(
+                max(self.settings.speed_limit, RETURN_SPEED),
+                max(self.settings.acceleration, *RETURN_ACCELERATIONS),
+            ),
+            t_min=self.settings.t_min,
+            stale_after=self._stale_after,
+        )
 
     def _started(self) -> State:
         """Bring the arm to the start and return the first packet after its arrival.
@@ -302,16 +332,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     def _connected(self) -> Driver:
         """Return the driver, a new one where its connection is lost."""
         if self._driver is None or self._driver.fault is not None:
-            self._driver = Driver(
-                self._host,
-                self._port,
-                limits=Limits(
-                    max(self.settings.speed_limit, RETURN_SPEED),
-                    max(self.settings.acceleration, *RETURN_ACCELERATIONS),
-                ),
-                t_min=self.settings.t_min,
-                stale_after=self._stale_after,
-            )
+            self._driver = self._connect()
             # The controller's clock begins anew with the controller.
             self._observed = -math.inf
         return self._driver

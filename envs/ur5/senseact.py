@@ -1,0 +1,116 @@
+"""The UR5 Reacher on the arm itself through SenseAct, the interface of the paper's robot.
+
+SenseAct (github.com/kindredresearch/SenseAct) is optional. It turns actions into speeds, keeps the
+box and the joints' limits, and computes observation and reward. Target, way to the start, the clock
+of the episode and every fault are those of `hesrl.envs.ur5.real`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, cast
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.protocol import State
+from hesrl.envs.ur5.real import UR5ReacherReal
+from hesrl.envs.ur5.settings import Settings
+from hesrl.errors import UserError
+
+INSTALL = "pip install --no-deps git+https://github.com/kindredresearch/SenseAct"
+"""How to install SenseAct; the package of that name at PyPI is empty."""
+
+
+@contextmanager
+def gymnasium_as_gym() -> Iterator[None]:
+    """Give Gymnasium to those who import gym, as SenseAct does, and only within ``with``."""
+    replaced = {"gym": gym, "gym.core": gym.core, "gym.spaces": gym.spaces}
+    before = {name: sys.modules.pop(name) for name in replaced if name in sys.modules}
+    sys.modules.update(replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def load_link() -> ModuleType:
+    """Return `hesrl.envs.ur5.senseact_link`, which cannot be imported without SenseAct.
+
+    Raises:
+        UserError: SenseAct is not installed, or cannot run on this system.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise UserError(
+            f"backend 'senseact' needs fork, which {sys.platform} has not: use 'driver'"
+        )
+    try:
+        with gymnasium_as_gym():
+            return importlib.import_module("hesrl.envs.ur5.senseact_link")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "senseact":
+            raise
+        raise UserError(f"backend 'senseact': SenseAct is not installed; {INSTALL}") from error
+
+
+class UR5ReacherSenseAct(UR5ReacherReal):
+    """The environment `UR5ReacherReal` with SenseAct between it and the controller.
+
+    What differs: SenseAct's guards look at the arm once per action, and an agent that is killed
+    leaves an arm that gets its last speeds for half a second more.
+
+    Args:
+        *args: As `UR5ReacherReal` takes them.
+        **options: As `UR5ReacherReal` takes them, with the ``joints`` that SenseAct moves, 1 and 2.
+
+    Raises:
+        UserError: SenseAct is not there, there is no address, or an argument is impossible.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._link_class = load_link().SenseActLink
+        super().__init__(*args, **options)
+        if self.settings.joints != Settings.joints:
+            raise UserError(
+                f"joints is {self.settings.joints}; backend 'senseact' moves {Settings.joints} only"
+            )
+        self._link: Any = None
+
+    def halt(self) -> None:
+        """Stop the arm at once and close the connection; a signal handler may call it."""
+        # A command could wait for a lock that the interrupted method holds; a signal does not.
+        self.close()
+
+    def _connect(self) -> Driver:
+        self._link = self._link_class(
+            self._host, self._port, self.settings, stale_after=self._stale_after
+        )
+        # All that is used of a driver here is the same for a link.
+        return cast(Driver, self._link)
+
+    def _begin(self, options: dict[str, Any] | None) -> None:
+        super()._begin(options)
+        self._link.reacher.begin(self._task.target)
+
+    def _act(self, action: Pair) -> None:
+        shoulder, elbow = action
+        limit = self.settings.speed_limit
+        self._link.act((shoulder * limit, elbow * limit))
+
+    def _measured(self, state: State) -> tuple[NDArray[np.float32], float]:
+        obs, reward = self._link.reacher.observe()
+        return obs, reward
+
+    def _info(self) -> dict[str, Any]:
+        reacher = self._link.reacher
+        return {"distance": reacher.distance, "guard": reacher.guard}

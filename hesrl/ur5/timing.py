@@ -1,0 +1,105 @@
+"""``hesrl ur5 timing``: play episodes with random actions and see how well time is kept."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import gymnasium as gym
+
+from hesrl.bench.machine import describe_machine
+from hesrl.envs.mujoco import make_env
+from hesrl.envs.real_time import real_time
+from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
+from hesrl.envs.ur5.protocol import REALTIME_PORT
+from hesrl.errors import UserError
+from hesrl.ur5.jog import _confirm
+
+_OPTIONS = ("host", "port", "dashboard_port", "backend", "speed_limit")
+"""Settings that are arguments of the environment."""
+
+
+@dataclass
+class Args:
+    """Play episodes of the UR5 Reacher with random actions, after a confirmation."""
+
+    host: str
+    """address of the controller"""
+    port: int = REALTIME_PORT
+    """port of its real-time interface"""
+    dashboard_port: int = DASHBOARD_PORT
+    """port of its dashboard"""
+    backend: Literal["driver", "senseact"] = "driver"
+    """what talks to the controller"""
+    episodes: int = 10
+    """episodes to play"""
+    speed_limit: float = 0.3
+    """largest speed of a joint (rad/s)"""
+    seed: int = 0
+    """seed of targets and actions"""
+
+
+def play(env: gym.Env[Any, Any], seed: int) -> tuple[float, list[float]]:
+    """Play an episode with random actions.
+
+    Args:
+        env: The UR5 Reacher in real time.
+        seed: Of target and actions.
+
+    Returns:
+        Its return, and the times from the end of one step to that of the next (s).
+
+    Raises:
+        EnvironmentFault: The environment broke; a fault that truncates is printed.
+    """
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+    total, ends, truncated = 0.0, [], False
+    while not truncated:
+        _, reward, _, truncated, info = env.step(env.action_space.sample())
+        total += float(reward)
+        ends.append(time.perf_counter())
+    if "fault" in info:
+        print(f"fault: {info['fault']}")
+    return total, [after - before for before, after in pairwise(ends)]
+
+
+def main(args: Args) -> int:
+    """Play, print the report and return the exit status: 1 where a fault cut an episode short.
+
+    Raises:
+        EnvironmentFault: The environment broke.
+        UserError: A setting is impossible, or there is no confirmation.
+    """
+    if args.episodes < 1:
+        raise UserError(f"--episodes {args.episodes}: must be at least 1")
+    options = {name: getattr(args, name) for name in _OPTIONS}
+    env = make_env("hesrl/UR5ReacherReal-v0", **options)
+    arm = real_time(env)
+    assert arm is not None
+    _confirm(f"shoulder and elbow at random within the box, at up to {args.speed_limit} rad/s")
+    returns, times = [], []
+    try:
+        for episode in range(args.episodes):
+            total, of_this = play(env, args.seed + episode)
+            returns.append(total)
+            times += of_this
+        metrics = arm.take_metrics()
+    finally:
+        env.close()
+    milliseconds = [1e3 * step for step in times]
+    print(describe_machine())
+    for name, value in {
+        "controller": f"{args.host}:{args.port}, backend {args.backend}",
+        "episodes": f"{len(returns)}, {len(times)} steps timed",
+        "step": f"{statistics.mean(milliseconds):.2f} ms, standard deviation "
+        f"{statistics.pstdev(milliseconds):.2f}, shortest {min(milliseconds):.1f}, longest "
+        f"{max(milliseconds):.1f}",
+        "return": f"{statistics.mean(returns):.1f} on average",
+        **{name.removeprefix("ur5/"): f"{value:g}" for name, value in metrics.items()},
+    }.items():
+        print(f"{name:14} {value}")
+    return 1 if metrics["ur5/faults"] else 0

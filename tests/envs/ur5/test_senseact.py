@@ -1,0 +1,197 @@
+"""The environment through SenseAct, at the emulator."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env
+
+from hesrl.envs.mujoco import make_env
+from hesrl.envs.ur5 import senseact
+from hesrl.envs.ur5.real import HOST_VARIABLE
+from hesrl.errors import UserError
+from tests.envs.ur5.emulated import eventually
+from tests.envs.ur5.served import Served, served_reacher
+
+pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
+pytestmark = pytest.mark.senseact
+
+
+@pytest.fixture(scope="module")
+def served():
+    serving = Served()
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def env(served):
+    served.control("clear")
+    made = served_reacher(served)
+    yield made
+    made.close()
+
+
+def test_the_environment_is_one_of_gymnasium(served):
+    options = {"port": served.port, "backend": "senseact", "stale_after": 0.3}
+    made = make_env("hesrl/UR5ReacherReal-v0", host="127.0.0.1", **options)
+    check_env(made.unwrapped, skip_render_check=True)
+    made.close()
+
+
+def test_an_episode_is_truncated_after_4_seconds(env):
+    obs, info = env.reset(seed=0)
+    assert env.observation_space.contains(obs) and info["distance"] > 0
+    begin = env._driver.state.time
+    steps = [env.step(env.action_space.sample()) for _ in range(100)]
+    assert [step[3] for step in steps] == [False] * 99 + [True]
+    assert not any(step[2] or "fault" in step[4] for step in steps)
+    assert all(env.observation_space.contains(step[0]) for step in steps)
+    assert env._driver.state.time - begin > 4 - 0.04
+    with pytest.raises(ResetNeeded, match="call reset"):
+        env.step([0, 0])
+
+
+def test_the_first_observation_is_from_after_the_arrival_at_the_start(env):
+    env.reset(seed=0)
+    for _ in range(20):
+        env.step([1, -1])
+    left = env._observed
+    obs, _ = env.reset()
+    assert env._observed > left + 1.9
+    start = [env.settings.q_ref[joint] for joint in (1, 2)]
+    np.testing.assert_allclose(obs[:2], start, atol=0.01)
+    np.testing.assert_allclose(obs[[2, 3, 6, 7]], 0, atol=0.02)
+
+
+def test_no_observation_is_given_twice(env):
+    env.reset(seed=0)
+    times = []
+    for _ in range(20):
+        env.step([0.5, -0.5])
+        times.append(env._observed)
+    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.02)
+
+
+def test_seeds_and_options_give_targets(env):
+    distances = [env.reset(seed=seed)[1]["distance"] for seed in (1, 2, 1)]
+    assert distances[0] == pytest.approx(distances[2], abs=1e-3) != distances[1]
+    obs, _ = env.reset(options={"target": (0.1, 0.8)})
+    np.testing.assert_allclose(obs[4:6], [0.0194 - 0.1, 0.77 - 0.8], atol=0.01)
+
+
+def test_the_guards_of_senseact_are_reported(env):
+    env.reset(seed=0)
+    guards = [env.step([1, 1])[4]["guard"] for _ in range(60)]
+    assert guards[0] is None and "box" in guards
+    assert env.reset()[1]["guard"] is None
+
+
+def test_the_settings_reach_senseact(served):
+    start, limits = (1.6, -2.4, 1.5, -0.7, 1.6, 1.0), {"joint_low": (-2.5, 1.4)}
+    limits |= {"joint_high": (-2.3, 1.6), "speed_limit": 0.1, "acceleration": 1.0}
+    env = served_reacher(served, q_ref=start, **limits)
+    obs, _ = env.reset(seed=0)
+    assert obs[:2] == pytest.approx(start[1:3], abs=0.01)
+    served.control("clear")
+    steps = [env.step([1, -1]) for _ in range(40)]
+    state = served.state()
+    env.close()
+    assert steps[9][0][2] == pytest.approx(1, abs=0.05)
+    assert "joint" in {step[4]["guard"] for step in steps}
+    assert state["max_speed"] == pytest.approx(0.1)
+    assert state["max_acceleration"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("options", [{"joints": (0, 1)}, {"dt": 0.0431}, {"host": None}])
+def test_impossible_arguments_are_refused(monkeypatch, options):
+    monkeypatch.delenv(HOST_VARIABLE, raising=False)
+    with pytest.raises(UserError):
+        make_env("hesrl/UR5ReacherReal-v0", **{"host": "::1", "backend": "senseact", **options})
+
+
+def test_gym_is_not_left_behind(env):
+    before = {name for name in sys.modules if name.partition(".")[0] == "gym"}
+    env.reset(seed=0)
+    assert before == {name for name in sys.modules if name.partition(".")[0] == "gym"}
+
+
+def test_closing_and_halting_stop_the_arm_and_end_the_process(env, served):
+    for way_out in (env.halt, env.close):
+        env.reset(seed=0)
+        env.step([1, 1])
+        pid = env._link.reacher.communicator.pid
+        way_out()
+        assert served.state()["last_command"] == "stopj(a=3.000000000)"
+        assert eventually(lambda: served.state()["connections"] == 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        with pytest.raises(ResetNeeded):
+            env.step([0, 0])
+
+
+def test_a_command_written_between_two_looks_is_not_lost():
+    senseact.load_link()
+    from hesrl.envs.ur5.senseact_communicator import Buffer
+
+    buffer = Buffer(1, "d", "d")
+    buffer.write([1.0])
+    assert buffer.updated() and buffer.read_update()[0][0] == 1
+    assert not buffer.updated()
+    buffer.write([2.0])
+    buffer.read_update()
+    assert buffer.updated()
+
+
+AGENT = """
+import sys, time
+from hesrl.envs.ur5 import make_real
+
+env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=0.3)
+env.reset(seed=0)
+t = 0
+
+def act(count):
+    global t
+    for _ in range(count):
+        t += 1
+        if env.step([0.5, -0.5] if t % 50 < 25 else [-0.5, 0.5])[3]:
+            env.reset()
+
+act(10)
+print("moving", flush=True)
+"""
+
+ENDINGS = {
+    "act(10**9)": signal.SIGKILL,
+    "act(10**9) ": signal.SIGINT,
+    "act(5)": None,
+    "act(5); env = None; time.sleep(60)": None,
+    "time.sleep(60)": None,
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_arm_is_stopped_however_the_agent_ends(ending):
+    serving = Served(speed=1.0)
+    command = [sys.executable, "-c", AGENT + ending, str(serving.port)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as agent:
+        assert any(line == "moving\n" for line in agent.stdout)
+        if (signum := ENDINGS[ending]) is not None:
+            agent.send_signal(signum)
+        assert eventually(lambda: serving.state()["last_command"].startswith("stopj(a=3.0"))
+        assert eventually(lambda: not serving.state()["is_moving"])
+        time.sleep(1.5)  # the communicator looks for its agent once per second
+        assert not serving.state()["is_moving"]
+        left = serving.state()["connections"]
+        assert left == ("sleep" in ending and "None" not in ending)
+        agent.kill()
+    serving.close()
