@@ -34,7 +34,7 @@ def run(served, capsys, monkeypatch):
 def test_the_report_has_the_time_of_a_step(run, served):
     status, printed = run("--episodes", "1")
     assert status == 0 and "1, 99 steps timed" in printed
-    for name in ("step ", "return ", "late_steps ", "longest_delay ", "lost_packets ", "faults "):
+    for name in ("step ", "return ", "late_steps ", "longest_delay ", "lost_packets "):
         assert f"\n{name}" in printed
     assert commands(served, "speedj")
 

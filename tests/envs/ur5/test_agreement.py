@@ -15,8 +15,9 @@ SEQUENCES = {
     "out of the box and back": np.where(T < [60, 40], 0.9, [-0.8, -1.0])
     + 0.2 * np.sin([0.7, 0.5] * T),
 }
-# Whether the guard acts with one action or with the next is 0.012 rad at 0.3 rad/s.
-TOLERANCES = {"free": 0.01, "out of the box and back": 0.025}
+# Largest differences of an angle or place (rad, m) and of the return. Whether the guard acts with
+# one action or with the next is 0.012 rad, which stay for the rest of the episode.
+TOLERANCES = {"free": (0.01, 1.0), "out of the box and back": (0.03, 2.5)}
 
 
 def episode(env, actions):
@@ -42,7 +43,7 @@ def test_the_arm_does_what_the_simulation_does(backend, name):
     served.close()
     simulated, simulated_rewards, simulated_guards = episode(UR5ReacherSim(), SEQUENCES[name])
     assert guards == simulated_guards == ({None} if name == "free" else {None, "box"})
-    places = [0, 1, 4, 5]
-    np.testing.assert_allclose(observations[:, places], simulated[:, places], atol=TOLERANCES[name])
+    places, (at_most, return_at_most) = [0, 1, 4, 5], TOLERANCES[name]
+    np.testing.assert_allclose(observations[:, places], simulated[:, places], atol=at_most)
     np.testing.assert_array_equal(observations[:, 6:], simulated[:, 6:])
-    assert rewards.sum() == pytest.approx(simulated_rewards.sum(), abs=1.0)
+    assert rewards.sum() == pytest.approx(simulated_rewards.sum(), abs=return_at_most)
