@@ -30,6 +30,8 @@ COMMANDS = {
     "paper table1": ("hesrl.paper.table1", "how diagonal the Hessians between the layers are"),
     "paper fig7": ("hesrl.paper.fig7", "learning on the simulated UR5 Reacher, three optimizers"),
     "paper fig8": ("hesrl.paper.fig8", "update time against outputs and layers"),
+    "example pruning": ("hesrl.examples.pruning", "prune by curvature and by magnitude"),
+    "example upgd": ("hesrl.examples.upgd", "learn tasks one after the other by weights' utility"),
     "ur5 emulator": ("hesrl.ur5.emulator", "emulate the controller of a UR5, with its faults"),
     "ur5 check": ("hesrl.ur5.check", "read what a UR controller sends; nothing moves"),
     "ur5 timing": ("hesrl.ur5.timing", "play episodes and see how well time is kept"),
