@@ -30,6 +30,33 @@ _LAST_WORDS = 0.1
 """Longest time that the controller gets for reading the last line (s)."""
 
 
+def address(host: str, port: int) -> str:
+    """Return how errors name a controller."""
+    return f"UR controller at {host}:{port}"
+
+
+def connected(host: str, port: int, timeout: float) -> socket.socket:
+    """Return a connection to the real-time interface of a controller.
+
+    Args:
+        host: Address of the controller.
+        port: Of its real-time interface.
+        timeout: Longest time to wait (s).
+
+    Raises:
+        EnvironmentFault: It cannot be reached.
+    """
+    try:
+        connection = socket.create_connection((host, port), timeout)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{address(host, port)} cannot be reached: {error.strerror or error}; is it on, and is "
+            "the address right?"
+        ) from error
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
 class Driver:
     """A connection to the controller. Every way to lose it stops the arm.
 
@@ -59,7 +86,7 @@ class Driver:
         silence: float = 0.5,
         timeout: float = 2.0,
     ) -> None:
-        self.where = f"UR controller at {host}:{port}"
+        self.where = address(host, port)
         self.stale_after = stale_after
         self._limits, self._t_min, self._silence = limits, t_min, silence
         self._stop_line = urscript.stopj(stop_acceleration)
@@ -67,14 +94,7 @@ class Driver:
         self._law: Law | None = None
         self._law_given = -math.inf
         self._packets = 0
-        try:
-            self._socket = socket.create_connection((host, port), timeout)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{self.where} cannot be reached: {error.strerror or error}; is it on, and is the "
-                "address right?"
-            ) from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connected(host, port, timeout)
         self._socket.settimeout(stale_after)
         self._changed = threading.Condition()
         self._frames = Frames()

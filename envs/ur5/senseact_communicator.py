@@ -19,9 +19,9 @@ from multiprocessing.context import ForkProcess
 from typing import Any
 
 import numpy as np
-from senseact.devices.ur import ur_utils  # type: ignore[import-not-found]
-from senseact.devices.ur.ur_communicator import URCommunicator  # type: ignore[import-not-found]
-from senseact.sharedbuffer import SharedBuffer  # type: ignore[import-not-found]
+from senseact.devices.ur import ur_utils
+from senseact.devices.ur.ur_communicator import URCommunicator
+from senseact.sharedbuffer import SharedBuffer
 
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.protocol import Frames, ProtocolError, unpack
@@ -57,7 +57,7 @@ class BoundedLock:
         self._lock.release()
 
 
-class Buffer(SharedBuffer):  # type: ignore[misc]
+class Buffer(SharedBuffer):
     """A buffer between processes that loses no command and lets nobody wait for ever.
 
     SenseAct asks whether a command is new and then reads the newest: one that is written in between
@@ -79,7 +79,7 @@ class Buffer(SharedBuffer):  # type: ignore[misc]
         return super().read_update(window_len) if self._seen else self.read(window_len)
 
 
-class Communicator(URCommunicator):  # type: ignore[misc]
+class Communicator(URCommunicator):
     """The process between the controller and SenseAct's environment.
 
     Args:

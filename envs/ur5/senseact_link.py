@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-from senseact.devices.ur import ur_utils  # type: ignore[import-not-found]
+from senseact.devices.ur import ur_utils
 
+from hesrl.envs.ur5.driver import address, connected
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.protocol import State, unpack
 from hesrl.envs.ur5.senseact import gymnasium_as_gym
@@ -58,18 +59,10 @@ class SenseActLink:
         stale_after: float = 0.1,
         timeout: float = 2.0,
     ) -> None:
-        self.where = f"UR controller at {host}:{port}"
+        self.where = address(host, port)
         self._stale_after = stale_after
         self._fault: str | None = None
-        try:
-            connection = socket.create_connection((host, port), timeout)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{self.where} cannot be reached: {error.strerror or error}; is it on, and is the "
-                "address right?"
-            ) from error
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.reacher = _made(settings, host, connection)
+        self.reacher = _made(settings, host, connected(host, port, timeout))
         self._communicator = self.reacher.communicator
         self.reacher.start()
         # Also when the interpreter exits.

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from senseact.devices.ur.ur_setups import setups  # type: ignore[import-not-found]
-from senseact.envs.ur.reacher_env import ReacherEnv  # type: ignore[import-not-found]
-from senseact.rtrl_base_env import RTRLBaseEnv  # type: ignore[import-not-found]
+from senseact.devices.ur.ur_setups import setups
+from senseact.envs.ur.reacher_env import ReacherEnv
+from senseact.rtrl_base_env import RTRLBaseEnv
 
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.senseact_communicator import Communicator
@@ -31,7 +31,7 @@ _SETUP = "hesrl"
 """Name of the numbers among SenseAct's, while the environment is made."""
 
 
-class _WithCommunicator(RTRLBaseEnv):  # type: ignore[misc]
+class _WithCommunicator(RTRLBaseEnv):
     """SenseAct's base with our communicator, for the environment that is built upon it."""
 
     def __init__(self, **options: Any) -> None:
@@ -40,7 +40,7 @@ class _WithCommunicator(RTRLBaseEnv):  # type: ignore[misc]
         super().__init__(**options)
 
 
-class Reacher(ReacherEnv, _WithCommunicator):  # type: ignore[misc]
+class Reacher(ReacherEnv, _WithCommunicator):
     """SenseAct's environment with the numbers of the task.
 
     Args:

@@ -50,6 +50,7 @@ class UPGD(torch.optim.Optimizer):
         for group in self.param_groups:
             arm(group["params"], "hesscale")
 
+    # Without a closure, so that the signature is narrower than torch's.
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients and curvatures that `backward` has left.

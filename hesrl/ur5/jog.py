@@ -109,12 +109,12 @@ def main(args: Args) -> int:
     try:
         check_ready(driver)
         if args.to_start:
-            _confirm(f"all joints to the start, at up to {args.speed} rad/s")
+            confirm(f"all joints to the start, at up to {args.speed} rad/s")
             stop(driver)
             state = go_to_start(driver, settings, args.speed)
         else:
             goal = _goal(driver, settings, args)
-            _confirm(
+            confirm(
                 f"shoulder by {args.shoulder:+.4f} and elbow by {args.elbow:+.4f} rad, at up to "
                 f"{args.speed} rad/s"
             )
@@ -156,7 +156,7 @@ def _goal(driver: Driver, settings: Settings, args: Args) -> Pair:
     return goal
 
 
-def _confirm(what: str) -> None:
+def confirm(what: str) -> None:
     """Ask on the terminal before the arm moves.
 
     Raises:

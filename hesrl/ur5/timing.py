@@ -16,7 +16,7 @@ from hesrl.envs.real_time import real_time
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.protocol import REALTIME_PORT
 from hesrl.errors import EnvironmentFault, UserError
-from hesrl.ur5.jog import _confirm
+from hesrl.ur5.jog import confirm
 
 _OPTIONS = ("host", "port", "dashboard_port", "backend", "speed_limit")
 """Settings that are arguments of the environment."""
@@ -80,7 +80,7 @@ def main(args: Args) -> int:
     env = make_env("hesrl/UR5ReacherReal-v0", **options)
     arm = real_time(env)
     assert arm is not None
-    _confirm(f"shoulder and elbow at random within the box, at up to {args.speed_limit} rad/s")
+    confirm(f"shoulder and elbow at random within the box, at up to {args.speed_limit} rad/s")
     returns, times = [], []
     try:
         for episode in range(args.episodes):

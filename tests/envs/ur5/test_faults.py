@@ -9,28 +9,17 @@ import pytest
 
 from hesrl.envs.ur5 import start
 from hesrl.errors import EnvironmentFault
-from tests.envs.ur5.emulated import commands, emulate, eventually, reacher
-
-ACTION = np.float32([0.5, -0.5])
-
-
-def play(env, steps):
-    return [env.step(ACTION) for _ in range(steps)]
-
-
-def play_to_the_end(env):
-    """Step until the episode ends, and return its steps."""
-    steps = play(env, 1)
-    while not steps[-1][3]:
-        steps += play(env, 1)
-    return steps
-
-
-def goes_on(env):
-    """Whether a new episode can be played, as soon as the end of a stop has been heard of."""
-    assert eventually(lambda: env._driver.fault or env._driver.state.stop is None)
-    obs, _ = env.reset()
-    return np.isfinite(obs).all() and not any("fault" in step[4] for step in play(env, 5))
+from tests.envs.ur5.emulated import (
+    ACTION,
+    LINK_FAULTS,
+    commands,
+    emulate,
+    eventually,
+    goes_on,
+    play,
+    play_to_the_end,
+    reacher,
+)
 
 
 @pytest.fixture
@@ -38,20 +27,6 @@ def impatient(monkeypatch):
     """Waits that fail end soon."""
     monkeypatch.setattr(start, "PATIENCE", 0.3)
     monkeypatch.setattr(start, "SHORTEST_TIME", 0.2)
-
-
-LINK_FAULTS = {
-    "drop": "the connection is lost",
-    "silent": "no new packet for 0.3",
-    "frozen": "no new packet for 0.3",
-    "delay 1": "no new packet for 0.3",
-    "size 900": "a packet of 900 bytes",
-    "size -5": "a packet of -5 bytes",
-    "size 0": "a packet of 0 bytes",
-    "size 5000": "a packet of 5000 bytes",
-    "not_finite": "q_actual of a packet is .*nan.*: not finite",
-    "robot_mode 1000": "the robot_mode of a packet is 1000",
-}
 
 
 @pytest.mark.parametrize("line", LINK_FAULTS)

@@ -24,21 +24,6 @@ pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTA
 pytestmark = pytest.mark.senseact
 
 
-@pytest.fixture(scope="module")
-def served():
-    serving = Served()
-    yield serving
-    serving.close()
-
-
-@pytest.fixture
-def env(served):
-    served.control("clear")
-    made = served_reacher(served)
-    yield made
-    made.close()
-
-
 def test_the_environment_is_one_of_gymnasium(served):
     options = {"port": served.port, "backend": "senseact", "stale_after": 0.3}
     made = make_env("hesrl/UR5ReacherReal-v0", host="127.0.0.1", **options)

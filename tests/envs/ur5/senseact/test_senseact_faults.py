@@ -12,64 +12,22 @@ import pytest
 
 from hesrl.envs.ur5 import senseact, start
 from hesrl.errors import EnvironmentFault
-from tests.envs.ur5.emulated import eventually
+from tests.envs.ur5.emulated import (
+    ACTION,
+    LINK_FAULTS,
+    eventually,
+    goes_on,
+    play,
+    play_to_the_end,
+)
 from tests.envs.ur5.served import Served, served_reacher
 
 pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
 pytestmark = pytest.mark.senseact
 
-ACTION = np.float32([0.5, -0.5])
-
-
-@pytest.fixture(scope="module")
-def served():
-    serving = Served()
-    yield serving
-    serving.close()
-
-
-@pytest.fixture
-def env(served):
-    served.control("clear")
-    made = served_reacher(served)
-    yield made
-    made.close()
-
-
-def play(env, steps):
-    return [env.step(ACTION) for _ in range(steps)]
-
-
-def play_to_the_end(env):
-    """Step until the episode ends, and return its steps."""
-    steps = play(env, 1)
-    while not steps[-1][3]:
-        steps += play(env, 1)
-    return steps
-
 
 def rests(served):
     return eventually(lambda: not served.state()["is_moving"])
-
-
-def goes_on(env):
-    """Whether a new episode can be played, as soon as the end of a stop has been heard of."""
-    assert eventually(lambda: env._link.fault or env._link.state.stop is None)
-    obs, _ = env.reset()
-    return np.isfinite(obs).all() and not any("fault" in step[4] for step in play(env, 5))
-
-
-LINK_FAULTS = {
-    "drop": "the connection is lost",
-    "silent": "no new packet for 0.3",
-    "frozen": "no new packet for 0.3",
-    "delay 1": "no new packet for 0.3",
-    "size 900": "a packet of 900 bytes",
-    "size -5": "a packet of -5 bytes",
-    "size 5000": "a packet of 5000 bytes",
-    "not_finite": "q_actual of a packet is .*nan.*: not finite",
-    "robot_mode 1000": "the robot_mode of a packet is 1000",
-}
 
 
 @pytest.mark.parametrize("line", LINK_FAULTS)
@@ -122,6 +80,15 @@ def test_a_buffer_whose_owner_died_is_a_fault(env, served):
     communicator.sensor_buffer._access_lock._lock.acquire()
     assert "a buffer of SenseAct's is locked for 1 s" in play_to_the_end(env)[-1][4]["fault"]
     assert rests(served) and goes_on(env)
+
+
+def test_a_signal_may_stop_the_arm_while_a_command_is_written(env, served):
+    env.reset(seed=0)
+    play(env, 5)
+    env._link.reacher.communicator.actuator_buffer._access_lock.acquire()
+    env.halt()
+    assert served.state()["last_command"] == "stopj(a=3.000000000)" and rests(served)
+    assert goes_on(env)
 
 
 STOPS = {
