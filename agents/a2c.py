@@ -43,9 +43,9 @@ from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimize
 from hesrl.rl.rollout import make_batch, rollout
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
-    CURVATURE_METRICS,
     check_finite,
     checkpoint,
+    curvature_metrics,
     curvature_of,
     restore,
 )
@@ -307,9 +307,7 @@ def main(args: Args) -> int:
             last = global_step + args.batch_size > args.total_timesteps
             if not last and iteration % args.log_interval:
                 continue
-            metrics = dict(zip(METRICS, row.tolist(), strict=True))
-            for tensor in curvature:
-                metrics |= dict(zip(CURVATURE_METRICS, tensor.tolist(), strict=True))
+            metrics = dict(zip(METRICS, row.tolist(), strict=True)) | curvature_metrics(curvature)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
             metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}

@@ -39,9 +39,9 @@ from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimize
 from hesrl.rl.rollout import Batch, make_batch, rollout
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
-    CURVATURE_METRICS,
     check_finite,
     checkpoint,
+    curvature_metrics,
     curvature_of,
     restore,
 )
@@ -275,9 +275,7 @@ def update(train_step: TrainStep, batch: Batch, logprobs: Tensor, args: Args) ->
         if args.target_kl is not None and approx_kl > args.target_kl:
             break
 
-    metrics = dict(zip(METRICS, row.tolist(), strict=True))
-    for tensor in curvature:
-        metrics |= dict(zip(CURVATURE_METRICS, tensor.tolist(), strict=True))
+    metrics = dict(zip(METRICS, row.tolist(), strict=True)) | curvature_metrics(curvature)
     unexplained = (batch.returns - batch.values).var() / batch.returns.var()
     return {
         **metrics,

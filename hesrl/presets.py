@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -34,3 +34,16 @@ def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
         if f"--{name}" in options and "--resume" not in options:
             return preset(args_class, name)
     return None
+
+
+def is_of_preset(args: Any, name: str) -> bool:
+    """Return whether a setting has the value that the preset among the settings gives it.
+
+    Args:
+        args: Settings of an agent.
+        name: Which of them.
+    """
+    for key in getattr(args, "PRESETS", ()):
+        if getattr(args, key):
+            return bool(getattr(args, name) == getattr(preset(type(args), key), name))
+    return False

@@ -55,8 +55,8 @@ class TrainStep:
         compile: "on", "off" for eager steps, or "auto": compile if ``expected_steps`` is at least
             `BREAK_EVEN`, else replay.
         expected_steps: How many steps the run will take, with those before it was resumed.
-        after_backward: Called between backward pass and clipping; its tensors, such as the norm of
-            ``p.hess_diag``, follow the metrics.
+        after_backward: Called between backward pass and clipping; its tensors, such as
+            ``p.hess_diag`` or its norm, follow the metrics.
         report: Takes the line that says why steps are eager or replayed; by default to stderr.
 
     Attributes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hesrl import optim
 from hesrl.errors import UserError
+from hesrl.presets import is_of_preset
 from hesrl.settings import flag, require_positive
 
 Defaults = Mapping[str, float]
@@ -38,6 +39,8 @@ def defaults_of_optimizers(first: Defaults, second: Defaults) -> dict[str, dict[
 def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
     """Put in what the optimizer brings along, and refuse what does not go with it.
 
+    A preset's ε is left out where the optimizer has none.
+
     Args:
         args: Settings of an agent with ``optimizer``, ``learning_rate``, ``betas``, ``eps``,
             ``delta`` and ``max_grad_norm``, of which all numbers may be None.
@@ -57,11 +60,16 @@ def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
     for name in ("learning_rate", "eps", "delta", "max_grad_norm"):
         if getattr(args, name) is None:
             setattr(args, name, own.get(name))
+        elif name not in own and is_of_preset(args, name):
+            setattr(args, name, None)
         elif name not in own:
             raise UserError(f"{flag(name)} does not go with --optimizer {args.optimizer}")
     require_positive(args, " ".join(own))
     if not all(0 <= beta < 1 for beta in args.betas):
         raise UserError(f"--betas {args.betas}: must be two numbers from 0 to below 1")
+    averages = issubclass(optim.get(args.optimizer), optim.Adaptive | optim.Scaled)
+    if not averages and tuple(args.betas) != type(args).betas:
+        raise UserError(f"--betas does not go with --optimizer {args.optimizer}")
 
 
 def hyperparameters(args: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from hesrl.agents import a2c, ppo
 from hesrl.errors import UserError
+from hesrl.presets import preset
 
 NAN = math.nan
 each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
@@ -20,6 +21,7 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
         ({"optimizer": "scaled-adaggnmc"}, "--optimizer scaled-adaggnmc: samples from a likeli"),
         ({"optimizer": "sgd", "eps": 0.1}, "--eps does not go with --optimizer sgd"),
         ({"optimizer": "scaled-sgd", "eps": 0.1}, "--eps does not go with --optimizer scaled-sgd"),
+        ({"optimizer": "sgd", "betas": (0.5, 0.9)}, "--betas does not go with --optimizer sgd"),
         ({"optimizer": "adam", "delta": 0.1}, "--delta does not go with --optimizer adam"),
         ({"optimizer": "scaled-adam", "delta": -1.0}, "--delta -1.0: must be greater than zero"),
         ({"learning_rate": NAN}, "--learning-rate nan: must be greater than zero"),
@@ -55,6 +57,18 @@ def test_counts_are_above_zero(agent, name):
     option = "--" + name.replace("_", "-")
     with pytest.raises(UserError, match=f"^{option} 0: must be greater than zero"):
         agent.Args(**{name: 0}).check()
+
+
+@each_agent
+@pytest.mark.parametrize("name", ["sgd", "scaled-sgd"])
+def test_a_presets_epsilon_is_left_out_where_there_is_none(agent, name):
+    args = preset(agent.Args, "paper")
+    args.optimizer = name
+    args.check()
+    assert (args.eps, args.max_grad_norm) == (None, math.inf)
+    args.eps = 0.1
+    with pytest.raises(UserError, match=f"^--eps does not go with --optimizer {name}$"):
+        args.check()
 
 
 @each_agent

@@ -14,8 +14,10 @@ TABLE = defaults_of_optimizers(FIRST, SECOND)
 
 
 class Args:
+    betas = (0.5, 0.75)
+
     def __init__(self, optimizer, **settings):
-        self.optimizer, self.betas = optimizer, (0.5, 0.75)
+        self.optimizer = optimizer
         self.learning_rate = self.eps = self.delta = self.max_grad_norm = None
         vars(self).update(settings)
 
