@@ -37,6 +37,7 @@ COMMANDS = {
     "ur5 timing": ("hesrl.ur5.timing", "play episodes and see how well time is kept"),
     "ur5 jog": ("hesrl.ur5.jog", "move shoulder and elbow slowly, after a confirmation"),
     "sweep agents": ("hesrl.experiments.sweep", "agents over optimizers, step sizes and seeds"),
+    "plot curves": ("hesrl.experiments.curves", "learning curves of runs in one picture"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 from scipy.stats import t as students_t
 
 CONFIDENCE = 0.95
@@ -16,13 +16,13 @@ CONFIDENCE = 0.95
 def mean_and_margin(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of n seeds and half of its 95 % interval, t₀.₉₇₅(n − 1) s/√n.
 
-    The margin of a single seed is NaN.
+    The margin of a single seed is NaN; both are NaN if a value is.
     """
     n = len(values)
     if n < 2:
         return values[0], math.nan
     quantile = float(students_t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    return fmean(values), quantile * stdev(values) / math.sqrt(n)
+    return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def markdown_table(results: Iterable[Any]) -> str:

@@ -31,18 +31,21 @@ class RunDirectory:
 
     Attributes:
         path: The directory.
+        agent: Name of the agent.
         settings: What was passed as ``config`` to `create`, as read back from ``config.yaml``.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], lock: int | None) -> None:
+    def __init__(self, path: Path, agent: str, settings: dict[str, Any], lock: int | None) -> None:
         """Wrap an existing directory; use `create` or `open` instead.
 
         Args:
             path: The directory.
+            agent: Name of the agent.
             settings: The settings stored in it.
             lock: File descriptor that holds the lock, None for reading only.
         """
         self.path = path
+        self.agent = agent
         self.settings = settings
         self._release = None if lock is None else weakref.finalize(self, os.close, lock)
 
@@ -75,14 +78,14 @@ class RunDirectory:
             UserError: ``root`` is not writable or the disk is full; nothing is left behind then.
             yaml.representer.RepresenterError: A setting has a type that plain YAML lacks.
         """
-        content = {"format": FORMAT, "settings": dict(config), **provenance()}
+        content = {"format": FORMAT, "agent": agent, "settings": dict(config), **provenance()}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
         parts = (env_id, agent, optimizer, str(seed), time.strftime("%Y%m%d-%H%M%S"))
         name = "__".join(re.sub(r"[^A-Za-z0-9._-]+", "-", part) for part in parts)
         path = _make_unique(Path(root), name)
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, path)
-            run = cls(path, yaml.safe_load(text)["settings"], _lock(path))
+            run = cls(path, agent, yaml.safe_load(text)["settings"], _lock(path))
             write_atomically(run.config, text.encode())
             undo.pop_all()
         return run
@@ -103,7 +106,7 @@ class RunDirectory:
         if not path.is_dir():
             raise UserError(f"no run directory {path}: give the folder that a training run made")
         config = _read_config(path / "config.yaml")
-        return cls(path, config["settings"], None if read_only else _lock(path))
+        return cls(path, config["agent"], config["settings"], None if read_only else _lock(path))
 
     @property
     def config(self) -> Path:
@@ -185,6 +188,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} was not written by hesrl: it lacks the line 'format: {FORMAT}'")
     if not isinstance(content.get("settings"), dict):
         raise UserError(f"{file} has no 'settings' mapping: restore it")
+    if not isinstance(content.get("agent"), str):
+        raise UserError(f"{file} has no line 'agent: NAME': add it, with the name of the agent")
     return content
 
 

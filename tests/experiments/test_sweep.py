@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -37,6 +38,7 @@ def test_margin_is_that_of_students_test():
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert mean - margin == pytest.approx(low) and mean + margin == pytest.approx(high)
     assert math.isnan(mean_and_margin([1.0])[1])
+    assert np.isnan(mean_and_margin([1.0, math.nan, 2.0])).all()
 
 
 def small(folder: Path, **settings: object) -> Args:

@@ -83,6 +83,7 @@ def test_a_full_disk_leaves_no_directory(tmp_path, full_disk):
         (b"- a list", "config.yaml was not written by hesrl"),
         (b"name: another program", "config.yaml was not written by hesrl"),
         (b"format: hesrl run 1", "config.yaml has no 'settings' mapping"),
+        (b"format: hesrl run 1\nsettings: {}", "config.yaml has no line 'agent: NAME': add it"),
     ],
 )
 def test_open_refuses_what_is_no_run(tmp_path, content, message):

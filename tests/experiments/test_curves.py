@@ -1,0 +1,126 @@
+"""Learning curves of runs: what is averaged, what is told apart, and what is refused."""
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hesrl.errors import UserError
+from hesrl.experiments.curves import Args, find_runs, learning_curves, main
+from hesrl.runs import MetricsLog, RunDirectory
+
+KEY = "charts/episodic_return"
+
+
+def make_run(root, rows, *, seed=1, agent="ppo", key=KEY, **settings):
+    """Write a run with returns at steps, as (step, return), and return its folder."""
+    config = {
+        "env_id": "Hopper-v5", "optimizer": "adam", "seed": seed, "total_timesteps": 100,
+        "learning_rate": 1e-3, "runs_dir": f"{root}", "threads": seed, **settings,
+    }  # fmt: skip
+    names = {name: config[name] for name in ("env_id", "optimizer", "seed")}
+    with (
+        RunDirectory.create(root, agent=agent, config=config, **names) as run,
+        MetricsLog(run) as metrics,
+    ):
+        for step, value in rows:
+            metrics.log(step, {key: value})
+    return run.path
+
+
+def curves_of(root, points=4):
+    return learning_curves(find_runs([root]), KEY, points)
+
+
+def test_points_are_means_of_the_seeds_intervals(tmp_path):
+    make_run(tmp_path / "a", [(10, 1.0), (25, 3.0), (26, 10.0), (75, 20.0), (100, 30.0)], seed=1)
+    make_run(tmp_path / "b", [(20, 4.0), (50, 0.0), (60, 5.0), (76, 6.0), (99, 8.0)], seed=2)
+    (curve,) = curves_of(tmp_path)
+    assert (curve.env_id, curve.label, curve.seeds) == ("Hopper-v5", "ppo adam", 2)
+    assert [point.global_step for point in curve.points] == [25, 50, 75, 100]
+    pairs = [(2.0, 4.0), (10.0, 0.0), (20.0, 5.0), (30.0, 7.0)]
+    for point, pair in zip(curve.points, pairs, strict=True):
+        low, high = stats.ttest_1samp(pair, 0).confidence_interval(0.95)
+        assert point.mean == pytest.approx(np.mean(pair))
+        assert (point.mean - point.margin, point.mean + point.margin) == pytest.approx((low, high))
+
+
+def test_an_interval_without_values_has_the_one_before_and_none_is_made_up_at_the_ends(tmp_path):
+    make_run(tmp_path, [(30, 1.0), (80, 2.0), (110, 9.0)], total_timesteps=200)
+    (curve,) = curves_of(tmp_path, points=10)
+    means = [point.mean for point in curve.points]
+    np.testing.assert_array_equal(means, [math.nan, 1, 1, 2, 2, 9, *[math.nan] * 4])
+    assert all(math.isnan(point.margin) for point in curve.points)
+
+
+def test_a_mean_is_that_of_all_seeds_or_none(tmp_path):
+    make_run(tmp_path, [(25, 1.0), (50, 2.0), (75, 3.0), (100, 4.0)], seed=1)
+    make_run(tmp_path, [(25, 3.0), (50, 4.0)], seed=2)
+    (curve,) = curves_of(tmp_path)
+    np.testing.assert_array_equal([p.mean for p in curve.points], [2, 3, math.nan, math.nan])
+
+
+def test_runs_are_told_apart_by_what_may_change_learning(tmp_path):
+    rows = [(50, 1.0), (100, 2.0)]
+    make_run(tmp_path, rows, seed=1)
+    make_run(tmp_path, rows, seed=2)
+    make_run(tmp_path, rows, seed=1, learning_rate=1e-2)
+    make_run(tmp_path, rows, optimizer="adahesscale")
+    make_run(tmp_path, rows, agent="sb3-ppo", extra=True)
+    make_run(tmp_path, rows, env_id="Ant-v5")
+    assert [(curve.env_id, curve.label, curve.seeds) for curve in curves_of(tmp_path)] == [
+        ("Ant-v5", "ppo adam", 1),
+        ("Hopper-v5", "ppo adahesscale", 1),
+        ("Hopper-v5", "ppo adam, learning_rate 0.001", 2),
+        ("Hopper-v5", "ppo adam, learning_rate 0.01", 1),
+        ("Hopper-v5", "sb3-ppo adam", 1),
+    ]
+
+
+def test_a_seed_counts_once(tmp_path):
+    make_run(tmp_path, [(50, 1.0)])
+    make_run(tmp_path, [(50, 1.0)])
+    with pytest.raises(UserError, match=r"have the same settings and seed; give one of them$"):
+        curves_of(tmp_path)
+
+
+def test_a_run_that_is_given_twice_counts_once(tmp_path):
+    run = make_run(tmp_path, [(50, 1.0)])
+    assert [found.path for found in find_runs([tmp_path, run])] == [run]
+
+
+def test_picture_and_numbers_are_written(tmp_path, capsys):
+    make_run(tmp_path / "runs", [(50, 1.0), (100, 2.0)], seed=1)
+    make_run(tmp_path / "runs", [(50, 3.0), (100, 8.0)], seed=2)
+    make_run(tmp_path / "runs", [(50, 3.0), (100, 4.0)], env_id="Ant-v5")
+    out = tmp_path / "picture.png"
+    assert main(Args(runs=(tmp_path / "runs",), points=2, out=out)) == 0
+    assert out.read_bytes().startswith(b"\x89PNG") and len(out.read_bytes()) > 10_000
+    with out.with_suffix(".csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["env_id"], row["global_step"], row["mean"]) for row in rows] == [
+        ("Ant-v5", "50", "3"), ("Ant-v5", "100", "4"),
+        ("Hopper-v5", "50", "2"), ("Hopper-v5", "100", "5"),
+    ]  # fmt: skip
+    assert float(rows[3]["margin"]) == pytest.approx(38.12, abs=0.01)  # 12.706 · 3
+    printed = capsys.readouterr().out
+    assert "Ant-v5 ppo adam: 1 run(s), 4 at step 100" in printed
+    assert "Hopper-v5 ppo adam: 2 run(s), 5 ± 38.12 at step 100" in printed
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^no runs: give folders"):
+        main(Args(runs=()))
+    with pytest.raises(UserError, match=f"^no runs in {tmp_path}: give folders"):
+        main(Args(runs=(tmp_path,)))
+    run = make_run(tmp_path, [(1, 1.0)], key="other")
+    with pytest.raises(UserError, match=f"^{run} has no metric {KEY}: see its metrics.csv$"):
+        main(Args(runs=(tmp_path,), out=tmp_path / "x.png"))
+    with pytest.raises(UserError, match=r"^--out x.pdf: must end with .png$"):
+        main(Args(runs=(tmp_path,), out=Path("x.pdf")))
+    with pytest.raises(UserError, match=r"^--points 0: must be greater than zero$"):
+        main(Args(runs=(tmp_path,), points=0))
+    assert not (tmp_path / "x.png").exists()
