@@ -20,6 +20,7 @@ COMMANDS = {
     "train a2c": ("hesrl.agents.a2c", "train A2C"),
     "train sb3-ppo": ("hesrl.agents.sb3_ppo", "train PPO of Stable-Baselines3"),
     "train sb3-a2c": ("hesrl.agents.sb3_a2c", "train A2C of Stable-Baselines3"),
+    "evaluate run": ("hesrl.rl.evaluate_run", "play episodes with the policy of a run"),
     "bench sb3": ("hesrl.bench.sb3", "Stable-Baselines3's update beside its own Adam"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),

@@ -1,0 +1,76 @@
+"""The policy of a run, evaluated again, plays as it did at the end of training."""
+
+import json
+
+import pytest
+
+from hesrl.agents import a2c, ppo
+from hesrl.errors import UserError
+from hesrl.rl.evaluate_run import Args, main
+from hesrl.runs import RunDirectory
+
+
+def train(agent, root, **settings):
+    """Train shortly and return the folder of the run and its evaluation returns."""
+    args = agent.Args(
+        total_timesteps=1024, num_steps=128, eval_episodes=3, runs_dir=root, seed=5,
+        compile="off", **settings,
+    )  # fmt: skip
+    assert agent.main(args) == 0
+    (path,) = root.iterdir()
+    return path, json.loads((path / "summary.json").read_text())["evaluation_returns"]
+
+
+def printed_returns(capsys):
+    line, summary = capsys.readouterr().out.splitlines()[-2:]
+    return [float(word) for word in line.removeprefix("returns:").split()], summary
+
+
+VARIANTS = [
+    (ppo, {"env_id": "InvertedPendulum-v5", "num_minibatches": 4, "hidden_sizes": (16,)}),
+    (ppo, {"env_id": "CartPole-v1", "num_minibatches": 4, "shared_trunk": True}),
+    (a2c, {"env_id": "InvertedPendulum-v5", "progress": True, "variance_network": True}),
+    (a2c, {"env_id": "Acrobot-v1", "env_options": ("max_episode_steps=30",)}),
+]
+
+
+@pytest.mark.parametrize(("agent", "settings"), VARIANTS)
+def test_it_plays_the_episodes_of_the_end_of_training(agent, settings, tmp_path, capsys):
+    path, expected = train(agent, tmp_path, **settings)
+    before = {file: file.read_bytes() for file in path.iterdir()}
+    # Training evaluates from the first seed after those of its environments.
+    assert main(Args(run=path, episodes=3, seed=6)) == 0
+    returns, summary = printed_returns(capsys)
+    assert returns == pytest.approx(expected, abs=0.051)
+    assert "policy of step 1,024: mean return of 3 episode(s)" in summary
+    assert {file: file.read_bytes() for file in path.iterdir()} == before
+
+
+def test_another_environment_of_the_same_spaces_may_be_played(tmp_path, capsys):
+    path, _ = train(ppo, tmp_path, env_id="HalfCheetah-v5", num_minibatches=4)
+    assert main(Args(run=path, env_id="Walker2d-v5", episodes=2)) == 0
+    assert printed_returns(capsys)[1].startswith("Walker2d-v5, policy of step 1,024")
+
+
+def test_options_change_the_environment_of_the_run(tmp_path, capsys):
+    path, _ = train(ppo, tmp_path, env_id="CartPole-v1", num_minibatches=4)
+    assert main(Args(run=path, episodes=2, env_options=("max_episode_steps=7",))) == 0
+    assert printed_returns(capsys)[0] == [7, 7]
+
+
+def test_what_cannot_be_played_is_refused(tmp_path):
+    path, _ = train(ppo, tmp_path / "ppo", env_id="CartPole-v1", num_minibatches=4)
+    with pytest.raises(UserError, match=r"^Acrobot-v1: observations or actions are others than"):
+        main(Args(run=path, env_id="Acrobot-v1"))
+    with pytest.raises(UserError, match=r"^--episodes 0: must be greater than zero$"):
+        main(Args(run=path, episodes=0))
+    with pytest.raises(UserError, match=r"^--seed -1: must be at least 0$"):
+        main(Args(run=path, seed=-1))
+    (path / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"has no checkpoint yet: wait, or train anew$"):
+        main(Args(run=path))
+    given = {"env_id": "CartPole-v1", "optimizer": "adam", "seed": 1, "config": {}}
+    with RunDirectory.create(tmp_path / "sb3", agent="sb3-ppo", **given) as other:
+        message = "is a run of sb3-ppo; only ppo and a2c can be evaluated$"
+        with pytest.raises(UserError, match=message):
+            main(Args(run=other.path))
