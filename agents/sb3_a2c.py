@@ -10,12 +10,16 @@ Stable-Baselines3's own default, RMSprop, is not among the optimizers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stable_baselines3 import A2C
 
+from hesrl.agents import a2c
 from hesrl.cli import run_command
 from hesrl.errors import UserError
+from hesrl.rl.optimizer_settings import Defaults
 from hesrl.sb3.training import train
 from hesrl.sb3.training_settings import SB3Args
 from hesrl.settings import settings_in_force
@@ -24,6 +28,8 @@ from hesrl.settings import settings_in_force
 @dataclass
 class Args(SB3Args):
     """Train A2C of Stable-Baselines3."""
+
+    DEFAULTS: ClassVar[Mapping[str, Defaults]] = a2c.DEFAULTS
 
     log_interval: int = 100
     """updates from one row of metrics to the next"""

@@ -27,13 +27,12 @@ from hesrl.errors import UserError
 from hesrl.experiments.table import markdown_table
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
-from hesrl.sb3 import training_settings
 
 AGENTS = {
     "ppo": ppo.DEFAULTS,
     "a2c": a2c.DEFAULTS,
-    "sb3-ppo": training_settings.DEFAULTS,
-    "sb3-a2c": training_settings.DEFAULTS,
+    "sb3-ppo": ppo.DEFAULTS,
+    "sb3-a2c": a2c.DEFAULTS,
 }
 """What each optimizer brings to each agent."""
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from hesrl.agents import ppo
 from hesrl.errors import UserError
-from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer
+from hesrl.rl.optimizer_settings import Defaults, fill_in_optimizer
 from hesrl.settings import require_between, require_positive
-
-DEFAULTS = defaults_of_optimizers(
-    first={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
-    second={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
-)
-"""What each optimizer brings where nothing is given, as in ``agents/ppo.py``."""
 
 
 @dataclass
 class SB3Args:
     """Settings with the names and defaults of hesrl's own agents."""
+
+    DEFAULTS: ClassVar[Mapping[str, Defaults]] = ppo.DEFAULTS
 
     # Run
     seed: int = 1
@@ -92,7 +91,7 @@ class SB3Args:
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        fill_in_optimizer(self, DEFAULTS)
+        fill_in_optimizer(self, self.DEFAULTS)
         require_positive(
             self,
             "num_envs num_steps total_timesteps log_interval checkpoint_interval eval_episodes "
