@@ -119,6 +119,8 @@ class _OnlyArgumentsChange(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], Tensor):
+            return args[0]  # a number of Python's, as in 0.5 * x, and no value of a tensor
         for tensor in _changed(func, args, kwargs or {}):
             if _storage(tensor) not in self._own:
                 raise RuntimeError(

@@ -60,7 +60,10 @@ class Shared(Separate):
 
 
 class VarianceNetwork(Separate):
-    """A variance of its own for every sample, which the loss checks by value."""
+    """A variance of its own for every sample, which the loss checks by value.
+
+    Curvature reaches it through a product with a number of Python's.
+    """
 
     def __init__(self):
         super().__init__()
@@ -68,7 +71,7 @@ class VarianceNetwork(Separate):
 
     def loss(self, obs, actions, *_):
         mean, spread = self.actor(obs).chunk(2, dim=1)
-        loss = self.nll(mean, nn.functional.softplus(spread), actions)
+        loss = self.nll(mean, nn.functional.softplus(0.5 * spread), actions)
         return loss, (loss.detach(),)
 
 
