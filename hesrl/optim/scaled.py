@@ -39,8 +39,9 @@ class Scaled(CurvatureOptimizer):
         total = torch.stack([term.to(terms[0].device) for term in terms]).sum()
         eta = (2 * group["delta"] / total).sqrt().clamp(max=group["max_scale"])
         for params, u in moves:
-            if group["capturable"]:
-                torch._foreach_mul_(u, eta)
+            if group["capturable"] or params[0].device.type != "cpu":
+                # Without waiting for the number.
+                torch._foreach_mul_(u, eta.to(params[0].device))
                 torch._foreach_sub_(params, u)
             else:
                 torch._foreach_sub_(params, u, alpha=eta.item())
