@@ -11,6 +11,8 @@ import csv
 import io
 import itertools
 import json
+import re
+import shlex
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +75,12 @@ class Trial(NamedTuple):
     learning_rate: float
     seed: int
     total_timesteps: int
+    options: str
+    """The further options, as on a command line."""
+
+
+COLUMNS = [*Trial._fields, "training_return", "evaluation_return"]
+"""Of ``results.csv``."""
 
 
 class Result(NamedTuple):
@@ -124,9 +132,12 @@ def grid(args: Args) -> list[Trial]:
     ):
         default = AGENTS[agent][optimizer]["learning_rate"]
         trials += [
-            Trial(agent, env_id, optimizer, learning_rate, seed, args.total_timesteps)
+            Trial(
+                agent, env_id, optimizer, learning_rate, seed, args.total_timesteps,
+                shlex.join(args.options),
+            )
             for learning_rate in args.learning_rates or (default,)
-        ]
+        ]  # fmt: skip
     return trials
 
 
@@ -146,7 +157,7 @@ def _check(args: Args) -> None:
 
 def _run(trial: Trial, args: Args) -> Result | str:
     """Run one trial in a process; return its result, or the last line of its error output."""
-    runs = args.folder / "runs" / "-".join(map(str, trial))
+    runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", "-".join(map(str, trial)).strip("-"))
     command = [
         sys.executable, "-m", "hesrl.cli", "train", trial.agent,
         "--env-id", trial.env_id, "--optimizer", trial.optimizer,
@@ -166,16 +177,25 @@ def _run(trial: Trial, args: Args) -> Result | str:
 
 
 def read_results(folder: Path) -> dict[Trial, Result]:
-    """Return the finished trials of a sweep's folder."""
+    """Return the finished trials of a sweep's folder.
+
+    Raises:
+        UserError: Its ``results.csv`` has other columns.
+    """
     path = folder / "results.csv"
     if not path.exists():
         return {}
     results = {}
     with path.open(newline="") as file:
-        for row in csv.DictReader(file):
+        reader = csv.DictReader(file)
+        if reader.fieldnames != COLUMNS:
+            raise UserError(
+                f"{path}: its columns must be {','.join(COLUMNS)}; move it away, or mend it"
+            )
+        for row in reader:
             trial = Trial(
                 row["agent"], row["env_id"], row["optimizer"], float(row["learning_rate"]),
-                int(row["seed"]), int(row["total_timesteps"]),
+                int(row["seed"]), int(row["total_timesteps"]), row["options"],
             )  # fmt: skip
             returns = float(row["training_return"]), float(row["evaluation_return"])
             results[trial] = Result(trial, *returns)
@@ -186,7 +206,7 @@ def write_results(folder: Path, results: dict[Trial, Result]) -> None:
     """Write all finished trials to a sweep's folder, in order."""
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow([*Trial._fields, "training_return", "evaluation_return"])
+    writer.writerow(COLUMNS)
     for trial in sorted(results):
         _, training_return, evaluation_return = results[trial]
         writer.writerow([*trial, f"{training_return:.1f}", f"{evaluation_return:.1f}"])

@@ -35,7 +35,8 @@ def markdown_table(results: Iterable[Any]) -> str:
     cells = defaultdict(lambda: defaultdict(list))
     for result in results:
         trial = result.trial
-        row = cells[trial.agent, trial.env_id, trial.optimizer]
+        agent = f"{trial.agent} {trial.options}".strip()
+        row = cells[agent, trial.env_id, trial.optimizer]
         row[trial.learning_rate].append(result.training_return)
     rates = sorted({rate for row in cells.values() for rate in row})
     lines = [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from hesrl.errors import UserError
@@ -22,13 +23,19 @@ from hesrl.experiments.table import markdown_table, mean_and_margin
 
 def test_table_has_mean_and_interval_of_the_seeds():
     results = [
-        Result(Trial("ppo", "Hopper-v5", "adam", rate, seed, 1000), value, 0.0)
-        for rate, seed, value in [(1e-3, 1, 10.0), (1e-3, 2, 1030.0), (3e-4, 1, -5.0)]
+        Result(Trial("ppo", "Hopper-v5", "adam", rate, seed, 1000, options), value, 0.0)
+        for rate, seed, value, options in [
+            (1e-3, 1, 10.0, ""),
+            (1e-3, 2, 1030.0, ""),
+            (3e-4, 1, -5.0, ""),
+            (1e-3, 1, 7.0, "--eps=1e-2"),
+        ]
     ]
     assert markdown_table(results).splitlines() == [
         "| agent | environment | optimizer | 0.0003 | 0.001 |",
         "|---|---|---|---:|---:|",
         "| ppo | Hopper-v5 | adam | -5 | 520 ± 6,480 |",
+        "| ppo --eps=1e-2 | Hopper-v5 | adam |  | 7 |",
     ]
 
 
@@ -62,12 +69,33 @@ def test_finished_runs_are_not_repeated(tmp_path, capsys):
 
 
 def test_results_go_to_disk_and_back(tmp_path):
-    trial = Trial("a2c", "Ant-v5", "adam", 3e-4, 2, 1000)
+    trial = Trial("a2c", "Ant-v5", "adam", 3e-4, 2, 1000, "--no-anneal-lr '--robot-host=a b'")
     results = {trial: Result(trial, math.nan, -12.5)}
     write_results(tmp_path, results)
     (result,) = read_results(tmp_path).values()
     assert result.trial == trial and math.isnan(result.training_return)
     assert result.evaluation_return == -12.5
+
+
+def test_runs_with_other_options_are_other_runs(tmp_path):
+    options = ("--no-anneal-lr", "--hidden-sizes", "8", "4")
+    args = small(tmp_path, agents=("ppo",), options=options)
+    (trial,) = grid(args)
+    plain = trial._replace(options="")
+    write_results(tmp_path, {plain: Result(plain, 1.0, 1.0)})
+    assert main(args) == 0
+    assert set(read_results(tmp_path)) == {trial, plain}
+    (config,) = tmp_path.glob("runs/*/*/config.yaml")
+    settings = yaml.safe_load(config.read_text())["settings"]
+    assert settings["hidden_sizes"] == [8, 4] and not settings["anneal_lr"]
+
+
+def test_results_of_other_columns_are_refused_and_kept(tmp_path):
+    text = "agent,env_id\nppo,Ant-v5\n"
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(UserError, match="its columns must be agent,env_id,optimizer,"):
+        main(small(tmp_path))
+    assert (tmp_path / "results.csv").read_text() == text
 
 
 def test_grid_without_step_sizes_takes_the_defaults_and_goes_seed_by_seed():
