@@ -63,6 +63,7 @@ from hesrl.train_step import COMPILE, LossFunction, TrainStep
 DEFAULTS = defaults_of_optimizers(
     first={"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
     second={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+    hutchinson={"learning_rate": 1e-2},
 )
 """What each optimizer brings where nothing is given; docs/learning has the sweep."""
 

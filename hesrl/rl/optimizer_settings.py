@@ -14,12 +14,16 @@ Defaults = Mapping[str, float]
 """What one optimizer brings along, by the name of the setting."""
 
 
-def defaults_of_optimizers(first: Defaults, second: Defaults) -> dict[str, dict[str, float]]:
+def defaults_of_optimizers(
+    first: Defaults, second: Defaults, hutchinson: Defaults
+) -> dict[str, dict[str, float]]:
     """Return what each optimizer of an agent brings along where nothing is given.
 
     Args:
         first: ``learning_rate``, ``eps`` and ``max_grad_norm`` if the gradient is the divisor.
         second: The same if a curvature is.
+        hutchinson: What of ``second`` differs for Hutchinson's estimate, whose root mean square has
+            the off-diagonal terms of the Hessian in it.
     """
     table = {}
     for name in optim.known():
@@ -30,7 +34,8 @@ def defaults_of_optimizers(first: Defaults, second: Defaults) -> dict[str, dict[
         if not issubclass(optimizer, optim.Adaptive):
             del table[name]["eps"]
         elif optimizer.divisor == "exp_hess_sq":
-            table[name] = dict(second)
+            sampled = optimizer.curvature == "hutchinson"
+            table[name] = {**second, **(hutchinson if sampled else {})}
         if issubclass(optimizer, optim.Scaled):
             table[name] |= {"delta": 1e-8, "max_grad_norm": second["max_grad_norm"]}
     return table

@@ -10,7 +10,7 @@ from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimize
 
 FIRST = {"learning_rate": 0.1, "eps": 0.2, "max_grad_norm": 0.3}
 SECOND = {"learning_rate": 1.0, "eps": 2.0, "max_grad_norm": math.inf}
-TABLE = defaults_of_optimizers(FIRST, SECOND)
+TABLE = defaults_of_optimizers(FIRST, SECOND, {"learning_rate": 10.0})
 
 
 class Args:
@@ -32,7 +32,8 @@ def test_only_optimizers_that_need_a_likelihood_are_left_out():
         ("sgd", {"learning_rate": 0.1, "max_grad_norm": 0.3}),
         ("adam", FIRST),
         ("adahesscale", SECOND),
-        ("adahessian", SECOND),
+        ("adahessian", {**SECOND, "learning_rate": 10.0}),
+        ("scaled-adahessian", {**SECOND, "learning_rate": 10.0, "delta": 1e-8}),
         ("adabl89", SECOND),
         ("scaled-sgd", {"learning_rate": 0.1, "max_grad_norm": math.inf, "delta": 1e-8}),
         ("scaled-adam", {**FIRST, "max_grad_norm": math.inf, "delta": 1e-8}),
