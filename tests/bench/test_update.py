@@ -21,6 +21,14 @@ def test_the_time_of_an_update(capsys):
     assert [ratio for name, ratio in found if name == update.BASELINE] == ["1.00", "1.00"]
 
 
+def test_the_memory_of_an_update(capsys):
+    assert memory.main(memory.Args(batch_size=2, updates=1)) == 0
+    out = capsys.readouterr().out
+    assert [name for name, _ in rows(out)] == [*update.CONTENDERS]
+    peaks = [int(peak) for peak in re.findall(r"│ (\d+) +│", out)]
+    assert min(peaks) > 10 and max(peaks) == peaks[-1]  # AdaHessian differentiates the gradient
+
+
 @pytest.fixture(autouse=True)
 def subnormal_numbers_as_before():
     yield
