@@ -117,6 +117,7 @@ def main(args: Args) -> int:
                 f"{number}/{len(missing)} {' '.join(map(str, result.trial))}: "
                 f"{result.training_return:.0f}, evaluation {result.evaluation_return:.0f}",
                 highlight=False,
+                soft_wrap=True,
             )
     table = markdown_table([results[trial] for trial in trials])
     write_atomically(args.folder / "table.md", table.encode())
