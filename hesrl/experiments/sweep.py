@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -106,19 +106,20 @@ def main(args: Args) -> int:
     console = Console()
     console.print(f"{len(trials)} runs, {len(missing)} to do, {args.processes} at a time")
     with ThreadPoolExecutor(args.processes) as pool:
-        finished = pool.map(lambda trial: _run(trial, args), missing)
-        for number, result in enumerate(finished, start=1):
-            if isinstance(result, str):
-                pool.shutdown(cancel_futures=True)
-                raise UserError(f"{missing[number - 1]} failed: {result}")
-            results[result.trial] = result
-            write_results(args.folder, results)
-            console.print(
-                f"{number}/{len(missing)} {' '.join(map(str, result.trial))}: "
-                f"{result.training_return:.0f}, evaluation {result.evaluation_return:.0f}",
-                highlight=False,
-                soft_wrap=True,
-            )
+        running = [pool.submit(_run, trial, args) for trial in missing]
+        try:
+            for number, run in enumerate(as_completed(running), start=1):
+                result = run.result()
+                results[result.trial] = result
+                write_results(args.folder, results)
+                console.print(
+                    f"{number}/{len(missing)} {' '.join(map(str, result.trial))}: "
+                    f"{result.training_return:.0f}, evaluation {result.evaluation_return:.0f}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        finally:
+            pool.shutdown(cancel_futures=True)
     table = markdown_table([results[trial] for trial in trials])
     write_atomically(args.folder / "table.md", table.encode())
     console.print(table, markup=False, highlight=False, soft_wrap=True)
@@ -156,8 +157,12 @@ def _check(args: Args) -> None:
         raise UserError("--seeds and --processes must be at least 1")
 
 
-def _run(trial: Trial, args: Args) -> Result | str:
-    """Run one trial in a process; return its result, or the last line of its error output."""
+def _run(trial: Trial, args: Args) -> Result:
+    """Run one trial in a process.
+
+    Raises:
+        UserError: It failed; the message has the last line of its error output.
+    """
     runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", "-".join(map(str, trial)).strip("-"))
     command = [
         sys.executable, "-m", "hesrl.cli", "train", trial.agent,
@@ -167,8 +172,8 @@ def _run(trial: Trial, args: Args) -> Result | str:
     ]  # fmt: skip
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0:
-        lines = process.stderr.strip().splitlines()
-        return lines[-1] if lines else f"exit status {process.returncode}"
+        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
+        raise UserError(f"{trial} failed: {lines[-1]}")
     run = RunDirectory.open(max(runs.iterdir()), read_only=True)
     summary = json.loads((run.path / "summary.json").read_text())
     steps, returns = read_metric(run, "charts/episodic_return")

@@ -1,6 +1,7 @@
 """A sweep runs its grid, is not repeated, and tabulates the returns."""
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 from scipy import stats
 
 from hesrl.errors import UserError
+from hesrl.experiments import sweep
 from hesrl.experiments.sweep import (
     Args,
     Result,
@@ -66,6 +68,19 @@ def test_finished_runs_are_not_repeated(tmp_path, capsys):
     assert (tmp_path / "results.csv").read_text() == before and before.count("\n") == 3
     assert {trial.agent for trial in read_results(tmp_path)} == {"ppo", "a2c"}
     assert "| InvertedPendulum-v5 | adahesscale |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_run_is_on_disk_once_it_has_ended(tmp_path, monkeypatch):
+    def run(trial, args):
+        deadline = time.monotonic() + 60
+        while trial.agent == "ppo" and not read_results(tmp_path):  # until the other is written
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return Result(trial, 1.0, 2.0)
+
+    monkeypatch.setattr(sweep, "_run", run)
+    assert main(small(tmp_path)) == 0
+    assert [trial.agent for trial in read_results(tmp_path)] == ["a2c", "ppo"]
 
 
 def test_results_go_to_disk_and_back(tmp_path):
