@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COLORS = ("#1f5fa8", "#d1495b", "#e9a23b", "#2a9d8f", "#8d6cab", "#6b4f3a", "#9a9a9a", "#111111")
 _STYLES = ("-", "--", ":")
 COLUMNS = 3
-"""Panels beside each other."""
+"""Most panels beside each other."""
 
 
 def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
@@ -30,8 +30,8 @@ def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
 
     env_ids = list(dict.fromkeys(curve.env_id for curve in curves))
     labels = sorted({curve.label for curve in curves})
-    columns = min(len(env_ids), COLUMNS)
-    rows = -(-len(env_ids) // columns)
+    rows = -(-len(env_ids) // COLUMNS)
+    columns = -(-len(env_ids) // rows)
     figure = new_figure(1.0 + 4.6 * columns, 3.8 * rows + 0.35 * -(-len(labels) // columns))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     lines: dict[str, Any] = {}
