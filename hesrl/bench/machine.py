@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -19,3 +21,17 @@ def describe_machine() -> str:
         f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, "
         f"torch {torch.__version__}, {torch.get_num_threads()} thread(s)"
     )
+
+
+def peak_memory() -> float:
+    """Return the largest resident memory that this process has had (MiB).
+
+    Linux begins a process's ``ru_maxrss`` with the memory of the one that started it, so there the
+    process's own peak is read.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text().splitlines()
+        return next(int(x.split()[1]) for x in lines if x.startswith("VmHWM:")) / 1024
+    units_per_mib = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes, elsewhere KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mib

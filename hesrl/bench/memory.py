@@ -7,20 +7,15 @@ data in place: activations, gradients, curvature and whatever lives for a moment
 from __future__ import annotations
 
 import multiprocessing
-import resource
-import sys
 from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from hesrl.bench.machine import describe_machine
+from hesrl.bench.machine import describe_machine, peak_memory
 from hesrl.bench.update import BASELINE, CONTENDERS, image_classifier
 from hesrl.errors import UserError
-
-_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
-"""The system reports bytes on macOS and KiB elsewhere."""
 
 
 @dataclass
@@ -39,10 +34,10 @@ def measure(batch_size: int, optimizer: str, updates: int) -> float:
     torch.manual_seed(0)
     model, loss = image_classifier(batch_size)
     update = CONTENDERS[optimizer](model, loss)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     for _ in range(updates):
         update()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / _UNITS_PER_MIB
+    return peak_memory() - before
 
 
 def main(args: Args) -> int:

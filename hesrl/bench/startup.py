@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,10 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from hesrl.bench.machine import peak_memory
 from hesrl.envs.vector import NormalizedEnvs
-
-_UNITS_PER_MIB = 1 << 20 if sys.platform == "darwin" else 1 << 10
-"""The system reports bytes on macOS and KiB elsewhere."""
 
 
 def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float]:
@@ -58,8 +55,7 @@ def main(agent: str, env_id: str, compile: str) -> None:
         args = module.Args(env_id=env_id, compile=compile, runs_dir=Path(folder), eval_episodes=1)
         args.total_timesteps = 3 * max(args.batch_size, 2048)
         module.main(args)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _UNITS_PER_MIB
-    print(first_step[0], peak)
+    print(first_step[0], peak_memory())
 
 
 if __name__ == "__main__":

@@ -22,11 +22,14 @@ def test_the_time_of_an_update(capsys):
 
 
 def test_the_memory_of_an_update(capsys):
+    # What this process holds is not the contenders'.
+    held = update.torch.ones(1 << 28, dtype=update.torch.uint8)
     assert memory.main(memory.Args(batch_size=2, updates=1)) == 0
     out = capsys.readouterr().out
     assert [name for name, _ in rows(out)] == [*update.CONTENDERS]
     peaks = [int(peak) for peak in re.findall(r"│ (\d+) +│", out)]
     assert min(peaks) > 10 and max(peaks) == peaks[-1]  # AdaHessian differentiates the gradient
+    assert held.all()
 
 
 @pytest.fixture(autouse=True)
