@@ -78,6 +78,10 @@ class Trial(NamedTuple):
     options: str
     """The further options, as on a command line."""
 
+    def __str__(self) -> str:
+        """Return the entries in one line."""
+        return " ".join(map(str, self)).rstrip()
+
 
 COLUMNS = [*Trial._fields, "training_return", "evaluation_return"]
 """Of ``results.csv``."""
@@ -113,7 +117,7 @@ def main(args: Args) -> int:
                 results[result.trial] = result
                 write_results(args.folder, results)
                 console.print(
-                    f"{number}/{len(missing)} {' '.join(map(str, result.trial))}: "
+                    f"{number}/{len(missing)} {result.trial}: "
                     f"{result.training_return:.0f}, evaluation {result.evaluation_return:.0f}",
                     highlight=False,
                     soft_wrap=True,
@@ -163,7 +167,7 @@ def _run(trial: Trial, args: Args) -> Result:
     Raises:
         UserError: It failed; the message has the last line of its error output.
     """
-    runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", "-".join(map(str, trial)).strip("-"))
+    runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", str(trial))
     command = [
         sys.executable, "-m", "hesrl.cli", "train", trial.agent,
         "--env-id", trial.env_id, "--optimizer", trial.optimizer,
@@ -173,7 +177,7 @@ def _run(trial: Trial, args: Args) -> Result:
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode != 0:
         lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-        raise UserError(f"{trial} failed: {lines[-1]}")
+        raise UserError(f"{trial}: {lines[-1].removeprefix('error: ')}")
     run = RunDirectory.open(max(runs.iterdir()), read_only=True)
     summary = json.loads((run.path / "summary.json").read_text())
     steps, returns = read_metric(run, "charts/episodic_return")

@@ -120,7 +120,7 @@ def test_grid_without_step_sizes_takes_the_defaults_and_goes_seed_by_seed():
 
 
 def test_failed_run_ends_the_sweep_with_its_error(tmp_path):
-    with pytest.raises(UserError, match="total-timesteps 100: is less than one rollout"):
+    with pytest.raises(UserError, match=r"^ppo .* 100: --total-timesteps 100: is less"):
         main(small(tmp_path, agents=("ppo",), total_timesteps=100))
 
 
