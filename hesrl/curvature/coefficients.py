@@ -1,4 +1,4 @@
-"""Arithmetic of the sweep, with slopes that may be numbers, masks or tensors."""
+"""Arithmetic of the sweep, with slopes that may be numbers, tensors, or either within a mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Coefficient
+from hesrl.curvature.registry import Coefficient, Masked
+
+_select = torch.ops.aten.threshold_backward
 
 
 def adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
@@ -41,28 +43,66 @@ def add(a: Tensor | None, b: Tensor) -> Tensor:
     return b if a is None else a + b
 
 
-def times(a: Any, b: Any) -> Any:
-    """Return ``a b``, in a quicker way where a factor is the number 1, −1 or 2."""
+def times(a: Coefficient, b: Coefficient) -> Any:
+    """Return ``a b``, in a quicker way where a factor is the number 1, −1 or 2.
+
+    A product with a mask is `Masked`: the other factor may be infinite outside of it.
+    """
+    if isinstance(b, Masked) or is_mask(b):
+        a, b = b, a
+    if isinstance(a, Masked) or is_mask(a):
+        return _times_masked(a, b)
     if isinstance(a, Tensor):
         if isinstance(b, Tensor):
             return a * b
         a, b = b, a
     if a == 1:
         return b
-    b = number(b)
     if a == -1:
-        return -b
-    return b + b if a == 2 else a * b
+        return -b  # type: ignore[operator]
+    return b + b if a == 2 else a * b  # type: ignore[operator]
 
 
-def number(f: Coefficient) -> Coefficient:
-    """Turn a mask, which stands for a slope of 0 and 1, into what adds up as slopes do."""
-    return f.float() if isinstance(f, Tensor) and f.dtype == torch.bool else f
+def is_mask(f: Any) -> bool:
+    """Whether a coefficient is a mask, which stands for a slope of 0 and 1."""
+    return isinstance(f, Tensor) and f.dtype == torch.bool
+
+
+def _times_masked(masked: Any, b: Any) -> Masked:
+    mask, value = masked if isinstance(masked, Masked) else (masked, 1.0)
+    if isinstance(b, Masked):
+        return Masked(mask & b.mask, times(value, b.value))
+    return Masked(mask & b, value) if is_mask(b) else Masked(mask, times(value, b))
+
+
+def dense(f: Any, dtype: torch.dtype) -> Any:
+    """Return a coefficient as a number or tensor, which adds up as such: 0 outside a mask.
+
+    Args:
+        f: The coefficient.
+        dtype: That of a mask whose value is a number.
+    """
+    if is_mask(f):
+        return f.to(dtype)
+    if not isinstance(f, Masked):
+        return f
+    if not isinstance(f.value, Tensor):
+        return f.value * f.mask.to(dtype)
+    return _select(f.value, f.mask.to(f.value.dtype), 0)
+
+
+def plus(a: Any, b: Any, dtype: torch.dtype) -> Coefficient:
+    """Return ``a + b``; what both mask stays masked."""
+    total = dense(a, dtype) + dense(b, dtype)
+    masks = [f.mask if isinstance(f, Masked) else f for f in (a, b)]
+    return Masked(masks[0] | masks[1], total) if all(map(is_mask, masks)) else total
 
 
 def square(f: Coefficient) -> Coefficient:
     """Return f²; a mask is its own square."""
-    return f if isinstance(f, Tensor) and f.dtype == torch.bool else f * f
+    if isinstance(f, Masked):
+        return Masked(f.mask, f.value * f.value)
+    return f if is_mask(f) else f * f
 
 
 def fit(hess: Tensor, node: Any, output: int) -> Tensor:

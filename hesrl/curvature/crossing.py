@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
-from hesrl.curvature.coefficients import add, fit, number, square, times
+from hesrl.curvature.coefficients import add, dense, fit, plus, square, times
 from hesrl.curvature.diamond import Diamond, Step
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.registry import Coefficient, Pointwise, Rule
@@ -65,16 +66,17 @@ class Crossing:
             inner = {i: tangents[source] for i, source in step.inner if source in tangents}
             for i, j, q in curved:
                 if i == j and i in inner:
-                    parts.append(times(square(inner[i]), q))
+                    parts.append(dense(times(square(inner[i]), q), q.dtype))
                 elif i in inner and j in inner:
-                    part = times(inner[j], times(inner[i], q))
+                    part = dense(times(inner[j], times(inner[i], q)), q.dtype)
                     parts.append(part + part)
             if step.has_tangent:
-                tangent = _tangent(first, inner)
+                dtype = self._graph.nodes[step.node]._input_metadata[0].dtype
+                tangent = _tangent(first, inner, dtype)
                 if tangent is not None:
                     tangents[step.node, 0] = tangent
                     if hess is not None:
-                        parts.append(times(square(tangent), hess))
+                        parts.append(dense(times(square(tangent), hess), dtype))
         self._records.clear()
         return _sum(parts, self._graph.nodes[entry[0]], entry[1])
 
@@ -87,14 +89,16 @@ class Crossing:
         return first, [], None
 
 
-def _tangent(first: Slopes, inner: Mapping[int, Coefficient]) -> Coefficient | None:
+def _tangent(
+    first: Slopes, inner: Mapping[int, Coefficient], dtype: torch.dtype
+) -> Coefficient | None:
     """Return ``d = Σ_i f_i d_i``, None for zero."""
     total: Coefficient | None = None
     for i, d in inner.items():
         slope = first[i]
         if slope is not None:
             term: Coefficient = times(slope, d)
-            total = term if total is None else number(total) + number(term)
+            total = term if total is None else plus(total, term, dtype)
     return total
 
 

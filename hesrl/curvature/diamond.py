@@ -146,7 +146,8 @@ class _Branches:
 
     def _root(self, branch: int) -> int:
         while self._joined_to[branch] != branch:
-            branch = self._joined_to[branch] = self._joined_to[self._joined_to[branch]]
+            self._joined_to[branch] = self._joined_to[self._joined_to[branch]]
+            branch = self._joined_to[branch]
         return branch
 
     def _join(self, a: int, b: int) -> None:

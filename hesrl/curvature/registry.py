@@ -18,12 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-Coefficient: TypeAlias = "Tensor | float"
+
+class Masked(NamedTuple):
+    """A coefficient that selects: what it is multiplied by is not looked at outside the mask.
+
+    So infinity outside the mask leaves nothing behind, as in a gradient that PyTorch selects.
+    """
+
+    mask: Tensor
+    """Where the coefficient is not zero, of dtype bool."""
+    value: Tensor | float
+    """The coefficient there; anything elsewhere."""
+
+
+Coefficient: TypeAlias = "Tensor | float | Masked"
 Second: TypeAlias = "tuple[tuple[int, int, Coefficient], ...]"
 Partials: TypeAlias = "tuple[tuple[Coefficient | None, ...], Second]"
 PointwiseRule: TypeAlias = Callable[[Any], Partials]
@@ -121,7 +134,8 @@ def register_pointwise(
             zero: ``()`` for a piecewise linear operation, ``((0, 1),)`` for a product. What is
             known to vanish costs nothing. By default all pairs.
         alone: For an operation of one tensor, ``alone(node, grad_out, hess_out) -> hess_in``: the
-            same curvature as the partial derivatives give, in fewer steps.
+            same curvature as the partial derivatives give, in fewer steps. The gradient is None
+            if the operation is piecewise linear.
         constant: The slopes are numbers, and no tensor that the operation saved is read.
         reduces: The operation may reduce its terms to their sum or mean, as
             ``node._saved_reduction`` says (0 if not). The derivatives are those of the result by
@@ -129,8 +143,9 @@ def register_pointwise(
 
     Returns:
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the
-        shape of ``y`` or one that broadcasts to it (a float if constant, a mask if 0 or 1, None
-        for an input that takes no gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for
+        shape of ``y`` or one that broadcasts to it (a float if constant, a mask of dtype bool if 0
+        or 1, `Masked` if 0 or anything else by selection, None for an input that takes no
+        gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for
         ``i ≤ j``, without the entries that are zero.
 
     Raises:

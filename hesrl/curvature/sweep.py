@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
-from hesrl.curvature.coefficients import add, adjoint, fit, square, times
+from hesrl.curvature.coefficients import add, adjoint, dense, fit, square, times
 from hesrl.curvature.crossing import Crossing
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.plan import Plan
@@ -157,9 +157,10 @@ class Sweep:
         if hess is None and grad is None and not diamonds:
             self._hand_on(node, None)
             return
-        if rule.alone is not None and not diamonds and hess is not None and grad is not None:
-            self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
-            return
+        if rule.alone is not None and not diamonds and hess is not None:
+            if grad is not None or rule.curved == ():
+                self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
+                return
         first, second = rule.partials(self._nodes[node])
         if grad is not None and rule.gradient_excess is not None:
             slope: Any = first[0]
@@ -167,7 +168,9 @@ class Sweep:
         curved = []
         if grad is not None:
             pairs = plan.used_pairs[node]
-            curved = [(i, j, times(f, grad)) for i, j, f in second if (i, j) in pairs]
+            curved = [
+                (i, j, dense(times(f, grad), grad.dtype)) for i, j, f in second if (i, j) in pairs
+            ]
         targets = self._targets[node]
         if targets:
             parts: list[Tensor | None] = [None] * len(first)
@@ -175,7 +178,7 @@ class Sweep:
                 i = target.position
                 slope = first[i]
                 if hess is not None and slope is not None:
-                    parts[i] = times(square(slope), hess)
+                    parts[i] = dense(times(square(slope), hess), hess.dtype)
             for i, j, q in curved:
                 if i == j:
                     parts[i] = add(parts[i], q)
@@ -234,7 +237,7 @@ class Sweep:
         assert isinstance(rule, Pointwise)
         slope = rule.partials(self._nodes[node])[0][position]
         assert slope is not None
-        hess = times(square(slope), hess)
+        hess = dense(times(square(slope), hess), hess.dtype)
         source, output = self._nodes[node].next_functions[position]
         return fit(hess, source, output) if len(self._sources[node]) > 1 else hess
 

@@ -72,3 +72,36 @@ def test_prelu_and_hardswish_bend_where_their_gradients_do():
     second = torch.tensor([0.0, 1 / 3, 0.0], dtype=torch.float64)
     torch.testing.assert_close(x.hess_diag, slope**2 + second * y.detach())
     torch.testing.assert_close(weight.hess_diag, torch.tensor([9.0], dtype=torch.float64))
+
+
+BEHIND_A_MASK: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda x: x.relu().sqrt(),
+    "relu ** 0.5": lambda x: x.relu() ** 0.5,
+    "relu ** 1.5": lambda x: x.relu() ** 1.5,
+    "clamp": lambda x: x.clamp(min=0).sqrt(),
+    "clamp on both sides": lambda x: x.clamp(-1, 1).acos(),
+    "where": lambda x: torch.where(x > 0, x, 0.0).sqrt(),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)).sqrt(),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0.0).sqrt(),
+    "hardtanh": lambda x: F.hardtanh(x, 0, 2).sqrt(),
+    "hardshrink": lambda x: F.hardshrink(x, 0.1).abs().sqrt(),
+    "hardswish": lambda x: F.hardswish(x - 3).abs().sqrt(),
+    "in a diamond": lambda x: x.relu().sqrt() * x.sin() * x.relu(),
+    "of two masks": lambda x: torch.where(x > 0, x, 0.0).sqrt() * torch.maximum(x, -x),
+    "a masked row": lambda x: torch.nan_to_num(
+        torch.stack([x, x]).masked_fill(torch.tensor([[True], [False]]), -math.inf).softmax(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BEHIND_A_MASK)
+def test_what_is_masked_out_may_be_infinite(name):
+    """The native gradient selects: 0 times infinity leaves nothing behind."""
+    function = BEHIND_A_MASK[name]
+    x = torch.tensor([-1.7, 0.6, -0.3, 0.8], dtype=torch.float64, requires_grad=True)
+    arm([x])
+    function(x).sum().backward()
+    kept = torch.func.grad(lambda x: function(x).sum())
+    second = torch.stack([(kept(x + d) - kept(x - d)).detach() / 2e-6 for d in 1e-6 * torch.eye(4)])
+    assert x.grad.isfinite().all()
+    torch.testing.assert_close(x.hess_diag, second.diagonal(), rtol=1e-6, atol=1e-8)

@@ -81,6 +81,10 @@ def test_log_std_reached_by_two_paths(log_density):
         lambda x: (x + torch.tanh(x)) ** 2,
         lambda x: (x * x + 2).pow(x),
         lambda x: (x.exp() + 1).reciprocal() * x.exp(),
+        lambda x: torch.exp(x + 0.1 * x.relu()),
+        lambda x: torch.where(x > 0, x, 0.3 * x) * torch.maximum(x, 0.1 * x).exp(),
+        lambda x: x.cos() * ((x.sin() * x.exp() + x.tanh()) * x.sigmoid()),
+        lambda x: (x.sin().cos() * ((x.sin() * x.exp() + x.tanh()) * x.sigmoid())).exp() * x.tanh(),
     ],
 )
 def test_paths_that_rejoin_elementwise_are_exact(function):

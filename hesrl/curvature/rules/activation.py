@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise, register_rule
+from hesrl.curvature.registry import Masked, Partials, register_pointwise, register_rule
 from hesrl.curvature.rules.partials import curved
 from hesrl.curvature.rules.softmax import saved_dim
 
@@ -146,17 +146,16 @@ def gelu(node: Any) -> Partials:
 def hardswish(node: Any) -> Partials:
     """``x (x + 3) / 6`` between −3 and 3: ``f' = x/3 + 1/2``, ``f'' = 1/3``; 0 or x outside."""
     x = node._saved_self
-    inside = (x > -3) & (x < 3)
-    df = torch.where(inside, x / 3 + 0.5, (x >= 3).to(x.dtype))
-    return curved(df, inside.to(x.dtype) / 3)
+    slope = torch.where(x < 3, x / 3 + 0.5, 1.0)
+    return curved(Masked(x > -3, slope), Masked((x > -3) & (x < 3), 1 / 3))
 
 
 @register_pointwise("PreluKernelBackward0", curved=((0, 1),))
 def prelu(node: Any) -> Partials:
     """``y = x`` above zero and ``w x`` elsewhere: ``f_w = x`` and ``f_xw = 1`` there."""
     x, w = node._saved_self, node._saved_weight
-    below = (x <= 0).to(x.dtype)
-    return (torch.where(x > 0, 1.0, w), below * x), ((0, 1, below),)
+    below = x <= 0
+    return (torch.where(below, w, 1.0), Masked(below, x)), ((0, 1, below),)
 
 
 @register_rule("GluBackward0", separate=True)

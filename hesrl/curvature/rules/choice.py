@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise
-from hesrl.curvature.rules.partials import where_true
+from hesrl.curvature.registry import Masked, Partials, register_pointwise
 
 
-def _larger(a: Tensor, b: Tensor, dtype: Any) -> tuple[Tensor, Tensor]:
+def _larger(a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Masked, Masked]:
     """Return the slopes of max(a, b); a tie counts half for either."""
-    tie = (a == b).to(dtype) / 2
-    return (a > b).to(dtype) + tie, (b > a).to(dtype) + tie
+    value = 1 - 0.5 * (a == b).to(dtype)
+    return Masked(a >= b, value), Masked(b >= a, value)
 
 
 @register_pointwise("MaximumBackward0", curved=())
@@ -35,46 +34,46 @@ def minimum(node: Any) -> Partials:
     return (slope_a, slope_b), ()
 
 
-def _either(first: Tensor, node: Any) -> Partials:
-    return (where_true(first, node), where_true(~first, node)), ()
+def _either(first: Tensor) -> Partials:
+    return (first, ~first), ()
 
 
 @register_pointwise("FmaxBackward0", curved=())
 def fmax(node: Any) -> Partials:
     """The larger one, or the one that is a number; ``a`` in a tie."""
     a, b = node._saved_self, node._saved_other
-    return _either((a >= b) | b.isnan(), node)
+    return _either((a >= b) | b.isnan())
 
 
 @register_pointwise("FminBackward0", curved=())
 def fmin(node: Any) -> Partials:
     """The smaller one, or the one that is a number; ``a`` in a tie."""
     a, b = node._saved_self, node._saved_other
-    return _either((a <= b) | b.isnan(), node)
+    return _either((a <= b) | b.isnan())
 
 
 @register_pointwise("WhereBackward0", curved=())
 def where(node: Any) -> Partials:
     """``y = a`` where the condition holds and ``b`` elsewhere."""
-    return _either(node._saved_condition, node)
+    return _either(node._saved_condition)
 
 
 @register_pointwise("MaskedFillBackward1", curved=())
 def masked_fill(node: Any) -> Partials:
     """``y = a`` outside the mask and the value, a tensor, within."""
-    return _either(~node._saved_mask, node)
+    return _either(~node._saved_mask)
 
 
 @register_pointwise("ClampMinBackward1", curved=())
 def clamp_min(node: Any) -> Partials:
     """``y = x`` from a bound upwards, the bound included."""
-    return _either(node._saved_self >= node._saved_min, node)
+    return _either(node._saved_self >= node._saved_min)
 
 
 @register_pointwise("ClampMaxBackward1", curved=())
 def clamp_max(node: Any) -> Partials:
     """``y = x`` up to a bound, the bound included."""
-    return _either(node._saved_self <= node._saved_max, node)
+    return _either(node._saved_self <= node._saved_max)
 
 
 @register_pointwise("ClampBackward0", curved=())
@@ -85,13 +84,11 @@ def clamp(node: Any) -> Partials:
     f_low = f_high = None
     if low is not None:
         inside = inside & (x >= low)
-        below = x < low if high is None else (x < low) & (low < high)
-        f_low = where_true(below, node)
+        f_low = x < low if high is None else (x < low) & (low < high)
     if high is not None:
         inside = inside & (x <= high)
-        above = x > high if low is None else (x > high) | (high < low)
-        f_high = where_true(above, node)
-    return (where_true(inside, node), f_low, f_high), ()
+        f_high = x > high if low is None else (x > high) | (high < low)
+    return (inside, f_low, f_high), ()
 
 
 @register_pointwise("CopysignBackward0", curved=())

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from hesrl.curvature.registry import Partials, register_pointwise
-from hesrl.curvature.rules.partials import native_slope, straight, where_true
+from hesrl.curvature.registry import Masked, Partials, register_pointwise
+from hesrl.curvature.rules.partials import native_slope, routed, straight
 
 
-@register_pointwise("ReluBackward0", curved=())
+@register_pointwise("ReluBackward0", curved=(), alone=routed)
 def relu(node: Any) -> Partials:
     """Slope 1 above zero."""
     y = node._saved_result
@@ -47,7 +47,7 @@ def rrelu(node: Any) -> Partials:
     return straight(torch.where(x > 0, torch.ones_like(x), (lower + upper) / 2))
 
 
-@register_pointwise("HardtanhBackward0", curved=())
+@register_pointwise("HardtanhBackward0", curved=(), alone=routed)
 def hardtanh(node: Any) -> Partials:
     """Slope 1 strictly between the bounds; also ReLU6."""
     x = node._saved_self
@@ -58,17 +58,17 @@ def hardtanh(node: Any) -> Partials:
 def hardsigmoid(node: Any) -> Partials:
     """Slope 1/6 strictly between −3 and 3."""
     x = node._saved_self
-    return straight(((x > -3) & (x < 3)).to(x.dtype) / 6)
+    return straight(Masked((x > -3) & (x < 3), 1 / 6))
 
 
-@register_pointwise("HardshrinkBackward0", "SoftshrinkBackward0", curved=())
+@register_pointwise("HardshrinkBackward0", "SoftshrinkBackward0", curved=(), alone=routed)
 def shrink(node: Any) -> Partials:
     """Slope 1 outside ±λ."""
     x = node._saved_self
     return straight(x.abs() > node._saved_lambd)
 
 
-@register_pointwise("ThresholdBackward0", "ThresholdBackward1", curved=())
+@register_pointwise("ThresholdBackward0", "ThresholdBackward1", curved=(), alone=routed)
 def threshold(node: Any) -> Partials:
     """Slope 1 above the threshold."""
     x = node._saved_self
@@ -137,7 +137,7 @@ def step(node: Any) -> Partials:
     return straight(0.0)
 
 
-@register_pointwise("ClampBackward1", curved=())
+@register_pointwise("ClampBackward1", curved=(), alone=routed)
 def clamp(node: Any) -> Partials:
     """Slope 1 within two numbers (or one), bounds included."""
     x, low, high = node._saved_self, node._saved_min, node._saved_max
@@ -147,21 +147,21 @@ def clamp(node: Any) -> Partials:
     return straight(inside if high is None else inside & (x <= high))
 
 
-@register_pointwise("ClampMinBackward0", curved=())
+@register_pointwise("ClampMinBackward0", curved=(), alone=routed)
 def clamp_min(node: Any) -> Partials:
     """Slope 1 from a number upwards."""
     x = node._saved_self
     return straight(x >= node._saved_min)
 
 
-@register_pointwise("ClampMaxBackward0", curved=())
+@register_pointwise("ClampMaxBackward0", curved=(), alone=routed)
 def clamp_max(node: Any) -> Partials:
     """Slope 1 up to a number."""
     x = node._saved_self
     return straight(x <= node._saved_max)
 
 
-@register_pointwise("MaskedFillBackward0", curved=())
+@register_pointwise("MaskedFillBackward0", curved=(), alone=routed)
 def masked_fill(node: Any) -> Partials:
     """Slope 1 outside the mask."""
     return straight(~node._saved_mask)
@@ -170,7 +170,7 @@ def masked_fill(node: Any) -> Partials:
 @register_pointwise("NanToNumBackward0", curved=())
 def nan_to_num(node: Any) -> Partials:
     """Slope 1 where the entry was finite."""
-    return straight(where_true(node._saved_self.isfinite(), node))
+    return straight(node._saved_self.isfinite())
 
 
 @register_pointwise("CopysignBackward1", curved=())
