@@ -7,8 +7,10 @@ from typing import Literal, TypeAlias, get_args
 from hesrl.curvature.advice import advice, shapes_of
 from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
 from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.layout import CONSTANT_MOVES, MOVES, Fit, fit_of
 from hesrl.curvature.patterns import find_patterns
 from hesrl.curvature.registry import (
+    Adjoint,
     Local,
     MissingRuleError,
     Pairs,
@@ -64,6 +66,7 @@ class Analysis:
         self._method = method
         self._details = graph.structure.details
         self.sources = list(graph.structure.sources)
+        self._names = [getattr(kind, "__name__", "") for kind in graph.structure.kinds]
         self._patterns = find_patterns(graph.structure, self.sources)
         self.useful = self._find_useful(wanted)
         self.uses = self._find_uses()
@@ -71,7 +74,11 @@ class Analysis:
         self.rules = self._find_rules(graph, wanted)
         self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
         self.curved = [self._find_curved(node) for node in range(len(self.sources))]
+        self._is_curved_above = self._find_curved_above()
+        self.fits: dict[tuple[int, int], Fit] = {}
+        self._graph: Graph | None = graph
         self.diamond_at = self._find_diamonds()
+        self._graph = None
         self._nonzero: set[int] = set()
         self._find_nonzero()
 
@@ -129,7 +136,9 @@ class Analysis:
 
     def _find_curved(self, node: int) -> Pairs:
         rule, taken = self.rules[node], self.sources[node]
-        if not isinstance(rule, Pointwise) or node in self.dropped:
+        if not isinstance(rule, Pointwise):
+            return ((0, 0),) if self.moves_entries(node) and self.needs_gradient(node) else ()
+        if node in self.dropped:
             return ()
         useful = {i for i, s in enumerate(taken) if s is not None and self.useful[s[0]]}
         pairs = rule.curved
@@ -137,17 +146,52 @@ class Analysis:
             pairs = tuple((i, j) for j in useful for i in useful if i <= j)
         return tuple((i, j) for i, j in pairs if i in useful and j in useful)
 
-    def _is_pointwise(self, node: int) -> bool:
-        return isinstance(self.rules[node], Pointwise)
+    def _find_curved_above(self) -> list[bool]:
+        """Return for each node whether anything between it and the loss has second derivatives."""
+        above = [False] * len(self.sources)
+        for node in range(len(self.sources) - 1, -1, -1):
+            if above[node] or self.curved[node] or self.needs_gradient(node):
+                for source in self.sources[node]:
+                    if source is not None:
+                        above[source[0]] = True
+        return above
 
-    def _reduces(self, node: int) -> bool:
+    def can_join(self, node: int) -> bool:
+        """Whether paths may meet in a node: it, or what is above it, has second derivatives."""
+        if not (self._is_curved_above[node] or self.curved[node]):
+            return False
+        return isinstance(self.rules[node], Pointwise) or self.moves_entries(node)
+
+    def moves_entries(self, node: int) -> bool:
+        """Whether a node is a view, an expansion or a reduction that a diamond may hold."""
+        if node in self._patterns.rules or not isinstance(self.rules[node], Adjoint | Local):
+            return False
+        return self._names[node] in MOVES
+
+    def reduces(self, node: int) -> bool:
+        """Whether an elementwise node reduces its terms to one number, where paths end."""
         rule = self.rules[node]
         return isinstance(rule, Pointwise) and rule.reduces and self._details[node] != 0
+
+    def fit(self, node: int, output: int) -> Fit:
+        """Return what a layout needs to know of an output, and note it for `fits`."""
+        assert self._graph is not None
+        if (node, output) not in self.fits:
+            name = self._names[node] if self.moves_entries(node) else ""
+            self.fits[node, output] = fit_of(self._graph.nodes[node], output, name)
+        return self.fits[node, output]
+
+    def fits_to(self, graph: Graph) -> bool:
+        """Whether the shapes of a graph of the same structure lead to the same diamonds."""
+        return all(
+            fit_of(graph.nodes[node], output, self._names[node] if fit.kept else "") == fit
+            for (node, output), fit in self.fits.items()
+        )
 
     def _find_diamonds(self) -> dict[Edge, Diamond]:
         found = {}
         for entry in self.uses:
-            diamond = find_diamond(entry, self.uses, self._is_pointwise, self._reduces)
+            diamond = find_diamond(entry, self)
             if diamond is not None:
                 found[entry] = diamond
         return found
@@ -202,8 +246,13 @@ class Analysis:
             tangent = outside or node in with_tangent
             if tangent or pairs:
                 rule = self.rules[node]
-                late = isinstance(rule, Pointwise) and rule.constant and not outside
+                constant = rule.constant if isinstance(rule, Pointwise) else self._is_number(node)
+                late = constant and not outside
                 steps.append(Step(node, inner, tangent, pairs, outside, late))
                 curved = {position for pair in pairs for position in pair}
                 with_tangent |= {s[0] for k, s in inner if tangent or k in curved}
         diamond.steps = steps[::-1]
+
+    def _is_number(self, node: int) -> bool:
+        """Whether the slope of a view, an expansion or a reduction is a number."""
+        return self._names[node] in CONSTANT_MOVES

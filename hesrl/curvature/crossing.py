@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from hesrl.curvature.coefficients import add, dense, fit, plus, square, times
 from hesrl.curvature.diamond import Diamond, Step
 from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.layout import MEANS, input_shape
 from hesrl.curvature.registry import Coefficient, Pointwise, Rule
 
 Slopes: TypeAlias = "tuple[Coefficient | None, ...]"
@@ -62,7 +64,7 @@ class Crossing:
         tangents: dict[Edge, Coefficient] = {entry: 1.0}
         parts: list[Tensor] = []
         for step in self._diamond.steps:
-            first, curved, hess = self._recorded(step)
+            first, curved, hess = self._laid_out(step, *self._recorded(step))
             inner = {i: tangents[source] for i, source in step.inner if source in tangents}
             for i, j, q in curved:
                 if i == j and i in inner:
@@ -74,19 +76,51 @@ class Crossing:
                 dtype = self._graph.nodes[step.node]._input_metadata[0].dtype
                 tangent = _tangent(first, inner, dtype)
                 if tangent is not None:
+                    tangent = self._over_copies(step.node, tangent, dtype)
                     tangents[step.node, 0] = tangent
                     if hess is not None:
                         parts.append(dense(times(square(tangent), hess), dtype))
         self._records.clear()
-        return _sum(parts, self._graph.nodes[entry[0]], entry[1])
+        of_entry, layout = self._graph.nodes[entry[0]], self._diamond.layout
+        if layout is not None and parts:
+            parts = [layout.total(parts, of_entry._input_metadata[entry[1]].shape)]
+        return _sum(parts, of_entry, entry[1])
 
     def _recorded(self, step: Step) -> tuple[Slopes, Products, Tensor | None]:
         if not step.is_late:
             return self._records[step.node]
-        rule = self._rules[step.node]
-        assert isinstance(rule, Pointwise)
-        first, _ = rule.partials(self._graph.nodes[step.node])
+        rule, node = self._rules[step.node], self._graph.nodes[step.node]
+        first = rule.partials(node)[0] if isinstance(rule, Pointwise) else (constant_slope(node),)
         return first, [], None
+
+    def _laid_out(
+        self, step: Step, first: Slopes, curved: Products, hess: Tensor | None
+    ) -> tuple[Slopes, Products, Tensor | None]:
+        """Return the record of a node in the index space of the diamond, if it has one."""
+        layout = self._diamond.layout
+        if layout is None:
+            return first, curved, hess
+        terms = layout.terms[step.node]
+        return (
+            tuple(layout.lift(slope, terms) for slope in first),
+            [(i, j, layout.lift(q, terms)) for i, j, q in curved],
+            layout.lift(hess, layout.axes[step.node, 0]),
+        )
+
+    def _over_copies(self, node: int, tangent: Coefficient, dtype: torch.dtype) -> Coefficient:
+        layout = self._diamond.layout
+        if layout is None or not layout.copies.get(node):
+            return tangent
+        shape = input_shape(self._graph.nodes[node])
+        return layout.reduce_copies(node, dense(tangent, dtype), shape)
+
+
+def constant_slope(node: Any) -> float:
+    """Return the slope of a node of `CONSTANT_MOVES`: 1, or 1/N for a mean over N entries."""
+    if type(node).__name__ not in MEANS:
+        return 1.0
+    output = node._input_metadata[0].shape
+    return math.prod(output) / math.prod(input_shape(node))
 
 
 def _tangent(

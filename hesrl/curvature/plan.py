@@ -53,11 +53,14 @@ def plan_for(graph: Graph, wanted: frozenset[int], method: Method) -> Plan:
         MissingRuleError: A node that leads to a wanted leaf has no rule.
     """
     plans = graph.structure.plans
-    plan: Plan | None = plans.get((method, wanted))
-    if plan is None:
-        if len(plans) >= _MAX_KEPT:
-            plans.clear()
-        plan = plans[method, wanted] = Plan(graph, wanted, method)
+    made: list[Plan] = plans.get((method, wanted), [])
+    for plan in made:
+        if not plan.facts.fits or plan.facts.fits_to(graph):
+            return plan
+    if len(plans) >= _MAX_KEPT:
+        plans.clear()
+    plan = Plan(graph, wanted, method)
+    plans[method, wanted] = [plan, *made][:_MAX_KEPT]
     return plan
 
 
@@ -189,4 +192,7 @@ class Plan:
                 or rule.gradient_excess is not None
                 or any((t.position,) * 2 in self.facts.curved[node] for t in self.targets[node])
             )
-        return bool(self.targets[node]) and self.facts.needs_gradient(node)
+        diamonds = self.diamonds_of.get(node, ())
+        if any(diamond.last != node for diamond in diamonds):
+            return True
+        return bool(self.targets[node] or diamonds) and self.facts.needs_gradient(node)

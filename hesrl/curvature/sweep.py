@@ -15,17 +15,18 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
 from hesrl.curvature.coefficients import add, adjoint, dense, fit, square, times
-from hesrl.curvature.crossing import Crossing
+from hesrl.curvature.crossing import Crossing, Products, Slopes, constant_slope
 from hesrl.curvature.graph import Edge, Graph
+from hesrl.curvature.layout import CONSTANT_MOVES
 from hesrl.curvature.plan import Plan
-from hesrl.curvature.registry import Adjoint, Local, Pointwise
+from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
 
 _Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
 """Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
@@ -122,6 +123,8 @@ class Sweep:
         hess_out = self._take_all(node)
         is_zero = all(hess is None for hess in hess_out)
         self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
+        if node in self._plan.diamonds_of:
+            self._record(node, (self._slope(node),), [], hess_out[0])
 
     def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
         hess_out = self._take_all(node)
@@ -139,6 +142,12 @@ class Sweep:
         elif rule.read is not None:
             source = rule.read(source)
         grad = self._grad(node, grads) if grads is not None else None
+        if node in self._plan.diamonds_of:
+            curved: Products = []
+            if grad is not None and self._plan.used_pairs[node]:
+                zero = torch.zeros_like(grad)
+                curved = [(0, 0, cast(Tensor, rule.curvature(source, grad, zero)))]
+            self._record(node, (self._slope(node),), curved, hess)
         if hess is None:
             if grad is None:
                 self._hand_on(node, None)
@@ -157,10 +166,10 @@ class Sweep:
         if hess is None and grad is None and not diamonds:
             self._hand_on(node, None)
             return
-        if rule.alone is not None and not diamonds and hess is not None:
-            if grad is not None or rule.curved == ():
-                self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
-                return
+        knows_all = hess is not None and (grad is not None or rule.curved == ())
+        if rule.alone is not None and knows_all and not diamonds:
+            self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
+            return
         first, second = rule.partials(self._nodes[node])
         if grad is not None and rule.gradient_excess is not None:
             slope: Any = first[0]
@@ -184,10 +193,25 @@ class Sweep:
                     parts[i] = add(parts[i], q)
             self._hand_on(node, parts)
         if diamonds:
-            for diamond in diamonds:
-                crossing = self._crossings[diamond.entry]
-                if crossing.record(node, first, curved, hess):
-                    self._deliver(diamond.entry, crossing.curvature())
+            self._record(node, first, curved, hess)
+
+    def _slope(self, node: int) -> Coefficient:
+        """Return the slope of a view, an expansion or a reduction by its input."""
+        of_node = self._nodes[node]
+        if type(of_node).__name__ in CONSTANT_MOVES:
+            return constant_slope(of_node)
+        output = of_node._input_metadata[0]
+        ones = torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
+        others = (None,) * (len(of_node._input_metadata) - 1)
+        slope = adjoint(of_node, (ones, *others))
+        return slope[0] if isinstance(slope, tuple) else slope
+
+    def _record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> None:
+        """Note what the diamonds through a node need; after the last node, they are complete."""
+        for diamond in self._plan.diamonds_of[node]:
+            crossing = self._crossings[diamond.entry]
+            if crossing.record(node, first, curved, hess):
+                self._deliver(diamond.entry, crossing.curvature())
 
     def _grad(self, node: int, grads: _Grads) -> Tensor | None:
         """Return the gradient at a node's first output, as the rules of its consumers define it."""

@@ -47,14 +47,14 @@ def multiply(node: Any) -> Partials:
     return (_factor(node._saved_other), _factor(node._saved_self)), ((0, 1, 1.0),)
 
 
-def _factor(saved: Tensor | None) -> Coefficient | None:
+def _factor(saved: Tensor | None) -> Tensor | float | None:
     """Return a saved factor; as a number if it is one, whose square would be in float32."""
     if saved is not None and saved.dim() == 0 and saved.device.type == "cpu":
         return saved.item()
     return saved
 
 
-def _inverse(divisor: Any) -> Coefficient:
+def _inverse(divisor: Any) -> Tensor | float:
     """Return 1/divisor; Python has none for the number zero, where tensors have infinity."""
     if isinstance(divisor, Tensor):
         return divisor.reciprocal()

@@ -37,6 +37,8 @@ def _register_terms(operation: str, curved: Pairs) -> Callable[[PointwiseRule], 
 
     def register(terms: PointwiseRule) -> PointwiseRule:
         def rule(node: Any) -> Partials:
+            first: Any
+            second: Any
             first, second = terms(node)
             if node._saved_reduction != _MEAN:
                 return first, second

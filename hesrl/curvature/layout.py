@@ -1,0 +1,289 @@
+"""Where the dimensions of the tensors of a diamond lie, when some are reduced or broadcast.
+
+A diamond (`hesrl.curvature.diamond`) may hold views, copies along new dimensions and reductions, as
+a log-density has them: ``−½ ((a − μ)/σ)²`` and ``log σ`` are summed over the actions, apart or
+together. All its tensors are then laid out in one *index space*: an axis for each dimension of
+the entry x (its own axes) and one for each dimension along which x was copied.
+
+The curvature of x stays linear in cost as long as every entry of x reaches one entry of each tensor
+for each of its copies. A reduction over an own axis collapses it: the tangents ``∂y/∂x_j`` keep the
+axis, and y has it no more. Where a collapsed axis would be broadcast again, or meet a tensor that
+still has it, every entry would reach every other: the diamond ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+from hesrl.curvature.graph import Edge
+from hesrl.curvature.registry import Masked
+from hesrl.curvature.rules.reduce import reduced_dims
+
+Axes: TypeAlias = "tuple[int | None, ...]"
+"""The axis of each dimension of a tensor; None for a dimension of size 1."""
+
+VIEWS = frozenset(
+    {
+        "ReshapeAliasBackward0",
+        "SqueezeBackward0",
+        "SqueezeBackward1",
+        "SqueezeBackward2",
+        "ToCopyBackward0",
+        "UnsafeViewBackward0",
+        "UnsqueezeBackward0",
+        "UnsqueezeBackward1",
+        "ViewBackward0",
+    }
+)
+"""Nodes that keep all entries in their order, if the sizes other than 1 stay the same."""
+EXPANSION = "ExpandBackward0"
+SUMS = frozenset({"SumBackward0", "SumBackward1"})
+MEANS = frozenset({"MeanBackward0", "MeanBackward1"})
+REDUCTIONS = SUMS | MEANS
+REDUCTIONS |= {
+    "AmaxBackward0",
+    "AminBackward0",
+    "LinalgVectorNormBackward0",
+    "LogsumexpBackward0",
+    "MaxBackward0",
+    "MaxBackward1",
+    "MinBackward0",
+    "MinBackward1",
+    "ProdBackward0",
+    "ProdBackward1",
+    "StdBackward0",
+    "VarBackward0",
+    # One entry of each row.
+    "GatherBackward0",
+    "SelectBackward0",
+    "SliceBackward0",
+}
+"""Nodes of which every input entry reaches one output entry at most, if what is left of a reduced
+dimension has size 1."""
+MOVES = VIEWS | REDUCTIONS | {EXPANSION}
+CONSTANT_MOVES = VIEWS | SUMS | MEANS | {EXPANSION}
+"""Nodes whose slope is a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a layout needs to know of a node's shapes, which may differ in graphs of one structure.
+
+    Sizes other than 1 may change from batch to batch.
+    """
+
+    ones: tuple[bool, ...]
+    """Which dimensions of the output have size 1."""
+    kept: Axes | None = None
+    """For a node of `MOVES`: the dimension of the input that each of the output is; None for the
+    others. None altogether if it moves entries in another way."""
+    reduced: tuple[int, ...] = ()
+    """The dimensions of the input that it reduces."""
+
+
+def fit_of(node: Any, output: int, name: str) -> Fit:
+    """Return what a layout needs to know of an output of a node, given its name in `MOVES`."""
+    shape = tuple(node._input_metadata[output].shape)
+    ones = tuple(size == 1 for size in shape)
+    if name not in MOVES:
+        return Fit(ones)
+    before = input_shape(node)
+    if name in VIEWS:
+        long = [d for d, size in enumerate(before) if size != 1]
+        if [before[d] for d in long] != [size for size in shape if size != 1]:
+            return Fit(ones)
+        rest = iter(long)
+        return Fit(ones, tuple(None if one else next(rest) for one in ones))
+    if name == EXPANSION:
+        new = len(shape) - len(before)
+        return Fit(ones, tuple(_same(d - new, size, before) for d, size in enumerate(shape)))
+    if len(shape) == len(before):
+        reduced = tuple(d for d in range(len(shape)) if ones[d] and before[d] != 1)
+        left = list(range(len(shape)))
+    else:
+        dims = getattr(node, "_saved_dim", None) if shape else None
+        reduced = tuple(reduced_dims(dims, len(before)))
+        left = [d for d in range(len(before)) if d not in reduced]
+    if len(left) != len(shape) or any(
+        before[d] != shape[k] for k, d in enumerate(left) if d not in reduced
+    ):
+        return Fit(ones)
+    return Fit(ones, tuple(None if one else d for one, d in zip(ones, left, strict=True)), reduced)
+
+
+def input_shape(node: Any) -> tuple[int, ...]:
+    """Return the shape of the first input of a node."""
+    source, output = node.next_functions[0]
+    return tuple(source._input_metadata[output].shape)
+
+
+def _same(dim: int, size: int, before: Sequence[int]) -> int | None:
+    return dim if dim >= 0 and before[dim] == size != 1 else None
+
+
+class Layout:
+    """The index space of a diamond.
+
+    Args:
+        entry: The tensor whose curvature the diamond gives.
+        ones: Which dimensions of it have size 1.
+
+    Attributes:
+        axes: The axes of each tensor that was placed.
+        terms: For each node the axes along which its slopes lie.
+        copies: For each node the axes of copies that it reduces.
+    """
+
+    def __init__(self, entry: Edge, ones: Sequence[bool]) -> None:
+        own = tuple(None if one else axis for axis, one in enumerate(ones))
+        self.axes: dict[Edge, Axes] = {entry: own}
+        self.terms: dict[int, Axes] = {}
+        self.copies: dict[int, tuple[int, ...]] = {}
+        self._entry = entry
+        self._own = len(ones)
+        self._collapsed: dict[Edge, frozenset[int]] = {entry: frozenset()}
+        self._same_as: list[int] = list(range(self._own))
+
+    def place(
+        self, node: int, inputs: Sequence[Edge], fit: Fit, is_move: bool, curved: bool
+    ) -> bool:
+        """Place the output of a node, if every entry of x reaches one entry of it.
+
+        Args:
+            node: Its number.
+            inputs: Its inputs in the diamond, placed before.
+            fit: Its shapes.
+            is_move: Whether it is one of `MOVES`, else it is elementwise.
+            curved: Whether it has second derivatives.
+        """
+        collapsed = self._collapsed[inputs[0]]
+        if any(self._collapsed[source] != collapsed for source in inputs):
+            return False
+        before = [self.axes[source] for source in inputs]
+        if not is_move:
+            placed = self._broadcast(before, fit, bool(collapsed))
+            if placed is None:
+                return False
+            self.terms[node] = self.axes[node, 0] = placed
+        else:
+            if fit.kept is None:
+                return False
+            (axes,) = before
+            gone = [self._root(a) for d in fit.reduced if (a := axes[d]) is not None]
+            copies = tuple(axis for axis in gone if axis >= self._own)
+            if copies and curved:
+                return False
+            placed = self._moved(axes, fit, bool(collapsed))
+            if placed is None:
+                return False
+            self.terms[node], self.copies[node], self.axes[node, 0] = axes, copies, placed
+            collapsed = collapsed.union(axis for axis in gone if axis < self._own)
+        self._collapsed[node, 0] = collapsed
+        return True
+
+    def _broadcast(self, before: Sequence[Axes], fit: Fit, is_collapsed: bool) -> Axes | None:
+        placed: list[int | None] = []
+        for back in range(1, len(fit.ones) + 1):
+            axis: int | None = None
+            if not fit.ones[-back]:
+                there = [axes[-back] for axes in before if len(axes) >= back]
+                axis = self._united([self._root(a) for a in there if a is not None])
+                if axis is None or (axis == _NEW and there and is_collapsed):
+                    return None
+                axis = self._new() if axis == _NEW else axis
+            placed.append(axis)
+        known = [axis for axis in placed if axis is not None]
+        return tuple(placed[::-1]) if len(set(known)) == len(known) else None
+
+    def _moved(self, axes: Axes, fit: Fit, is_collapsed: bool) -> Axes | None:
+        assert fit.kept is not None
+        placed: list[int | None] = []
+        for dim, (one, kept) in enumerate(zip(fit.ones, fit.kept, strict=True)):
+            if kept is not None and axes[kept] is not None:
+                placed.append(self._root(axes[kept]))  # type: ignore[arg-type]
+            elif one:
+                placed.append(None)
+            elif is_collapsed and len(fit.ones) - dim <= len(axes):
+                return None
+            else:
+                placed.append(self._new())
+        return tuple(placed)
+
+    def _united(self, there: list[int]) -> int | None:
+        """Return the one axis of tensors that meet, `_NEW` if there is none, None for several."""
+        if not there:
+            return _NEW
+        first, *others = sorted(set(there))
+        if others and first < self._own:
+            return None
+        for other in others:
+            self._same_as[other] = first
+        return first
+
+    def _new(self) -> int:
+        self._same_as.append(len(self._same_as))
+        return self._same_as[-1]
+
+    def _root(self, axis: int) -> int:
+        while self._same_as[axis] != axis:
+            axis = self._same_as[axis]
+        return axis
+
+    def lift(self, f: Any, axes: Axes) -> Any:
+        """Return a coefficient with its dimensions along the axes of the index space.
+
+        Args:
+            f: A number, or a tensor of which the last dimensions lie along ``axes``.
+            axes: As in `axes` or `terms`.
+        """
+        if isinstance(f, Masked):
+            return Masked(self.lift(f.mask, axes), self.lift(f.value, axes))
+        if not isinstance(f, Tensor):
+            return f
+        placed = sorted(
+            (self._root(axis), dim - len(axes))
+            for dim, axis in enumerate(axes)
+            if axis is not None and len(axes) - dim <= f.dim()
+        )
+        shape = [1] * len(self._same_as)
+        for axis, dim in placed:
+            shape[axis] = f.shape[dim]
+        dims = [dim for _, dim in placed]
+        if dims != sorted(dims):
+            f = f.permute([d for d in range(-f.dim(), 0) if d not in dims] + dims)
+        return f.reshape(shape)
+
+    def reduce_copies(
+        self, node: int, tangent: Tensor | float, shape: Sequence[int]
+    ) -> Tensor | float:
+        """Return the tangent of a node that reduces copies of x: that of each entry, summed up.
+
+        Args:
+            node: Its number.
+            tangent: Slope by slope of its input, laid out.
+            shape: That of its input.
+        """
+        terms = self.terms[node]
+        sizes = {self._root(a): shape[d] for d, a in enumerate(terms) if a is not None}
+        for axis in map(self._root, self.copies.get(node, ())):
+            if isinstance(tangent, Tensor) and tangent.shape[axis] > 1:
+                tangent = tangent.sum(axis, keepdim=True)
+            else:
+                tangent = tangent * sizes[axis]
+        return tangent
+
+    def total(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """Return the sum of laid out parts over all copies, in the shape of the entry."""
+        copies = tuple(range(self._own, len(self._same_as)))
+        summed = [part.sum(copies) if copies else part for part in parts]
+        total = summed[0]
+        for part in summed[1:]:
+            total = total + part
+        return total.expand(tuple(shape)).contiguous()
+
+
+_NEW = -1
