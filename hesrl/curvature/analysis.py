@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 from hesrl.curvature.advice import advice, shapes_of
 from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
 from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.layout import CONSTANT_MOVES, MOVES, Fit, fit_of
+from hesrl.curvature.moves import CONSTANT_MOVES, MOVES, Fit, fit_of
 from hesrl.curvature.patterns import find_patterns
 from hesrl.curvature.registry import (
     Adjoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from hesrl.curvature.coefficients import add, dense, fit, plus, square, times
 from hesrl.curvature.diamond import Diamond, Step
 from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.layout import MEANS, input_shape
+from hesrl.curvature.moves import input_shape, slope_of
 from hesrl.curvature.registry import Coefficient, Pointwise, Rule
 
 Slopes: TypeAlias = "tuple[Coefficient | None, ...]"
@@ -90,7 +89,7 @@ class Crossing:
         if not step.is_late:
             return self._records[step.node]
         rule, node = self._rules[step.node], self._graph.nodes[step.node]
-        first = rule.partials(node)[0] if isinstance(rule, Pointwise) else (constant_slope(node),)
+        first = rule.partials(node)[0] if isinstance(rule, Pointwise) else (slope_of(node),)
         return first, [], None
 
     def _laid_out(
@@ -113,14 +112,6 @@ class Crossing:
             return tangent
         shape = input_shape(self._graph.nodes[node])
         return layout.reduce_copies(node, dense(tangent, dtype), shape)
-
-
-def constant_slope(node: Any) -> float:
-    """Return the slope of a node of `CONSTANT_MOVES`: 1, or 1/N for a mean over N entries."""
-    if type(node).__name__ not in MEANS:
-        return 1.0
-    output = node._input_metadata[0].shape
-    return math.prod(output) / math.prod(input_shape(node))
 
 
 def _tangent(

@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from hesrl.curvature.graph import Edge, Sources
-from hesrl.curvature.layout import Fit, Layout
+from hesrl.curvature.layout import Layout
+from hesrl.curvature.moves import Fit
 from hesrl.curvature.registry import Pairs
 
 Use: TypeAlias = tuple[int, int]

@@ -14,115 +14,13 @@ still has it, every entry would reach every other: the diamond ends there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor
 
 from hesrl.curvature.graph import Edge
+from hesrl.curvature.moves import Axes, Fit
 from hesrl.curvature.registry import Masked
-from hesrl.curvature.rules.reduce import reduced_dims
-
-Axes: TypeAlias = "tuple[int | None, ...]"
-"""The axis of each dimension of a tensor; None for a dimension of size 1."""
-
-VIEWS = frozenset(
-    {
-        "ReshapeAliasBackward0",
-        "SqueezeBackward0",
-        "SqueezeBackward1",
-        "SqueezeBackward2",
-        "ToCopyBackward0",
-        "UnsafeViewBackward0",
-        "UnsqueezeBackward0",
-        "UnsqueezeBackward1",
-        "ViewBackward0",
-    }
-)
-"""Nodes that keep all entries in their order, if the sizes other than 1 stay the same."""
-EXPANSION = "ExpandBackward0"
-SUMS = frozenset({"SumBackward0", "SumBackward1"})
-MEANS = frozenset({"MeanBackward0", "MeanBackward1"})
-REDUCTIONS = SUMS | MEANS
-REDUCTIONS |= {
-    "AmaxBackward0",
-    "AminBackward0",
-    "LinalgVectorNormBackward0",
-    "LogsumexpBackward0",
-    "MaxBackward0",
-    "MaxBackward1",
-    "MinBackward0",
-    "MinBackward1",
-    "ProdBackward0",
-    "ProdBackward1",
-    "StdBackward0",
-    "VarBackward0",
-    # One entry of each row.
-    "GatherBackward0",
-    "SelectBackward0",
-    "SliceBackward0",
-}
-"""Nodes of which every input entry reaches one output entry at most, if what is left of a reduced
-dimension has size 1."""
-MOVES = VIEWS | REDUCTIONS | {EXPANSION}
-CONSTANT_MOVES = VIEWS | SUMS | MEANS | {EXPANSION}
-"""Nodes whose slope is a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """What a layout needs to know of a node's shapes, which may differ in graphs of one structure.
-
-    Sizes other than 1 may change from batch to batch.
-    """
-
-    ones: tuple[bool, ...]
-    """Which dimensions of the output have size 1."""
-    kept: Axes | None = None
-    """For a node of `MOVES`: the dimension of the input that each of the output is; None for the
-    others. None altogether if it moves entries in another way."""
-    reduced: tuple[int, ...] = ()
-    """The dimensions of the input that it reduces."""
-
-
-def fit_of(node: Any, output: int, name: str) -> Fit:
-    """Return what a layout needs to know of an output of a node, given its name in `MOVES`."""
-    shape = tuple(node._input_metadata[output].shape)
-    ones = tuple(size == 1 for size in shape)
-    if name not in MOVES:
-        return Fit(ones)
-    before = input_shape(node)
-    if name in VIEWS:
-        long = [d for d, size in enumerate(before) if size != 1]
-        if [before[d] for d in long] != [size for size in shape if size != 1]:
-            return Fit(ones)
-        rest = iter(long)
-        return Fit(ones, tuple(None if one else next(rest) for one in ones))
-    if name == EXPANSION:
-        new = len(shape) - len(before)
-        return Fit(ones, tuple(_same(d - new, size, before) for d, size in enumerate(shape)))
-    if len(shape) == len(before):
-        reduced = tuple(d for d in range(len(shape)) if ones[d] and before[d] != 1)
-        left = list(range(len(shape)))
-    else:
-        dims = getattr(node, "_saved_dim", None) if shape else None
-        reduced = tuple(reduced_dims(dims, len(before)))
-        left = [d for d in range(len(before)) if d not in reduced]
-    if len(left) != len(shape) or any(
-        before[d] != shape[k] for k, d in enumerate(left) if d not in reduced
-    ):
-        return Fit(ones)
-    return Fit(ones, tuple(None if one else d for one, d in zip(ones, left, strict=True)), reduced)
-
-
-def input_shape(node: Any) -> tuple[int, ...]:
-    """Return the shape of the first input of a node."""
-    source, output = node.next_functions[0]
-    return tuple(source._input_metadata[output].shape)
-
-
-def _same(dim: int, size: int, before: Sequence[int]) -> int | None:
-    return dim if dim >= 0 and before[dim] == size != 1 else None
 
 
 class Layout:

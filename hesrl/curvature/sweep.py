@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.utils import checkpoint
 
 from hesrl.curvature.coefficients import add, adjoint, dense, fit, square, times
-from hesrl.curvature.crossing import Crossing, Products, Slopes, constant_slope
+from hesrl.curvature.crossing import Crossing, Products, Slopes
 from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.layout import CONSTANT_MOVES
+from hesrl.curvature.moves import slope_of
 from hesrl.curvature.plan import Plan
-from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
+from hesrl.curvature.registry import Adjoint, Local, Pointwise
 
 _Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
 """Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
@@ -124,7 +124,7 @@ class Sweep:
         is_zero = all(hess is None for hess in hess_out)
         self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
         if node in self._plan.diamonds_of:
-            self._record(node, (self._slope(node),), [], hess_out[0])
+            self._record(node, (slope_of(self._nodes[node]),), [], hess_out[0])
 
     def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
         hess_out = self._take_all(node)
@@ -147,7 +147,7 @@ class Sweep:
             if grad is not None and self._plan.used_pairs[node]:
                 zero = torch.zeros_like(grad)
                 curved = [(0, 0, cast(Tensor, rule.curvature(source, grad, zero)))]
-            self._record(node, (self._slope(node),), curved, hess)
+            self._record(node, (slope_of(self._nodes[node]),), curved, hess)
         if hess is None:
             if grad is None:
                 self._hand_on(node, None)
@@ -194,17 +194,6 @@ class Sweep:
             self._hand_on(node, parts)
         if diamonds:
             self._record(node, first, curved, hess)
-
-    def _slope(self, node: int) -> Coefficient:
-        """Return the slope of a view, an expansion or a reduction by its input."""
-        of_node = self._nodes[node]
-        if type(of_node).__name__ in CONSTANT_MOVES:
-            return constant_slope(of_node)
-        output = of_node._input_metadata[0]
-        ones = torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
-        others = (None,) * (len(of_node._input_metadata) - 1)
-        slope = adjoint(of_node, (ones, *others))
-        return slope[0] if isinstance(slope, tuple) else slope
 
     def _record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> None:
         """Note what the diamonds through a node need; after the last node, they are complete."""
