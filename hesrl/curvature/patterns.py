@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Rule
+from hesrl.curvature.rules.in_place import InPlace, look_into
 from hesrl.curvature.rules.linear import LINEAR_LAYERS
 from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
@@ -28,7 +29,6 @@ from hesrl.curvature.rules.softmax import (
     LOG_SOFTMAX_BY_LOGSUMEXP,
     saved_dim,
 )
-from hesrl.curvature.rules.writing import moves_entries
 
 if TYPE_CHECKING:
     from hesrl.curvature.graph import Sources, Structure
@@ -49,7 +49,7 @@ def detail(name: str, node: Any) -> Hashable:
     if name == _SUBTRACTION:
         return bool(node._saved_alpha == 1)
     if name == _IN_PLACE_ON_VIEW:
-        return moves_entries(node)
+        return look_into(node)
     if name in _EMBEDDINGS:
         return not node._saved_sparse
     if name in LOSSES:
@@ -88,6 +88,8 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
         name = structure.kinds[number].__name__
         if name in _PARTLY_REFUSED and not detail_of_node:
             found.refused.add(number)
+        elif isinstance(detail_of_node, InPlace):
+            found.rules[number] = detail_of_node.rule
         elif name == _RSQRT and detail_of_node is not None:
             _find_rms_norm(number, structure, sources, uses, found)
         elif name == _LOG_SOFTMAX:
