@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from hesrl.curvature.advice import advice, shapes_of
+from hesrl.curvature.advice import no_rule
 from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.moves import CONSTANT_MOVES, MOVES, Fit, fit_of
@@ -101,29 +101,29 @@ class Analysis:
     def _find_rules(self, graph: Graph, wanted: frozenset[int]) -> list[Rule | None]:
         patterns = self._patterns
         rules: list[Rule | None] = []
+        missing: set[int] = set()
         for node, kind in enumerate(graph.structure.kinds):
             rule = None
             if self.useful[node] and node not in wanted and node not in patterns.left_out:
                 rule = patterns.rules.get(node) or find_rule(kind)
                 if rule is None or node in patterns.refused:
-                    raise self._missing(graph, node, wanted)
+                    missing.add(node)
                 if self._method == "bl89" and isinstance(rule, Local) and rule.elementwise:
                     rule = rule.elementwise
                     self.forced.add(node)
             rules.append(rule)
+        if missing:
+            raise self._missing(graph, missing, wanted)
         return rules
 
-    def _missing(self, graph: Graph, node: int, wanted: frozenset[int]) -> MissingRuleError:
-        below = {node}
-        for number in range(node, -1, -1):
+    def _missing(self, graph: Graph, nodes: set[int], wanted: frozenset[int]) -> MissingRuleError:
+        below = set(nodes)
+        for number in range(max(nodes), -1, -1):
             if number in below:
                 below |= {s[0] for s in self.sources[number] if s is not None}
         leaves = [graph.nodes[leaf].variable for leaf in sorted(wanted & below)]
-        name, output = graph.nodes[node].name(), graph.nodes[node]._input_metadata[0]
-        return MissingRuleError(
-            f"no curvature rule for {name} (output of shape {tuple(output.shape)}), which lies "
-            f"between the loss and parameters of shape {shapes_of(leaves)}: {advice(name)}"
-        )
+        of_each = [(graph.nodes[node], self._details.get(node)) for node in sorted(nodes)]
+        return MissingRuleError(no_rule(of_each, leaves))
 
     def _find_dropped(self) -> set[int]:
         """Return the nodes that feed a layer, which are those of the network, not of the loss."""
