@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hesrl.curvature.parameter_names import listed
@@ -71,18 +72,25 @@ def advice(name: str, detail: object = None) -> str:
     return f"register one with hesrl.curvature.register_rule({operation})"
 
 
-def no_rule(nodes: Sequence[tuple[Any, object]], params: Sequence[Tensor]) -> str:
+def advice_without(saved: Sequence[str]) -> str:
+    """Return what to do about a node that lacks what its rule reads."""
+    return (
+        f"its rule reads {', '.join(saved)}, which PyTorch {torch.__version__} does not save; "
+        "install a version that setup.cfg names, or replace the operation"
+    )
+
+
+def no_rule(nodes: Sequence[tuple[Any, str]], params: Sequence[Tensor]) -> str:
     """Say which operations have no rule, all at once, and what to do about each of them.
 
     Args:
-        nodes: The nodes without a rule, each with what its rule depends on.
+        nodes: The nodes, each with what to do about it.
         params: The parameters that are reached through them.
     """
     shapes: dict[tuple[str, str], list[str]] = {}
-    for node, detail in nodes:
-        name = node.name()
+    for node, remedy in nodes:
         shape = str(tuple(node._input_metadata[0].shape))
-        shapes.setdefault((name, advice(name, detail)), []).append(shape)
+        shapes.setdefault((node.name(), remedy), []).append(shape)
     between = f", which lies between the loss and {listed(params)}"
     parts = []
     for (name, remedy), of_kind in shapes.items():

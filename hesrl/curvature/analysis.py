@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from hesrl.curvature.advice import no_rule
+from hesrl.curvature.advice import advice, advice_without, no_rule
 from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.moves import CONSTANT_MOVES, MOVES, Fit, fit_of
 from hesrl.curvature.patterns import find_patterns
+from hesrl.curvature.reads import unreadable
 from hesrl.curvature.registry import (
     Adjoint,
     Local,
@@ -101,28 +102,33 @@ class Analysis:
     def _find_rules(self, graph: Graph, wanted: frozenset[int]) -> list[Rule | None]:
         patterns = self._patterns
         rules: list[Rule | None] = []
-        missing: set[int] = set()
+        missing: dict[int, str] = {}
+        beside = [graph.structure.kinds[node] for node in patterns.left_out]
         for node, kind in enumerate(graph.structure.kinds):
             rule = None
             if self.useful[node] and node not in wanted and node not in patterns.left_out:
                 rule = patterns.rules.get(node) or find_rule(kind)
-                if rule is None or node in patterns.refused:
-                    missing.add(node)
                 if self._method == "bl89" and isinstance(rule, Local) and rule.elementwise:
                     rule = rule.elementwise
                     self.forced.add(node)
+                if rule is None or node in patterns.refused:
+                    missing[node] = advice(graph.nodes[node].name(), self._details.get(node))
+                elif lacking := unreadable(rule, kind, *(beside * (node in patterns.rules))):
+                    missing[node] = advice_without(lacking)
             rules.append(rule)
         if missing:
             raise self._missing(graph, missing, wanted)
         return rules
 
-    def _missing(self, graph: Graph, nodes: set[int], wanted: frozenset[int]) -> MissingRuleError:
-        below = set(nodes)
-        for number in range(max(nodes), -1, -1):
+    def _missing(
+        self, graph: Graph, remedies: dict[int, str], wanted: frozenset[int]
+    ) -> MissingRuleError:
+        below = set(remedies)
+        for number in range(max(remedies), -1, -1):
             if number in below:
                 below |= {s[0] for s in self.sources[number] if s is not None}
         leaves = [graph.nodes[leaf].variable for leaf in sorted(wanted & below)]
-        of_each = [(graph.nodes[node], self._details.get(node)) for node in sorted(nodes)]
+        of_each = [(graph.nodes[node], remedy) for node, remedy in remedies.items()]
         return MissingRuleError(no_rule(of_each, leaves))
 
     def _find_dropped(self) -> set[int]:

@@ -127,7 +127,7 @@ def _norm(
 def norm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``y = (Σ_j |x_j|^p)^{1/p}`` over all dimensions or some."""
     x = node._saved_self
-    p = node._saved_ord if hasattr(node, "_saved_ord") else node._saved_p
+    p = getattr(node, "_saved_ord", getattr(node, "_saved_p", None))
     p = 2 if p is None else p
     dims = reduced_dims(getattr(node, "_saved_dim", None), x.dim())
     keepdim = getattr(node, "_saved_keepdim", False)

@@ -43,7 +43,7 @@ def rrelu(node: Any) -> Partials:
     lower, upper = node._saved_lower, node._saved_upper
     if node._saved_training and upper - lower > 1e-6:
         return straight(node._saved_noise)
-    x = node._saved_self if node.name().endswith("0") else node._saved_result
+    x = getattr(node, "_saved_self" if node.name().endswith("0") else "_saved_result")
     return straight(torch.where(x > 0, torch.ones_like(x), (lower + upper) / 2))
 
 
