@@ -56,7 +56,7 @@ def run_examples(page, check, tmp_path):
 
 def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
     _, *table = run_examples(PAGE, CHECK, tmp_path)
-    assert len(table) == 10
+    assert len(table) == 13
     assert all(f"    {line}\n" in PAGE for line in table)
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hesrl.curvature.analysis import Method, check_method
 from hesrl.curvature.coefficients import adjoint
 from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.parameter_names import names_of
 from hesrl.curvature.plan import Plan, plan_for
 from hesrl.curvature.registry import Local, Pointwise
 from hesrl.curvature.store import is_armed
+from hesrl.curvature.table import Row, lines
 
 _EXACT, _DIAGONAL = "exact", "drops off-diagonals"
+_PARAMETER, _FORK = "parameter", "drops cross terms"
 _HEADINGS = (
     "operation",
     "output",
@@ -27,7 +31,9 @@ _HEADINGS = (
 
 
 def explain(
-    loss: Tensor, params: Iterable[Tensor] | None = None, method: Method = "hesscale"
+    loss: Tensor,
+    params: nn.Module | Mapping[str, Tensor] | Iterable[Tensor] | None = None,
+    method: Method = "hesscale",
 ) -> None:
     """Print the graph between a loss and its parameters, from the loss downwards.
 
@@ -37,11 +43,13 @@ def explain(
     the Hessian with respect to the output is diagonal; "as if elementwise" that BL89 takes only
     the slope of every output entry by its own input entry. The last column marks tensors whose
     paths to the loss meet again in curved operations, other than those that are handled as one (a
-    diamond): their contributions are added. No curvature is computed.
+    diamond): their contributions are added. Lines that repeat, as those of equal layers do, are
+    printed once. A summary follows. No curvature is computed.
 
     Args:
         loss: A scalar that autograd recorded.
-        params: The parameters; those that are armed if None.
+        params: The parameters: a module, tensors by name, or tensors, which have the names that
+            modules and optimizers know; those that are armed if None.
         method: The estimator.
 
     Raises:
@@ -57,25 +65,56 @@ def explain(
     leaves = {leaf: graph.nodes[leaf].variable for leaf in graph.structure.leaves}
     if params is None:
         params = filter(is_armed, leaves.values())
-    chosen = {id(param) for param in params}
+    chosen = _named(params)
     wanted = frozenset(leaf for leaf, variable in leaves.items() if id(variable) in chosen)
     if not wanted:
         raise ValueError("the loss depends on no armed parameter: arm some, or name them in params")
     plan = plan_for(graph, wanted, method)
     forks = _crossing_forks(plan)
-    rows = [_HEADINGS]
+    rows = []
     for node in range(len(graph.nodes) - 1, -1, -1):
-        if plan.rules[node] is None and node not in wanted:
+        if node in wanted:
+            name = f"{_PARAMETER} {chosen[id(leaves[node])]}".rstrip()
+            described = ("", "", "")
+        elif plan.rules[node] is not None:
+            name, described = graph.nodes[node].name(), _describe(graph, plan, node)
+        else:
             continue
-        name = "parameter" if node in wanted else graph.nodes[node].name()
-        described = ("", "", "") if node in wanted else _describe(graph, plan, node)
-        remark = "drops cross terms" if node in forks else ""
-        rows.append((name, _shape(graph, node), *described, remark))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+        rows.append((name, _shape(graph, node), *described, _FORK if node in forks else ""))
+    print(*lines(_HEADINGS, rows), *_summary(rows, len(plan.diamonds)), sep="\n")
+
+
+def _named(params: nn.Module | Mapping[str, Tensor] | Iterable[Tensor]) -> dict[int, str]:
+    """Return the names of parameters by their id; no name is ""."""
+    if isinstance(params, nn.Module):
+        params = dict(params.named_parameters())
+    if isinstance(params, Mapping):
+        return {id(param): name for name, param in params.items()}
+    params = list(params)
+    return dict(zip(map(id, params), names_of(params), strict=True))
+
+
+def _summary(rows: Sequence[Row], diamonds: int) -> Iterator[str]:
+    """Yield what the rows come to: how many operations are exact, and what is dropped where."""
+    operations = [row for row in rows if row[2]]
+    params = _count(len(rows) - len(operations), _PARAMETER)
+    yield f"{_count(len(operations), 'operation')}, {params}:"
+    for exactness, count in Counter(row[4] for row in operations).most_common():
+        which = Counter(row[0] for row in operations if row[4] == exactness)
+        yield f"  {count} {exactness}" + ("" if exactness == _EXACT else f" ({_listed(which)})")
+    if diamonds:
+        yield f"  {_count(diamonds, 'diamond')}, whose operations are handled as one"
+    forks = Counter(row[0] for row in rows if row[5])
+    if forks:
+        yield f"  {_FORK} at {_count(forks.total(), 'fork')} ({_listed(forks)})"
+
+
+def _count(things: int, name: str) -> str:
+    return f"{things} {name}{'s' * (things != 1)}"
+
+
+def _listed(names: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in names.most_common())
 
 
 def _crossing_forks(plan: Plan) -> set[int]:

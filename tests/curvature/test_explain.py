@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hesrl.curvature import Method, MissingRuleError, arm, explain
+from hesrl.curvature.table import lines
 from tests.curvature.nets import X, assert_equal, curvatures, fresh_curvatures, loss_of, make_net
 
 LABELS = torch.tensor([0, 1, 0, 1, 0])
@@ -18,10 +22,11 @@ def classifier() -> nn.Sequential:
 
 
 def assert_prints(capsys: pytest.CaptureFixture[str], table: str) -> None:
-    """Compare what was printed, without the heading and the spaces between columns."""
-    printed = capsys.readouterr().out.splitlines()[1:]
+    """Compare what was printed, without the heading, the summary and spaces between columns."""
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[1:]]
     expected = [line.strip() for line in table.strip().splitlines()]
-    assert [" ".join(line.split()) for line in printed] == expected
+    assert printed[: len(expected)] == expected
+    assert re.match(r"\d+ operations?, \d+ parameters?:", printed[len(expected)])
 
 
 def test_the_columns_are_aligned(capsys):
@@ -33,6 +38,8 @@ def test_the_columns_are_aligned(capsys):
         "SumBackward0  ()      the gradient's own map  none               exact",
         "ExpBackward0  (2,)    rules.elementary.exp    kept               exact",
         "parameter     (2,)",
+        "2 operations, 1 parameter:",
+        "  2 exact",
     ]
 
 
@@ -46,17 +53,17 @@ def test_the_columns_are_aligned(capsys):
 )
 def test_an_mlp_with_cross_entropy(capsys, method: Method, softmax: str, tanh: str):
     net = classifier()
-    explain(nn.functional.cross_entropy(net(X), LABELS), net.parameters(), method)
+    explain(nn.functional.cross_entropy(net(X), LABELS), net, method)
     table = f"""
         NllLossBackward0 () rules.loss.nll_loss none exact
         LogSoftmaxBackward0 (5, 2) rules.softmax.{softmax}
         AddmmBackward0 (5, 2) rules.linear.linear_layer none drops off-diagonals
-        parameter (2,)
+        parameter 2.bias (2,)
         TanhBackward0 (5, 4) rules.activation.tanh {tanh}
         AddmmBackward0 (5, 4) rules.linear.linear_layer none drops off-diagonals
-        parameter (4,)
-        parameter (4, 3)
-        parameter (2, 4)
+        parameter 0.bias (4,)
+        parameter 0.weight (4, 3)
+        parameter 2.weight (2, 4)
     """
     assert_prints(capsys, table)
 
@@ -66,7 +73,7 @@ def test_ppo(capsys):
     mean, log_std = torch.zeros(5, 2), torch.zeros(2, requires_grad=True)
     policy = torch.distributions.Normal(mean, log_std.exp())
     ratio = policy.log_prob(torch.ones(5, 2)).sum(1).exp()
-    explain(torch.max(-ratio, -ratio.clamp(0.8, 1.2)).mean(), [log_std])
+    explain(torch.max(-ratio, -ratio.clamp(0.8, 1.2)).mean(), {"log_std": log_std})
     table = """
         MeanBackward0 () rules.reduce.mean none exact
         MaximumBackward0 (5,) rules.choice.maximum none exact
@@ -83,7 +90,7 @@ def test_ppo(capsys):
         LogBackward0 (5, 2) rules.elementary.log (in 1 diamond) kept exact
         ExpandBackward0 (5, 2) the gradient's own map none drops off-diagonals
         ExpBackward0 (2,) rules.elementary.exp kept exact
-        parameter (2,)
+        parameter log_std (2,)
     """
     assert_prints(capsys, table)
 
@@ -103,16 +110,72 @@ def test_a_convolutional_network(capsys, stride, pooling):
         MaxPool2DWithIndicesBackward0 (4, 2, {size}, {size}) the gradient's own map none {pooling}
         ReluBackward0 (4, 2, 4, 4) rules.piecewise.relu none exact
         ConvolutionBackward0 (4, 2, 4, 4) rules.convolution.convolution none drops off-diagonals
-        parameter (2, 1, 3, 3)
-        parameter (2,)
+        parameter 0.weight (2, 1, 3, 3)
+        parameter 0.bias (2,)
     """
     assert_prints(capsys, table)
 
 
 def test_a_residual_connection_drops_cross_terms(capsys):
     explain(loss_of(make_net()))
-    forks = [line for line in capsys.readouterr().out.splitlines() if "cross terms" in line]
+    *forks, summary = [
+        line for line in capsys.readouterr().out.splitlines() if "cross terms" in line
+    ]
     assert [line.split()[:3] for line in forks] == [["TanhBackward0", "(5,", "8)"]]
+    assert summary == "  drops cross terms at 1 fork (1 TanhBackward0)"
+
+
+def test_the_summary(capsys):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1), nn.Linear(4, 4), nn.Softmax(1))
+    y = net(X)
+    explain((y * y.exp()).sum(), net, "hesscale_gn")
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[printed.index("7 operations, 4 parameters:") :] == [
+        "7 operations, 4 parameters:",
+        "  3 exact",
+        "  3 drops off-diagonals (2 AddmmBackward0, 1 SoftmaxBackward0)",
+        "  1 drops second derivatives (1 SoftmaxBackward0)",
+        "  1 diamond, whose operations are handled as one",
+    ]
+
+
+def test_equal_layers_are_printed_once(capsys):
+    layers = [nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(12)]
+    net = nn.Sequential(*layers, nn.Linear(3, 1))
+    explain(net(X).exp().sum(), net)
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[1:]]
+    assert printed == [
+        "SumBackward0 () the gradient's own map none exact",
+        "ExpBackward0 (5, 1) rules.elementary.exp kept exact",
+        "AddmmBackward0 (5, 1) rules.linear.linear_layer none drops off-diagonals",
+        "parameter 12.bias (1,)",
+        "TanhBackward0 (5, 3) rules.activation.tanh kept exact",
+        "AddmmBackward0 (5, 3) rules.linear.linear_layer none drops off-diagonals",
+        "parameter 11.0.bias (3,)",
+        "… × 12, the last 3 lines",
+        "parameter 0.0.weight (3, 3)",
+        "… × 12",
+        "parameter 12.weight (1, 3)",
+        "27 operations, 26 parameters:",
+        "14 exact",
+        "13 drops off-diagonals (13 AddmmBackward0)",
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_folded_lines_unfold_to_all_of_them(seed):
+    generator = random.Random(seed)
+    block = [(generator.choice("abc"), "x") for _ in range(generator.randint(1, 6))]
+    rows = [(generator.choice("abc"), "x") for _ in range(5)] + block * generator.randint(2, 5)
+    unfolded: list[str] = []
+    for line in lines(("", ""), rows):
+        found = re.fullmatch(r"… × (\d+)(?:, the last (\d+) lines)?", line)
+        if found:
+            unfolded += unfolded[-int(found[2] or 1) :] * (int(found[1]) - 1)
+        else:
+            unfolded.append(line)
+    assert unfolded == ["", *(f"{first}  x" for first, _ in rows)]
+    assert any("×" in line for line in lines(("", ""), block * 4))
 
 
 def test_armed_parameters_alone_or_those_that_are_named(capsys):
