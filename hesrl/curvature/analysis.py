@@ -136,7 +136,7 @@ class Analysis:
         fed: set[int] = set()
         for node in range(len(self.sources) - 1, -1, -1):
             rule = self.rules[node]
-            if node in fed or (isinstance(rule, Local) and rule.layer):
+            if node in fed or (isinstance(rule, Local | Pointwise) and rule.layer):
                 fed |= {s[0] for s in self.sources[node] if s is not None}
         return fed
 

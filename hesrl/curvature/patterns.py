@@ -5,6 +5,7 @@
   only estimates, because the parts mix the same entries again.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Linear layers, which are a product with a transposed matrix, in fewer steps.
+- Matrix products by einsum over a dimension of size one, which are elementwise ones.
 - Operations in place on a view, which all have the same kind.
 - Embeddings, whose gradient may be sparse.
 - Losses, which may reduce their terms to one number.
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Rule
 from hesrl.curvature.rules.in_place import InPlace, look_into
-from hesrl.curvature.rules.linear import LINEAR_LAYERS
+from hesrl.curvature.rules.linear import LINEAR_LAYERS, OUTER_PRODUCT
 from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
 from hesrl.curvature.rules.softmax import (
@@ -31,7 +32,7 @@ from hesrl.curvature.rules.softmax import (
 )
 
 if TYPE_CHECKING:
-    from hesrl.curvature.graph import Sources, Structure
+    from hesrl.curvature.graph import Edge, Sources, Structure
 
 _SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
 _SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
@@ -115,6 +116,8 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
         name = getattr(kind, "__name__", "")
         if name in LINEAR_LAYERS:
             _find_linear_layer(number, name, structure, sources, uses, found)
+        elif name == _PRODUCT and all(_lacks_dimension(s, structure) for s in sources[number]):
+            found.rules.setdefault(number, OUTER_PRODUCT)
     return found
 
 
@@ -158,6 +161,17 @@ def move_log_softmax_first(nodes: list[Any], sources: list[Sources]) -> None:
                     for old in order
                 ]
                 break
+
+
+def _lacks_dimension(factor: Edge | None, structure: Structure) -> bool:
+    """Whether einsum gave a factor a dimension that it has not, and put all in order."""
+    names = []
+    for _ in range(2):
+        if factor is None:
+            return False
+        names.append(getattr(structure.kinds[factor[0]], "__name__", ""))
+        factor = next(iter(structure.sources[factor[0]]), None)
+    return names == ["PermuteBackward0", "UnsqueezeBackward0"]
 
 
 def _find_linear_layer(

@@ -62,6 +62,8 @@ class Pointwise:
     """For a rule that stands for another operation of the same value: what that operation's
     gradient at the input has in excess of the native one, given the node, the slope and the
     gradient at the output."""
+    layer: bool = False
+    """It takes the place of a matrix product, as `Local.layer` says."""
 
 
 @dataclass(frozen=True, slots=True)

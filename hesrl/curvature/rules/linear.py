@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Local, register_rule
+from hesrl.curvature.registry import Local, Pointwise, register_rule
+from hesrl.curvature.rules.arithmetic import multiply
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"
 
@@ -108,6 +109,14 @@ LINEAR_LAYERS = {
     "MmBackward0": Local(_linear_layer_without_bias, linear=True, layer=True),
 }
 """The rule of a product with a transposed matrix, by the node of the product."""
+
+
+OUTER_PRODUCT = Pointwise(multiply, curved=((0, 1),), layer=True)
+"""The rule of ``z_no = Σ_i a_ni w_io`` by einsum where i has size one: a layer, and elementwise.
+
+Each factor lacks a dimension of the other. Where one has them all (``a_ni w_nio``, a weight for
+every sample) the graph is that of an elementwise product, ``a_ni w_i``, which is no layer.
+"""
 
 
 @register_rule("MvBackward0", linear=True, layer=True)
