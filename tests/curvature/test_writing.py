@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hesrl.curvature import MissingRuleError, arm, hess_diag
+from hesrl.curvature.analysis import Analysis
+from hesrl.curvature.graph import Graph
 from tests import reference
 from tests.curvature.seeding import grad_and_hess
 
@@ -52,6 +54,13 @@ def test_what_mixes_entries_or_hides_its_derivative_is_refused(name):
     assert f"({name})" in message
     assert "out of place" in message
     assert x.grad is None
+
+
+def test_a_product_of_complex_numbers_is_refused():
+    y = torch.ones(3, 2, dtype=torch.complex64, requires_grad=True).clone()
+    y[:, 0].mul_(1j)
+    with pytest.raises(MissingRuleError, match=r"\(a product of complex numbers\)"):
+        Analysis(Graph([y.grad_fn]), frozenset({0}), "hesscale")
 
 
 VALUES = {

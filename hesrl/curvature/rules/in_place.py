@@ -87,6 +87,8 @@ def look_into(node: Any) -> InPlace:
             scales = True
             held = held if call.name in PIECES else held | depends
         moving |= {id(t): held for t in call.outputs()}
+    if scales and of_y.dtype.is_complex:
+        return InPlace("a product of complex numbers")
     edges = [edge for edge in node.next_functions if edge[0] is not None]
     if scales and len(set(edges)) < len(edges):
         return InPlace("the same tensor taken twice")
