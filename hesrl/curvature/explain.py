@@ -158,11 +158,11 @@ def _describe(graph: Graph, plan: Plan, node: int) -> tuple[str, str, str]:
         has_second = bool(plan.facts.curved[node]) or (
             node in plan.facts.dropped and rule.curved != ()
         )
-        diamonds = sum(node in diamond.members for diamond in plan.diamonds)
-        if diamonds:
-            handler += f" (in {diamonds} diamond{'s' * (diamonds > 1)})"
     elif isinstance(rule, Local):
         handler, has_second = _name(rule.curvature), not rule.linear
+    diamonds = sum(node in diamond.members for diamond in plan.diamonds)
+    if diamonds:
+        handler += f" (in {_count(diamonds, 'diamond')})"
     second = "none" if not has_second else "dropped" if node in plan.facts.dropped else "kept"
     exactness = "drops second derivatives" if second == "dropped" else _exactness(graph, plan, node)
     return handler, second, exactness
@@ -172,7 +172,8 @@ def _exactness(graph: Graph, plan: Plan, node: int) -> str:
     rule = plan.rules[node]
     if node in plan.facts.forced:
         return "as if elementwise"
-    if isinstance(rule, Pointwise) or not plan.facts.is_nonzero(node):
+    # A node that hands no curvature on is there for its diamonds only.
+    if isinstance(rule, Pointwise) or not plan.facts.is_nonzero(node) or not plan.targets[node]:
         return _EXACT
     if isinstance(rule, Local):
         one_entry = _shape(graph, node) == "()"

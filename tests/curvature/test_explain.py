@@ -95,6 +95,17 @@ def test_ppo(capsys):
     assert_prints(capsys, table)
 
 
+def test_a_gaussian_whose_parts_are_summed_apart(capsys):
+    """Expansions and sums within a diamond drop nothing."""
+    mean, s = torch.zeros(5, 3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    distance = (torch.ones(5, 3) - mean) / s.exp().expand_as(mean)
+    explain((-0.5 * distance.square().sum(1) - s.sum()).exp().mean(), [mean, s])
+    *_, count, exact, diamonds = capsys.readouterr().out.splitlines()
+    assert count.startswith("11 operations, 2 parameters:")
+    assert exact == "  11 exact"
+    assert diamonds == "  1 diamond, whose operations are handled as one"
+
+
 @pytest.mark.parametrize(("stride", "pooling"), [(2, "exact"), (1, "drops off-diagonals")])
 def test_a_convolutional_network(capsys, stride, pooling):
     """Windows that overlap have the same largest entry, here and there."""

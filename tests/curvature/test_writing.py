@@ -115,13 +115,32 @@ def test_several_changes_of_one_tensor():
     torch.testing.assert_close(h, reference.hess_diag(loss, x)[0], rtol=1e-10, atol=1e-12)
 
 
-def test_within_a_checkpoint():
+def checkpointed(x: Tensor, w: Tensor) -> Tensor:
+    return checkpoint(gated, x, w, use_reentrant=False)
+
+
+def offloaded(x: Tensor, w: Tensor) -> Tensor:
+    with torch.autograd.graph.save_on_cpu():
+        return gated(x, w)
+
+
+def gated(x: Tensor, w: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, 1:3].mul_(w).div_(w.exp())
+    F.silu(y.view(-1), inplace=True)
+    return several(y)
+
+
+@pytest.mark.parametrize("way", [checkpointed, offloaded])
+def test_saved_tensors_that_are_computed_or_copied_again(way):
     torch.manual_seed(0)
     x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    (expected,) = hess_diag(several(x).exp().sum(), [x])
-    arm([x])
-    checkpoint(several, x, use_reentrant=False).exp().sum().backward()
-    torch.testing.assert_close(x.hess_diag, expected, rtol=0, atol=0)
+    w = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    expected = hess_diag(gated(x, w).exp().sum(), [x, w])
+    arm([x, w])
+    way(x, w).exp().sum().backward()
+    for p, h in zip((x, w), expected, strict=True):
+        torch.testing.assert_close(p.hess_diag, h, rtol=0, atol=0)
 
 
 class Block(nn.Module):
