@@ -50,3 +50,5 @@ class Row:
     inputs: Callable[[], tuple[Tensor, ...]] = one
     reference: Callable[..., Any] | None = None
     """The same function by other operations, where `torch.func` cannot differentiate it twice."""
+    rtol: float = 1e-10
+    """What the node may differ by; more where it has kernels in single precision only."""
