@@ -25,8 +25,6 @@ _ADVICE = {
         "with sparse=True its gradient is sparse, to which no curvature can belong; make the "
         "embedding with sparse=False",
     ),
-    "MkldnnRnnLayerBackward0": "the fused LSTM hides its operations; run it under "
-    "torch.backends.mkldnn.flags(enabled=False), or unroll an nn.LSTMCell",
     "CudnnRnnBackward0": "the fused recurrent layer hides its operations; run it under "
     "torch.backends.cudnn.flags(enabled=False), or unroll a cell",
     **dict.fromkeys(

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesrl.curvature import MissingRuleError, arm
 from tests.curvature.comparison import Params, assert_recursion, computed, normal
 from tests.curvature.recursion import Recursion
 
@@ -132,26 +131,17 @@ def test_two_layers_of_the_whole_module(name):
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")  # `flags` sets that as well
-def test_lstm_in_float32_without_mkldnn():
+@pytest.mark.parametrize("fused", [True, False])
+def test_lstm_in_float32_with_and_without_mkldnn(fused):
     torch.manual_seed(2)
     net, x, loss = draw(Whole("lstm"))
     expected = computed(net, lambda net: loss(net(x)))
     net.zero_grad()
     net.float()
-    with torch.backends.mkldnn.flags(enabled=False):
+    with torch.backends.mkldnn.flags(enabled=fused):
         actual = computed(net, lambda net: loss(net(x.float()).double()))
     for name, hess in actual.items():
         torch.testing.assert_close(hess, expected[name].float(), rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs oneDNN")
-def test_lstm_in_float32_with_mkldnn_has_no_rule():
-    """It is one operation for a whole layer, whose states only its own backward pass knows."""
-    net = Whole("lstm")
-    arm(net.parameters())
-    with pytest.raises(MissingRuleError, match="no curvature rule for MkldnnRnnLayerBackward0"):
-        net(torch.randn(STEPS, N, FEATURES)).square().sum().backward()
-    assert all(p.grad is None for p in net.parameters())
 
 
 class Scan(nn.Module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hesrl.curvature import MissingRuleError
 from hesrl.optim import ScaledAdaHesScale
 from hesrl.sb3 import SeparateGroups
 from tests.sb3.toys import OFF_POLICY_SETTINGS, Checked, assert_every_step_had_curvature, make
@@ -36,18 +35,13 @@ def test_every_step_has_curvature(name, actions, settings):
     assert_every_step_had_curvature(model.learn(100))
 
 
-def test_fused_lstm_is_refused_with_advice():
-    model = make(sb3_contrib.RecurrentPPO, "MlpLstmPolicy", policy_kwargs={**CHECKED, **LSTM})
-    with pytest.raises(MissingRuleError, match=r"fused LSTM .* torch.backends.mkldnn.flags"):
-        model.learn(32)
-
-
 @without_onednn
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("actions", ["box", "discrete"])
-def test_lstm_that_is_not_fused_trains(actions):
+def test_lstm_trains(actions, fused):
     kwargs = {**CHECKED, **LSTM}
     model = make(sb3_contrib.RecurrentPPO, "MlpLstmPolicy", actions, policy_kwargs=kwargs)
-    with torch.backends.mkldnn.flags(enabled=False):
+    with torch.backends.mkldnn.flags(enabled=fused):
         model.learn(64)
     assert_every_step_had_curvature(model)
 
