@@ -3,7 +3,8 @@
 Every differentiable operation leaves a node in the graph that PyTorch records anyway
 (``tensor.grad_fn``), and the node knows what a rule needs: the tensors that the operation saved
 for its gradient. A rule is therefore registered under the node's name, as ``grad_fn.name()``
-prints it (``"TanhBackward0"``), or under a `torch.autograd.Function`.
+prints it (``"TanhBackward0"``), or under a `torch.autograd.Function`: the class, or its full name
+(``"package.module.Class"``) if the package need not be there.
 
 There are three kinds (MATH: ``h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²``):
 
@@ -102,13 +103,16 @@ Rule: TypeAlias = "Pointwise | Local | Adjoint"
 Operation: TypeAlias = "str | type[torch.autograd.Function]"
 
 _RULES: dict[str, Rule] = {}
-_FUNCTION_RULES: dict[type, Rule] = {}
+_FUNCTION_RULES: dict[type | str, Rule] = {}
+"""By the class of the node, or by the full name of the function."""
 
 
 def _add(operation: Operation, rule: Rule) -> None:
     rules: dict[Any, Rule]
     key: Any
-    if isinstance(operation, str):
+    if isinstance(operation, str) and "." in operation:
+        rules, key = _FUNCTION_RULES, operation
+    elif isinstance(operation, str):
         rules, key = _RULES, _class_name(operation)
     elif isinstance(operation, type) and issubclass(operation, torch.autograd.Function):
         rules, key = _FUNCTION_RULES, vars(operation)["_backward_cls"]
@@ -234,7 +238,11 @@ def find_rule(kind: Any) -> Rule | None:
     """Return the rule for a kind of node, its class or its name, or None if there is none."""
     if isinstance(kind, str):
         return _RULES.get(_class_name(kind))
-    return _FUNCTION_RULES.get(kind) or _RULES.get(kind.__name__)
+    rule = _FUNCTION_RULES.get(kind) or _RULES.get(kind.__name__)
+    function = getattr(kind, "_forward_cls", None)
+    if rule is None and function is not None:
+        rule = _FUNCTION_RULES.get(f"{function.__module__}.{function.__qualname__}")
+    return rule
 
 
 def _class_name(name: str) -> str:
