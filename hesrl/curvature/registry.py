@@ -135,7 +135,8 @@ def register_pointwise(
     """Register the derivatives of an elementwise operation ``y = f(x_0, x_1, …)``.
 
     Args:
-        *operations: Node names (``"TanhBackward0"``) or `torch.autograd.Function` classes.
+        *operations: Node names (``"TanhBackward0"``) or `torch.autograd.Function` classes, or the
+            full names of such classes.
         curved: The pairs of inputs ``(i, j)``, ``i ≤ j``, whose second derivative can differ from
             zero: ``()`` for a piecewise linear operation, ``((0, 1),)`` for a product. What is
             known to vanish costs nothing. By default all pairs.
@@ -177,7 +178,8 @@ def register_rule(
     """Register the curvature of an operation that is not elementwise.
 
     Args:
-        *operations: Node names (``"AddmmBackward0"``) or `torch.autograd.Function` classes.
+        *operations: Node names (``"AddmmBackward0"``) or `torch.autograd.Function` classes, or the
+            full names of such classes.
         linear: The operation has no second derivative with respect to any one entry of its
             inputs, so that curvature zero at the output is curvature zero at every input. The
             rule is then called only with a curvature that is not zero, and without a gradient.
@@ -222,7 +224,8 @@ def register_adjoint(
     """Register linear operations whose coefficients are all 0 or 1.
 
     Args:
-        *operations: Node names (``"ViewBackward0"``) or `torch.autograd.Function` classes.
+        *operations: Node names (``"ViewBackward0"``) or `torch.autograd.Function` classes, or the
+            full names of such classes.
         one_output: They always have a single output, which makes them cheaper.
         apply: The gradient's map from output to input, if it needs nothing from the node.
 

@@ -30,6 +30,7 @@ from hesrl.curvature.rules import (
     shape,
     softmax,
     special,
+    torchrl,
     weight_norm,
     writing,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "shape",
     "softmax",
     "special",
+    "torchrl",
     "weight_norm",
     "writing",
 ]
