@@ -132,9 +132,10 @@ def test_what_is_not_fused_needs_no_rule(kind, method):
     if kind is nn.LSTM:
         layers.append(kind(FEATURES, HIDDEN, proj_size=3))
     for layer in layers:
-        arm(layer.parameters(), method)
-        parts = [torch.randn(3, FEATURES), torch.randn(2, FEATURES)]
-        packed = layer(nn.utils.rnn.pack_sequence(parts))[0].data
+        x = torch.randn(3, 2, FEATURES, requires_grad=True)
+        arm([x, *layer.parameters()], method)
+        packed = layer(nn.utils.rnn.pack_padded_sequence(x, [3, 2]))[0].data
         assert FUSED not in node_names(packed)
         packed.square().sum().backward()
-        assert all(p.hess_diag.isfinite().all() for p in layer.parameters())
+        assert all(p.hess_diag.isfinite().all() for p in (x, *layer.parameters()))
+        assert not x.hess_diag[2, 1].any() and x.hess_diag[1, 1].all()

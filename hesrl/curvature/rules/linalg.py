@@ -1,4 +1,4 @@
-"""Linear systems, inverses and determinants.
+"""Linear systems, inverses, determinants and cross products.
 
 With ``M = A⁻¹``, a step ``dA`` of the matrix in ``A X = B`` moves the solution by ``−M dA X``, so
 that for one entry of A
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rules.softmax import saved_dim
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"
 
@@ -132,3 +133,20 @@ def log_determinant(node: Any, grads: Any, hessians: Any) -> Tensor | None:
     hess_out = 0 if hess_out is None else hess_out[..., None, None]
     grad_out = 0 if grad_out is None else grad_out[..., None, None]
     return torch.linalg.inv(node._saved_A).mT.square() * (hess_out - grad_out)
+
+
+@register_rule("LinalgCrossBackward0", linear=True)
+def cross_product(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+    """``y = a × b``: ``h(a)_j = b_{j+1}² h_{j−1} + b_{j−1}² h_{j+1}`` modulo 3, and so for b."""
+    dim = saved_dim(node._saved_dim, hess_out.dim())
+    before, after = hess_out.roll(1, dim), hess_out.roll(-1, dim)
+
+    def of_factor(other: Tensor) -> Tensor:
+        square = other.square()
+        return square.roll(-1, dim) * before + square.roll(1, dim) * after
+
+    to_a, to_b = (source is not None for source, _ in node.next_functions)
+    return (
+        of_factor(node._saved_other) if to_a else None,
+        of_factor(node._saved_self) if to_b else None,
+    )

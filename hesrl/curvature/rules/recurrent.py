@@ -29,11 +29,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.registry import register_adjoint, register_rule
 
 Outputs: TypeAlias = "tuple[Tensor | None, ...]"
 Steps: TypeAlias = "tuple[Sequence[Tensor], Sequence[Tensor]]"
 """For each step of an elementwise function its slope with the square, and its second derivative."""
+
+
+# The steps of all sequences, without those that only fill the shorter ones up.
+register_adjoint("PackPaddedSequenceBackward0")
 
 
 @register_rule("MkldnnRnnLayerBackward0", layer=True)

@@ -1,4 +1,4 @@
-"""Linear systems, inverses, determinants and Cholesky factors."""
+"""Linear systems, inverses, determinants, cross products and Cholesky factors."""
 
 from __future__ import annotations
 
@@ -163,4 +163,14 @@ FACTORS = [
     ),
 ]
 
-ROWS = SYSTEMS + DETERMINANTS + FACTORS
+CROSS_PRODUCTS = [
+    Row(
+        f"cross {a} {b} dim={dim}",
+        "LinalgCrossBackward0",
+        lambda a, b, dim=dim: torch.linalg.cross(a, b, dim=dim),
+        lambda a=a, b=b: (normal(*a), normal(*b)),
+    )
+    for a, b, dim in (((3,), (3,), -1), ((2, 3), (1, 3), 1), ((3, 2), (3, 1), -2))
+]
+
+ROWS = CROSS_PRODUCTS + SYSTEMS + DETERMINANTS + FACTORS

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from tests.curvature.rows.row import Row, normal
 
@@ -106,9 +107,22 @@ def of_gates(count: int, *, biased: bool) -> Callable[[], tuple[Tensor, ...]]:
     )
 
 
+PACKED = [0, 0, 0, 1, 1, 2, 3], [1, 0, 2, 1, 0, 1, 1]
+"""Steps and sequences in the order in which sequences of 2, 4 and 1 steps are packed."""
+
 aten = torch.ops.aten
 LSTM, GRU = "ThnnFusedLstmCellBackward0", "ThnnFusedGruCellBackward0"
 ROWS = [
+    *(
+        Row(
+            f"pack_padded_sequence batch_first={first}",
+            "PackPaddedSequenceBackward0",
+            lambda x, first=first: pack_padded_sequence(x, [2, 4, 1], first, False).data,
+            lambda first=first: (normal(3, 4, 2) if first else normal(4, 3, 2),),
+            lambda x, first=first: x[PACKED[::-1]] if first else x[PACKED],
+        )
+        for first in (False, True)
+    ),
     Row("lstm step", "MkldnnRnnLayerBackward0", fused, draw, by_operations, rtol=1e-4),
     *(
         row
