@@ -79,7 +79,8 @@ def lstm_cell(node: Any, grads: Outputs, hessians: Outputs) -> Outputs:
     """One step of an LSTM from the gates and c⁻ to h and c, as a GPU runs it without cuDNN."""
     c_before = node._saved_cx
     of_h, of_c = _pairs(grads, hessians, (c_before, c_before))
-    cell = _LSTMCell(sum(_gates(node)).unsqueeze(0), c_before)
+    of_input, of_state = _gates(node)
+    cell = _LSTMCell((of_input + of_state).unsqueeze(0), c_before)
     of_gates, of_c = cell.back(0, of_h, of_c)
     of_bias = 2 * [of_gates[1].sum(0)]
     return _wanted(node, of_gates[1], of_gates[1], of_c[1], *of_bias)
