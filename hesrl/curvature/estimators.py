@@ -12,6 +12,7 @@ from torch import Tensor
 from hesrl.curvature import exact
 from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
 from hesrl.curvature.analysis import Method
+from hesrl.curvature.factored import by_factors
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.likelihood import Output, find_outputs, gradients_at_outputs
 from hesrl.curvature.plan import plan_for
@@ -147,6 +148,16 @@ class _Problem:
     def params(self) -> list[Tensor]:
         return [self.graph.nodes[leaf].variable for leaf in self.leaves]
 
+    def with_the_rest(
+        self, known: dict[int, Tensor], general: Callable[[list[Tensor]], Sequence[Tensor]]
+    ) -> list[Tensor]:
+        """Return a diagonal for each parameter: a known one, or else what the general way gives."""
+        rest = [leaf for leaf in self.leaves if leaf not in known]
+        if rest:
+            others = general([self.graph.nodes[leaf].variable for leaf in rest])
+            known = known | dict(zip(rest, others, strict=True))
+        return [known[leaf] for leaf in self.leaves]
+
     def twice_differentiable(self) -> Tensor:
         require_second_derivatives(self.graph)
         return self.loss
@@ -163,6 +174,18 @@ def _swept(problem: _Problem) -> list[Tensor | None]:
     return [sweep.curvature(leaf) for leaf in problem.leaves]
 
 
+def _hessian(problem: _Problem) -> list[Tensor]:
+    loss = problem.twice_differentiable()
+    known = by_factors(loss, problem.graph, problem.leaves)
+    return problem.with_the_rest(known, lambda rest: exact.hessian_diagonal(loss, rest))
+
+
+def _ggn(problem: _Problem) -> list[Tensor]:
+    outputs = problem.outputs()
+    known = by_factors(problem.loss, problem.graph, problem.leaves, outputs)
+    return problem.with_the_rest(known, lambda rest: exact.ggn_diagonal(outputs, rest))
+
+
 def _gradient(problem: _Problem, inputs: Sequence[Any]) -> Sequence[Tensor]:
     return torch.autograd.grad(problem.loss, inputs, retain_graph=True, materialize_grads=True)
 
@@ -177,8 +200,8 @@ _ESTIMATORS: dict[str, Callable[[_Problem], Sequence[Tensor | None]]] = {
     "hesscale": _swept,
     "hesscale_gn": _swept,
     "bl89": _swept,
-    "hessian": lambda p: exact.hessian_diagonal(p.twice_differentiable(), p.params),
-    "ggn": lambda p: exact.ggn_diagonal(p.outputs(), p.params),
+    "hessian": _hessian,
+    "ggn": _ggn,
     "ggn_mc": lambda p: exact.ggn_mc_mean(p.outputs(), p.params, p.samples),
     "hutchinson": lambda p: exact.hutchinson_mean(p.twice_differentiable(), p.params, p.samples),
     "squared_gradient": lambda p: [g.square() for g in _gradient(p, p.params)],

@@ -42,27 +42,32 @@ class Categorical:
         """Return s for classes drawn with the probabilities p, ``count`` of the shape of z."""
         rows = self.probs.reshape(-1, self.probs.shape[-1])
         drawn = torch.multinomial(rows, count, replacement=True).T
-        return self._vectors(drawn.reshape(count, *self.weight.shape))
+        drawn = drawn.reshape(count, *self.weight.shape)
+        one_hot = torch.zeros_like(self.probs).expand(count, *self.probs.shape)
+        vectors = self.weight.sqrt() * (self.probs - one_hot.scatter(-1, drawn, 1.0))
+        return vectors.movedim(-1, self.dim + 1)
 
     def factors(self) -> Tensor:
         """Return s_k for every class k, each of the shape of z."""
-        classes = torch.arange(self.probs.shape[-1], device=self.probs.device)
-        classes = classes.view(-1, *[1] * self.weight.dim()).expand(-1, *self.weight.shape)
-        roots = self.probs.sqrt().movedim(-1, 0).unsqueeze(-1)
-        return self._vectors(classes, roots)
+        vectors, weights = self.parts()
+        return vectors * weights.sqrt()
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Return ``p − e_k`` for every class k, each of the shape of z, and ``c p_k`` likewise.
+
+        With size 1 in place of the classes. Unlike the roots they have a sign.
+        """
+        count = self.probs.shape[-1]
+        unit = torch.eye(count, dtype=self.probs.dtype, device=self.probs.device)
+        vectors = self.probs - unit.view(count, *[1] * (self.probs.dim() - 1), count)
+        weights = (self.weight * self.probs).movedim(-1, 0).unsqueeze(-1)
+        return vectors.movedim(-1, self.dim + 1), weights.movedim(-1, self.dim + 1)
 
     def rows(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of z as (R, K), a row for each sample and position."""
         return x.movedim(self.dim, -1).reshape(-1, self.probs.shape[-1])
 
     samples = rows
-
-    def _vectors(self, classes: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """Return ``√c (p − e_k)`` times a scale for some classes k (C, …, 1), as (C, *z)."""
-        one_hot = torch.zeros_like(self.probs).expand(len(classes), *self.probs.shape)
-        one_hot = one_hot.scatter(-1, classes, 1.0)
-        vectors = scale * self.weight.sqrt() * (self.probs - one_hot)
-        return vectors.movedim(-1, self.dim + 1)
 
 
 @dataclass(frozen=True)
