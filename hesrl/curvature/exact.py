@@ -146,7 +146,7 @@ def _products(
         is_grads_batched=True,
     )
     return tuple(
-        torch.zeros(1, *param.shape, dtype=param.dtype, device=param.device) if v is None else v
+        torch.zeros_like(param).expand(len(vectors[0]), *param.shape) if v is None else v
         for v, param in zip(products, params, strict=True)
     )
 

@@ -57,6 +57,7 @@ class _Factors:
     """It counts for the parameters of the layer that made the tensor, not only for those below."""
 
 
+@torch.no_grad()
 def by_factors(
     loss: Tensor, graph: Graph, leaves: Sequence[int], outputs: Sequence[Output] | None = None
 ) -> dict[int, Tensor]:
@@ -192,7 +193,7 @@ class _Descent:
             units = hess.new_zeros(len(v), size).scatter_(1, v.unsqueeze(1), 1.0)
             return units.view(len(v), 1, *rest)
 
-        self._factors.append(_Factors(edge, hess.flatten(1).T, vectors, of_layer=False))
+        self._factors.append(_Factors(edge, hess.reshape(len(hess), size).T, vectors, of_layer=False))
 
     def _products(
         self, edge: Edge, to: Sequence[Edge], vectors: Tensor, *, batched: bool = False

@@ -5,7 +5,11 @@ the Hessian H of the loss there, whose square root is known in closed form:
 
 - cross-entropy, ``L = −c Σ_k q_k log softmax(z)_k``: ``H = c (diag p − p pᵀ) = Σ_k s_k s_kᵀ`` with
   ``s_k = √(c p_k) (p − e_k)``; for a class k drawn with probability p_k, ``s = √c (p − e_k)``;
-- mean squared error, ``L = c Σ (z − t)²``: ``H = 2c``; drawn, ``s = √(2c) ε`` with ε normal.
+- mean squared error, ``L = c Σ (z − t)²``: ``H = 2c``; drawn, ``s = √(2c) ε`` with ε normal;
+- binary cross-entropy of logits, ``L = c Σ ℓ(z)``: ``H = c p (1 − p)``, times the weight of the
+  term and of positives, and as a diagonal one drawn likewise; the same goes for the Huber, smooth
+  L1 and soft margin losses, whose ``ℓ''`` has no sign. Of probabilities, ``H = c / (p (1 − p))`` is
+  the expectation over targets, which gives a sigmoid's logits the same ``c p (1 − p)``.
 
 `hesrl.losses` adds its own: cross-entropy, squared and Huber errors, and the Gaussian, for which H
 is the expectation over targets (Fisher's matrix), since the Hessian itself has both signs.
@@ -22,6 +26,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.graph import Graph
+from hesrl.curvature.registry import Pointwise, find_rule
 from hesrl.curvature.rules.softmax import saved_dim
 
 
@@ -128,7 +133,8 @@ def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[O
     if not outputs:
         raise ValueError(
             "the Gauss-Newton matrix needs the likelihood of the model, which is known for "
-            "cross-entropy and mse_loss; this loss has neither: write it with them, or with the "
+            "cross-entropy, binary cross-entropy, mse_loss, huber_loss, smooth_l1_loss and "
+            "soft_margin_loss; this loss has none of them: write it with one, or with the "
             "likelihoods and value losses of hesrl.losses"
         )
     if any(bool((output.weight < 0).any()) for output in outputs):
@@ -177,17 +183,38 @@ def _log_softmax(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
     return [Categorical(edges[0], probs, -grad.movedim(dim, -1).sum(-1, keepdim=True), dim)]
 
 
-def _mse(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
-    x = node._saved_self
-    mean = 1 / x.numel() if node._saved_reduction == 1 else 1.0
-    return separable(edges[0], (2 * mean * grad).expand_as(x))
+def _terms(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
+    """A loss of terms ``ℓ(z)``, reduced or not, with ``ℓ'' ≥ 0``."""
+    rule = find_rule(node.name())
+    assert isinstance(rule, Pointwise)
+    _, second = rule.partials(node)
+    return separable(edges[0], next(f * grad for i, j, f in second if i == j == 0))
+
+
+def _probabilities(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
+    """Binary cross-entropy of probabilities, expected: ``w / (p (1 − p))``, bounded as in torch."""
+    p, weight = node._saved_self, node._saved_weight
+    hess = grad / (p * (1 - p)).clamp(min=1e-12)
+    if node._saved_reduction == 1:
+        hess = hess / p.numel()
+    return separable(edges[0], hess if weight is None else hess * weight)
 
 
 Likelihood: TypeAlias = Callable[[Any, Edges, Tensor], list[Output]]
 
 LIKELIHOODS: dict[Any, Likelihood] = {
     "LogSoftmaxBackward0": _log_softmax,
-    "MseLossBackward0": _mse,
+    "BinaryCrossEntropyBackward0": _probabilities,
+    **dict.fromkeys(
+        (
+            "BinaryCrossEntropyWithLogitsBackward0",
+            "HuberLossBackward0",
+            "MseLossBackward0",
+            "SmoothL1LossBackward0",
+            "SoftMarginLossBackward0",
+        ),
+        _terms,
+    ),
 }
 """By a node's name or its `torch.autograd.Function`: from the node, where its inputs lie in the
 graph (None for a constant) and the gradient at its output, to the network's outputs that it has."""
