@@ -193,7 +193,9 @@ class _Descent:
             units = hess.new_zeros(len(v), size).scatter_(1, v.unsqueeze(1), 1.0)
             return units.view(len(v), 1, *rest)
 
-        self._factors.append(_Factors(edge, hess.reshape(len(hess), size).T, vectors, of_layer=False))
+        self._factors.append(
+            _Factors(edge, hess.reshape(len(hess), size).T, vectors, of_layer=False)
+        )
 
     def _products(
         self, edge: Edge, to: Sequence[Edge], vectors: Tensor, *, batched: bool = False

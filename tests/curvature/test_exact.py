@@ -115,7 +115,7 @@ def test_outputs_with_positions():
 @pytest.mark.parametrize("method", ["ggn", "ggn_mc", "squared_sample_gradients"])
 def test_a_loss_without_a_known_likelihood_is_refused(method):
     net, x = problem()
-    with pytest.raises(ValueError, match="known for cross-entropy, .*; this loss"):
+    with pytest.raises(ValueError, match=r"known for cross-entropy, .*; this loss"):
         hess_diag(net(x).exp().sum(), net.parameters(), method)
     with pytest.raises(ValueError, match="a negative weight is no likelihood"):
         hess_diag(-F.mse_loss(net(x), net(x).detach() + 1), net.parameters(), method)

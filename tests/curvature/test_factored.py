@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from hesrl.curvature import exact, hess_diag
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.likelihood import find_outputs
-from tests import reference
 from tests.curvature.comparison import normal
 
 N = 4
@@ -53,7 +52,9 @@ def assert_both_ways(
     numbers = [i for i, p in enumerate(params) if any(p is other for other in left)]
     expected = general(loss, params, method)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
-    assert all(h.shape == p.shape and not h.requires_grad for h, p in zip(found, params))
+    assert all(
+        h.shape == p.shape and not h.requires_grad for h, p in zip(found, params, strict=True)
+    )
     return numbers
 
 
@@ -69,20 +70,18 @@ def deep(activation: Callable[[], nn.Module]) -> nn.Sequential:
     )
 
 
-ACTIVATIONS = {
-    name: getattr(nn, name)
-    for name in (
-        "ReLU Tanh Sigmoid LogSigmoid LeakyReLU ELU SELU CELU SiLU GELU Mish Softplus "
-        "Tanhshrink Hardtanh Hardswish ReLU6 Dropout AlphaDropout Identity Softshrink"
-    ).split()
-}
+ACTIVATIONS = (
+    *(nn.ReLU, nn.Tanh, nn.Sigmoid, nn.LogSigmoid, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.SiLU),
+    *(nn.GELU, nn.Mish, nn.Softplus, nn.Tanhshrink, nn.Hardtanh, nn.Hardswish, nn.ReLU6),
+    *(nn.Softshrink, nn.Dropout, nn.AlphaDropout, nn.Identity),
+)
 
 
 @each_method
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations(name, method, left):
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations(activation, method, left):
     torch.manual_seed(0)
-    net = deep(ACTIVATIONS[name]).double()
+    net = deep(activation).double()
     loss = F.cross_entropy(net(normal(N, 3)), CLASSES)
     assert assert_both_ways(loss, list(net.parameters()), method, left) == []
 

@@ -86,7 +86,7 @@ def test_beside_hesscale_in_one_graph():
 
 def test_targets_cannot_be_drawn_for_any_loss():
     net = make_net("ggn_mc")
-    with pytest.raises(ValueError, match="known for cross-entropy, .*mse_loss"):
+    with pytest.raises(ValueError, match=r"known for cross-entropy, .*mse_loss"):
         net(X).exp().sum().backward()
     assert all(p.grad is None for p in net.parameters())
 
