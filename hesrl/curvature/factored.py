@@ -6,20 +6,14 @@ over the operations that are curved, and so is the Gauss-Newton matrix over the 
     ∂²L/∂θ² = Σ_t J_tᵀ B_t J_t,        B_t = Σ_v w_v s_v s_vᵀ
 
 For an elementwise ``y = f(t)`` it is diagonal, ``B = diag(g f''(t))``, and for log-softmax
-``B = c Σ_k p_k (p − e_k)(p − e_k)ᵀ``. Both Jacobians and ``f''`` are autograd's: no rule of
-HesScale's that is to be measured has a part in it. Where no row meets another
-(`hesrl.curvature.rowwise`), ``s_v`` goes backward for all rows at once, as a batch of vectors, and
-at a layer ``z = W a + b`` becomes
-
-    ∂²L/∂W_oi² = Σ_n H(z_n)_oo a_ni²,     ∂²L/∂b_o² = Σ_n H(z_n)_oo,     H(z_n)_oo = Σ_v w_nv s_nvo²
-
-and for a convolution, whose weight meets a patch ``a_np`` at every position p,
-
-    ∂²L/∂W_ci² = Σ_nv w_nv (Σ_p s_nvcp a_npi)²
+``B = c Σ_k p_k (p − e_k)(p − e_k)ᵀ``. Jacobians and ``f''`` are autograd's, not those of HesScale's
+rules, which this is to measure. Where no row meets another (`hesrl.curvature.rowwise`), ``s_v``
+goes backward for all rows at once, as a batch of vectors, and at a layer ``z = W a + b`` it gives
+``∂²L/∂W_oi² = Σ_nv w_nv (s_nvo a_ni)²`` (`hesrl.curvature.layers`).
 
 A diagonal Hessian stays one below elementwise operations, so it is turned into vectors ``e_o``
 only where a layer or a mean lies below. Index legend: ``n`` rows, ``v`` vectors, ``o`` and ``i``
-entries of a row, ``c`` channels, ``p`` positions.
+entries of a row, ``k`` classes.
 """
 
 from __future__ import annotations
@@ -38,7 +32,7 @@ from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.layers import Layer, layer_of
 from hesrl.curvature.likelihood import LIKELIHOODS, Categorical, Output
 from hesrl.curvature.registry import Pointwise
-from hesrl.curvature.rowwise import COPIES, LOG_SOFTMAX, Rows
+from hesrl.curvature.rowwise import COPIES, LAYERS, LOG_SOFTMAX, Rows
 
 _CHUNK = 256
 """How many vectors go through the graph at once."""
@@ -140,7 +134,11 @@ class _Descent:
         """Take the diagonal part from the output of a node to its inputs, with its own added."""
         rows, hess = self._rows, self._diagonal.pop((node, 0), None)
         if hess is not None and node in rows.layers:
-            self._of_layer[node] = hess
+            if rows.names[node] in LAYERS:
+                self._of_layer[node] = hess
+            else:
+                self._turn_into_vectors((node, 0), hess, of_layer=True)
+                hess = None
         inputs = rows.inputs(node)
         if hess is not None and inputs:
             if self._stays_diagonal(node, inputs):
@@ -184,7 +182,7 @@ class _Descent:
         )
         return hess
 
-    def _turn_into_vectors(self, edge: Edge, hess: Tensor) -> None:
+    def _turn_into_vectors(self, edge: Edge, hess: Tensor, *, of_layer: bool = False) -> None:
         """Write a diagonal Hessian as ``Σ_o w_no e_o e_oᵀ``."""
         rest = hess.shape[1:]
         size = prod(rest)
@@ -193,9 +191,8 @@ class _Descent:
             units = hess.new_zeros(len(v), size).scatter_(1, v.unsqueeze(1), 1.0)
             return units.view(len(v), 1, *rest)
 
-        self._factors.append(
-            _Factors(edge, hess.reshape(len(hess), size).T, vectors, of_layer=False)
-        )
+        weights = hess.reshape(len(hess), size).T
+        self._factors.append(_Factors(edge, weights, vectors, of_layer))
 
     def _products(
         self, edge: Edge, to: Sequence[Edge], vectors: Tensor, *, batched: bool = False

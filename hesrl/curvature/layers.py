@@ -17,11 +17,13 @@ Index legend: ``n`` rows, ``v`` vectors, ``o`` and ``i`` entries out and in, ``c
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.coefficients import add
 from hesrl.curvature.registry import Local, find_rule
@@ -65,9 +67,10 @@ class Convolution(Layer):
         super().__init__(node, params, hess)
         self._sums: dict[int, Tensor] = {}
         self._is_transposed = node._saved_transposed
-        x = node._saved_input
-        self._shape = x.shape[2:]
-        self._input = self._in_groups(x if self._is_transposed else self._patches(x))
+        if 1 in params:
+            x = node._saved_input
+            self._shape = x.shape[2:]
+            self._input = self._in_groups(x if self._is_transposed else self._patches(x))
 
     def add(self, vectors: Tensor, weights: Tensor) -> None:
         """Add ``Σ_v w_nv s_nv s_nvᵀ``, for s (V, N, C, …) and w (V, N)."""
@@ -121,7 +124,48 @@ class Convolution(Layer):
         return result
 
 
+class Other(Layer):
+    """Any other operation that is linear in its parameters: scales, shifts, embeddings.
+
+    It gives the products of single rows by vectors that are zero in all other rows.
+    """
+
+    def __init__(self, node: Any, params: dict[int, bool], hess: Tensor | None) -> None:
+        super().__init__(node, params, hess)
+        self._sums: dict[int, Tensor | None] = dict.fromkeys(params)
+
+    def add(self, vectors: Tensor, weights: Tensor) -> None:
+        """Add ``Σ_v w_nv s_nv s_nvᵀ``, for s (V, N, …) and w (V, N)."""
+        edges = [GradientEdge(*self.node.next_functions[place]) for place in self.params]
+        entries = vectors.numel() + len(vectors) * max(map(_size, edges))
+        numbers = torch.arange(weights.shape[1], device=weights.device)
+        for rows in numbers.split(max(1, _MAX_ENTRIES // max(1, entries))):
+            alone = F.one_hot(rows, len(numbers)).to(vectors.dtype)
+            alone = alone.view(*alone.shape, *[1] * (vectors.dim() - 2))
+            products = torch.autograd.grad(
+                [GradientEdge(self.node, 0)],
+                edges,
+                [(vectors.unsqueeze(1) * alone).flatten(0, 1)],
+                retain_graph=True,
+                is_grads_batched=True,
+            )
+            for place, product in zip(self.params, products, strict=True):
+                square = product.square().flatten(1)
+                part = weights[:, rows].reshape(1, -1) @ square
+                self._sums[place] = add(self._sums[place], part.view(product.shape[1:]))
+
+    def diagonals(self) -> dict[int, Tensor | None]:
+        """Return the diagonal for each parameter, None for zero, by its place."""
+        return self._sums
+
+
+def _size(edge: GradientEdge) -> int:
+    return prod(edge.node._input_metadata[edge.output_nr].shape)
+
+
+_KINDS = {"AddmmBackward0": Layer, "MmBackward0": Layer, "ConvolutionBackward0": Convolution}
+
+
 def layer_of(node: Any, params: dict[int, bool], hess: Tensor | None) -> Layer:
     """Return the layer of a node; see `Layer`."""
-    is_convolution = node.name() == "ConvolutionBackward0"
-    return (Convolution if is_convolution else Layer)(node, params, hess)
+    return _KINDS.get(node.name(), Other)(node, params, hess)

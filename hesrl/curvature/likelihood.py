@@ -134,7 +134,7 @@ def find_outputs(graph: Graph, tensors: Any, grad_tensors: Any = None) -> list[O
         raise ValueError(
             "the Gauss-Newton matrix needs the likelihood of the model, which is known for "
             "cross-entropy, binary cross-entropy, mse_loss, huber_loss, smooth_l1_loss and "
-            "soft_margin_loss; this loss has none of them: write it with one, or with the "
+            "soft_margin_loss; this loss is none of them: write it with one, or with the "
             "likelihoods and value losses of hesrl.losses"
         )
     if any(bool((output.weight < 0).any()) for output in outputs):

@@ -5,6 +5,9 @@ Where that holds from a layer up to everything curved above it, one vector serve
 and the products of single rows come apart again at the layer (`hesrl.curvature.factored`). It is
 known for the operations that are listed here, in the shapes that they were recorded with. A
 parameter with two uses, or below any other operation, is left to the general way.
+
+Of HesScale's rules this takes only which operations are elementwise, which are linear, and for
+which inputs the second derivative can differ from zero.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ LAYERS: dict[str, tuple[int, tuple[int, ...]]] = {
     "MmBackward0": (0, (1,)),
     "ConvolutionBackward0": (0, (1, 2)),
 }
-"""For each kind of layer where among its inputs its rows are, and where its parameters."""
+"""Matrix products and convolutions: where among the inputs the rows are, and the parameters."""
 
 LOG_SOFTMAX = "LogSoftmaxBackward0"
 
@@ -64,10 +67,17 @@ _MEANS = frozenset(
         "SumBackward1",
     }
 )
+"""Linear operations of one input that are not."""
+
+BATCH_NORM = "NativeBatchNormBackward0"
+_NORMS = frozenset({BATCH_NORM, "NativeLayerNormBackward0", "NativeGroupNormBackward0"})
+"""Their rows are the first input, their parameters the others."""
 
 _APART: dict[str, Callable[[Any, int], bool]] = {
+    BATCH_NORM: lambda node, ndim: not node._saved_training,
     "ConstantPadNdBackward0": lambda node, ndim: len(node._saved_pad) < 2 * ndim,
     "MeanBackward1": lambda node, ndim: 0 not in reduced_dims(node._saved_dim, ndim),
+    "NativeLayerNormBackward0": lambda node, ndim: len(node._saved_normalized_shape) < ndim,
     "SelectBackward0": lambda node, ndim: saved_dim(node._saved_dim, ndim) > 0,
     "SliceBackward0": lambda node, ndim: saved_dim(node._saved_dim, ndim) > 0,
     "SumBackward1": lambda node, ndim: 0 not in reduced_dims(node._saved_dim, ndim),
@@ -137,41 +147,54 @@ class Rows:
             if params := self._params(node):
                 self.layers[node] = params
             inputs = self.inputs(node)
-            bent = outputs is None and self._is_curved(node, [i for i, _ in inputs])
-            if node in self.blocked or bent is None:
+            curved = outputs is None and self._is_curved(node, [i for i, _ in inputs])
+            if node in self.blocked or curved is None:
                 self.blocked.update(source[0] for _, source in inputs)
                 self.layers.pop(node, None)
                 continue
-            if bent:
+            if curved:
                 self.curved.add(node)
             for i, source in inputs:
-                begins = bent if outputs is None else source in outputs
-                apart = not begins or (
-                    len(self.shape(source)) > 0 and (outputs or {}).get(source, True)
-                )
-                if node in self.reached:
-                    apart = apart and self._keeps_rows(node, i, source)
-                if not apart:
+                begins = curved if outputs is None else source in outputs
+                passes = node in self.reached
+                coupled = outputs is not None and not outputs.get(source, True)
+                if (begins and (coupled or not self.shape(source))) or (
+                    passes and not self._keeps_rows(node, i, source)
+                ):
                     self.blocked.add(source[0])
-                elif begins or node in self.reached:
+                elif begins or passes:
                     self.reached.add(source[0])
 
     def _params(self, node: int) -> dict[int, tuple[int, bool]]:
-        """Return the parameters of a layer that are used nowhere else, by their place."""
+        """Return the parameters of a node that are used nowhere else, by their place."""
         found = {}
-        for i in LAYERS.get(self.names[node], (0, ()))[1]:
-            source = self._sources[node][i]
-            transposed = source is not None and self.names[source[0]] == "TBackward0"
-            leaf = self._sources[source[0]][0] if source is not None and transposed else source
+        name = self.names[node]
+        for i, source in enumerate(self._sources[node]):
+            if source is None:
+                continue
+            transposed = name in LAYERS and self.names[source[0]] == "TBackward0"
+            leaf = self._sources[source[0]][0] if transposed else source
             if (
-                source is not None
-                and leaf is not None
+                leaf is not None
                 and leaf[0] in self._leaves
                 and self._uses[source[0]] == self._uses[leaf[0]] == 1
-                and (i != 0 or self.shape(source) == self.shape((node, 0))[1:])
+                and self._is_linear_in(node, i, source)
             ):
                 found[i] = leaf[0], transposed
         return found
+
+    def _is_linear_in(self, node: int, position: int, source: Edge) -> bool:
+        """Whether row n of the output is linear in an input and depends on no other row."""
+        name, rule = self.names[node], self.rules[node]
+        if name in LAYERS:
+            is_whole = position != 0 or self.shape(source) == self.shape((node, 0))[1:]
+            return position in LAYERS[name][1] and is_whole
+        if node not in self.reached:
+            return False
+        if isinstance(rule, Pointwise):
+            pairs = rule.curved
+            return pairs is not None and (position, position) not in pairs
+        return (name in _NORMS and position > 0) or name == "EmbeddingBackward0"
 
     def _is_curved(self, node: int, inputs: list[int]) -> bool | None:
         """Whether a node has a second derivative; None if it is not known to be diagonal."""
@@ -184,9 +207,15 @@ class Rows:
         if self.names[node] == LOG_SOFTMAX:
             ndim = len(self.shape((node, 0)))
             return True if saved_dim(self._graph.nodes[node]._saved_dim, ndim) > 0 else None
-        if isinstance(rule, Local) and (not rule.linear or len(inputs) > 1):
+        if isinstance(rule, Local) and (not self._is_linear(node) or len(inputs) > 1):
             return None
         return False if rule is not None else None
+
+    def _is_linear(self, node: int) -> bool:
+        rule = self.rules[node]
+        assert isinstance(rule, Local)
+        is_fixed = self.names[node] == BATCH_NORM and not self._graph.nodes[node]._saved_training
+        return rule.linear or is_fixed
 
     def _keeps_rows(self, node: int, position: int, source: Edge) -> bool:
         """Whether row n of one input counts for row n of the output only."""
@@ -198,6 +227,8 @@ class Rows:
             return position == LAYERS[name][0]
         if isinstance(rule, Pointwise):
             return len(before) == len(after)
+        if name in _NORMS and position > 0:
+            return False
         if name in _APART:
             return _APART[name](self._graph.nodes[node], len(before))
-        return name in COPIES or name in _MEANS
+        return name in COPIES or name in _MEANS or name in _NORMS

@@ -1,61 +1,25 @@
-"""Exact diagonals by factors: equal to the general way, and taken where rows stay apart."""
+"""Exact diagonals by factors for the models of layers that are stacked, and for every loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesrl.curvature import exact, hess_diag
-from hesrl.curvature.graph import Graph
-from hesrl.curvature.likelihood import find_outputs
+from tests.curvature.both_ways import METHODS, assert_both_ways, noted
 from tests.curvature.comparison import normal
 
 N = 4
 CLASSES, PLACES = torch.tensor([0, 2, 1, 1]), torch.tensor([[0, 2], [1, 1], [2, 2], [0, 0]])
-METHODS = ("hessian", "ggn")
 each_method = pytest.mark.parametrize("method", METHODS)
-
-
-def general(loss: Tensor, params: Sequence[Tensor], method: str) -> list[Tensor]:
-    """The diagonal by Hessian-vector products, or by a product for each row and factor."""
-    if method == "hessian":
-        return exact.hessian_diagonal(loss, params)
-    return exact.ggn_diagonal(find_outputs(Graph([loss.grad_fn]), (loss,)), params)
 
 
 @pytest.fixture
 def left(monkeypatch) -> list[Tensor]:
-    """The parameters that `hess_diag` leaves to the general way."""
-    params: list[Tensor] = []
-
-    def noting(function: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
-        def call(first: object, rest: Sequence[Tensor]) -> list[Tensor]:
-            params.extend(rest)
-            return function(first, rest)
-
-        return call
-
-    for name in ("hessian_diagonal", "ggn_diagonal"):
-        monkeypatch.setattr(exact, name, noting(getattr(exact, name)))
-    return params
-
-
-def assert_both_ways(
-    loss: Tensor, params: Sequence[Tensor], method: str, left: list[Tensor]
-) -> list[int]:
-    """Hold `hess_diag` against the general way; return which parameters it left to that."""
-    found = hess_diag(loss, params, method)
-    numbers = [i for i, p in enumerate(params) if any(p is other for other in left)]
-    expected = general(loss, params, method)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
-    assert all(
-        h.shape == p.shape and not h.requires_grad for h, p in zip(found, params, strict=True)
-    )
-    return numbers
+    return noted(monkeypatch)
 
 
 def chain(*layers: nn.Module) -> nn.Sequential:
@@ -222,117 +186,3 @@ def test_places_of_an_image_have_a_likelihood_each(method, left):
     net = chain(nn.Conv1d(4, 3, 6), nn.SELU(), nn.Conv1d(3, 3, 1)).double()
     loss = F.cross_entropy(net(SERIES), PLACES)
     assert assert_both_ways(loss, list(net.parameters()), method, left) == []
-
-
-X = normal(N, 3)
-
-
-class Net(nn.Module):
-    """Parts from which a form makes a network."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.last = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
-        self.norm, self.words = nn.BatchNorm1d(3), nn.Embedding(3, 3)
-        self.scale = nn.Parameter(torch.rand(3))
-        self.weighted = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
-
-
-def residual(net: Net) -> Tensor:
-    a = net.first(X).tanh()
-    return net.last(a + 2 * net.second(a).sigmoid())
-
-
-def two_ways(net: Net) -> Tensor:
-    a = net.first(X).sigmoid()
-    return net.second(a).tanh() - net.last(a.exp())
-
-
-def attention_over_the_batch(net: Net) -> Tensor:
-    a = net.second(X)
-    return net.last((a @ a.T).softmax(1) @ net.first(X))
-
-
-def shared_weight(net: Net) -> Tensor:
-    return net.last(F.linear(net.first(X).tanh(), net.second.weight.T @ net.second.weight))
-
-
-FORMS: dict[str, tuple[Callable[[Net], Tensor], set[str], set[str]]] = {
-    "residual": (residual, set(), set()),
-    "two ways": (two_ways, set(), set()),
-    "matrix product": (lambda n: (n.first(X).tanh() @ n.last.weight).tanh(), set(), set()),
-    "inputs that are added": (
-        lambda n: torch.addmm(n.first(X).tanh(), X, n.last.weight.t(), beta=2, alpha=3),
-        {"first"},
-        {"first"},
-    ),
-    "one row": (
-        lambda n: n.last(n.first(X[:1]).tanh()).expand(N, 3),
-        {"first", "last"},
-        {"first", "last"},
-    ),
-    "batch norm": (lambda n: n.last(n.norm(n.first(X))), {"first", "norm"}, {"first", "norm"}),
-    "mean over the batch": (
-        lambda n: n.last(n.first(X) - n.first(X).mean(0)),
-        {"first"},
-        {"first"},
-    ),
-    "centred": (
-        lambda n: n.last((a := n.first(X).tanh()) - a.mean(0)),
-        {"first"},
-        {"first"},
-    ),
-    "attention over the batch": (
-        attention_over_the_batch,
-        {"first", "second"},
-        {"first", "second"},
-    ),
-    "rows that change places": (lambda n: n.last(n.first(X).tanh().flip(0)), {"first"}, {"first"}),
-    "rows and entries that change places": (
-        lambda n: n.last(n.first(X[:3]).tanh().T).expand(3, 3)[[0, 1, 2, 0]],
-        {"first", "last"},
-        {"first", "last"},
-    ),
-    "a layer that runs twice": (
-        lambda n: n.last(n.second(n.second(n.first(X)).tanh())),
-        {"first", "second"},
-        {"second"},
-    ),
-    "a weight that is used twice": (shared_weight, {"first", "second"}, {"second"}),
-    "positions": (
-        lambda n: n.last(n.first(torch.stack([X, -X, X.exp()], 1)).tanh().sum(1)),
-        {"first"},
-        {"first"},
-    ),
-    "a scale": (lambda n: n.last(n.first(X).tanh() * n.scale), {"first", "scale"}, {"scale"}),
-    "weight norm": (
-        lambda n: n.last(n.weighted(n.first(X).tanh()).tanh()),
-        {"first", "weighted"},
-        {"weighted"},
-    ),
-    "words": (lambda n: n.last(n.words(CLASSES).tanh()), {"words"}, {"words"}),
-    "gate": (
-        lambda n: n.last(n.first(X) * n.second(X).sigmoid()),
-        {"first", "second"},
-        set(),
-    ),
-    "square": (lambda n: n.last((a := n.first(X)) * a), {"first"}, set()),
-    "softmax": (lambda n: n.last(n.first(X).softmax(1)), {"first"}, {"first"}),
-    "one vector": (
-        lambda n: torch.stack([n.last(n.first(x).tanh()) for x in X]),
-        {"first", "last"},
-        {"first", "last"},
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "method"), [(name, method) for name in FORMS for method in METHODS]
-)
-def test_forms_and_what_they_leave_to_the_general_way(name, method, left):
-    torch.manual_seed(0)
-    net, (form, *expected) = Net().double(), FORMS[name]
-    loss = F.cross_entropy(form(net), CLASSES)
-    names, params = zip(*net.named_parameters(), strict=True)
-    numbers = assert_both_ways(loss, params, method, left)
-    assert {names[i].split(".")[0] for i in numbers} == expected[METHODS.index(method)]

@@ -155,7 +155,7 @@ def test_outputs_with_other_numbers_of_samples_are_refused():
 def test_a_policy_loss_has_no_likelihood():
     net = network()
     loss = losses.CategoricalA2CLoss()(net(X), CHOICES, OLD_VALUES)
-    with pytest.raises(ValueError, match="this loss has neither: write it with them, or with"):
+    with pytest.raises(ValueError, match="this loss is none of them: write it with one, or with"):
         hess_diag(loss, net.parameters(), "ggn")
 
 
