@@ -10,6 +10,7 @@ import copy
 import csv
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -158,6 +159,8 @@ def main(args: Args) -> int:
     limit_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)
+    # A word of PyTorch's on BackPACK's hooks.
+    warnings.filterwarnings("ignore", "Full backward hook is firing")
     beside = importlib.util.find_spec("backpack") is not None
     if not beside:
         console.print(INSTALL, highlight=False)

@@ -36,7 +36,7 @@ _TURN = 0.1
 """Shortest time that a turn takes, in seconds."""
 
 Loss = Callable[[], Tensor]
-Update = Callable[[], None]
+Update = Callable[[], object]
 
 
 class ActorCritic(nn.Module):

@@ -50,17 +50,20 @@ def hess_diag(
     | method | what it gives | cost in gradient passes |
     |---|---|---|
     | ``"hesscale"``, ``"hesscale_gn"``, ``"bl89"`` | see `hesrl.curvature.Method` | about 1 |
-    | ``"hessian"`` | the exact diagonal | one per parameter entry |
-    | ``"ggn"`` | the exact diagonal of the generalized Gauss-Newton matrix | rows × classes |
+    | ``"hessian"`` | the exact diagonal | outputs and curved units; else one per entry |
+    | ``"ggn"`` | the exact diagonal of the generalized Gauss-Newton matrix | outputs; else × rows |
     | ``"ggn_mc"`` | the same by drawn targets, mean over ``samples`` | samples |
     | ``"hutchinson"`` | ``z ∘ (H z)`` for random signs z, mean over ``samples`` | 2 × samples |
     | ``"squared_gradient"`` | ``g²`` | 1 |
     | ``"squared_sample_gradients"`` | mean of the squared gradients of the rows | rows |
 
+    The two exact ones cost less for parameters of layers above which no row of the batch meets
+    another (`hesrl.curvature.factored`), with the same result.
+
     The Gauss-Newton methods and the last one find the network's outputs by the likelihood of the
-    model, so the loss must be a cross-entropy or `mse_loss`, or one of `hesrl.losses` that stands
-    for them or for a Gaussian (`hesrl.curvature.likelihood`). Rows are samples, and of logits with
-    more dimensions also positions.
+    model, so the loss must be a cross-entropy, a binary one, `mse_loss` or another of
+    `hesrl.curvature.likelihood`, or one of `hesrl.losses` that stands for them or for a Gaussian.
+    Rows are samples, and of logits with more dimensions also positions.
 
     It leaves ``p.grad``, ``p.hess_diag`` and the graph of the loss as they are, so that
     ``loss.backward()`` still works.

@@ -66,8 +66,11 @@ def by_factors(
 
     Returns:
         The diagonal by the number of the leaf, without those that have to be found another way,
-        which are all if the Hessian takes more vectors than there are entries.
+        which are all if the Hessian takes more vectors than there are entries, or if the classes
+        of an output come first, where rows should.
     """
+    if any(isinstance(output, Categorical) and output.dim == 0 for output in outputs or ()):
+        return {}
     return _Descent(loss, graph, leaves, outputs).diagonals()
 
 
@@ -78,7 +81,6 @@ class _Descent:
         self, loss: Tensor, graph: Graph, leaves: Sequence[int], outputs: Sequence[Output] | None
     ) -> None:
         self._nodes, self._is_hessian = graph.nodes, outputs is None
-        self._sources = graph.structure.sources
         self._diagonal: dict[Edge, Tensor] = {}
         """The part that is diagonal, at tensors whose node the walk has yet to reach."""
         self._of_layer: dict[int, Tensor] = {}
@@ -91,7 +93,7 @@ class _Descent:
         else:
             numbers = {node: number for number, node in enumerate(graph.nodes)}
             edges = [(numbers[output.edge.node], output.edge.output_nr) for output in outputs]
-            self._rows = Rows(graph, leaves, _by_rows(edges, outputs))
+            self._rows = Rows(graph, leaves, set(edges))
             for edge, output in zip(edges, outputs, strict=True):
                 self._begin(edge, output)
         for node in range(len(graph.nodes) - 1, -1, -1):
@@ -142,10 +144,7 @@ class _Descent:
         inputs = rows.inputs(node)
         if hess is not None and inputs:
             if self._stays_diagonal(node, inputs):
-                ((_, source),) = inputs
-                for _ in range(1 if rows.names[node] in COPIES else 2):
-                    (hess,) = self._products((node, 0), [source], hess)
-                self._put(source, hess)
+                self._put(inputs[0][1], self._passed(node, inputs[0][1], hess))
             else:
                 self._turn_into_vectors((node, 0), hess)
         if grad is None:
@@ -168,6 +167,13 @@ class _Descent:
             and len(inputs) == 1
             and rows.shape(inputs[0][1]) == rows.shape((node, 0))
         )
+
+    def _passed(self, node: int, source: Edge, hess: Tensor) -> Tensor | None:
+        """Return ``f'² h`` by the gradient's own map, once if f' is 0 or 1; None for zero."""
+        (once,) = self._products((node, 0), [source], hess)
+        if once is None or self._rows.names[node] in COPIES:
+            return once
+        return self._products((node, 0), [source], once)[0]
 
     def _second_derivative(self, node: int, source: Edge, grad: Tensor) -> Tensor | None:
         """Return ``g f''`` of an elementwise operation, None for zero, as autograd has it."""
@@ -196,7 +202,7 @@ class _Descent:
 
     def _products(
         self, edge: Edge, to: Sequence[Edge], vectors: Tensor, *, batched: bool = False
-    ) -> tuple[Tensor, ...]:
+    ) -> tuple[Tensor | None, ...]:
         """Return ``Jᵀ s`` at some tensors; None where there is none."""
         return torch.autograd.grad(
             [GradientEdge(self._nodes[edge[0]], edge[1])],
@@ -240,24 +246,13 @@ class _Descent:
         node = factors.edge[0]
         below = [n for n in layers if n < node or (n == node and factors.of_layer)]
         numbers = torch.arange(len(factors.weights), device=factors.weights.device)
+        edges = [(n, 0) for n in below]
         for v in numbers.split(_CHUNK) if below else ():
-            vectors = factors.vectors(v)
-            shape = self._rows.shape(factors.edge)
-            vectors = vectors.expand(len(v), *shape)
-            products = self._products(factors.edge, [(n, 0) for n in below], vectors, batched=True)
+            vectors = factors.vectors(v).expand(len(v), *self._rows.shape(factors.edge))
+            products = self._products(factors.edge, edges, vectors, batched=True)
             for n, product in zip(below, products, strict=True):
                 if product is not None:
                     layers[n].add(product, factors.weights[v])
-
-
-def _by_rows(edges: Sequence[Edge], outputs: Sequence[Output]) -> dict[Edge, bool]:
-    """Return for every output of a network whether its Hessian leaves rows apart."""
-    coupled = {
-        edge
-        for edge, output in zip(edges, outputs, strict=True)
-        if isinstance(output, Categorical) and output.dim == 0
-    }
-    return {edge: edge not in coupled for edge in edges}
 
 
 def _at_place(vectors: Tensor, v: Tensor, places: int) -> Tensor:

@@ -13,7 +13,7 @@ which inputs the second derivative can differ from zero.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 from hesrl.curvature.graph import LEAF, Edge, Graph
@@ -92,8 +92,8 @@ class Rows:
     Args:
         graph: The graph.
         leaves: The numbers of the leaf nodes whose curvature is wanted.
-        outputs: The tensors at which the Hessian is given, for a Gauss-Newton matrix, and whether
-            it is row by row; None where every operation with a second derivative adds to it.
+        outputs: The tensors at which the Hessian is given row by row, for a Gauss-Newton matrix;
+            None where every operation with a second derivative adds to it.
 
     Attributes:
         useful: For each node whether a wanted leaf is reached through it.
@@ -106,7 +106,7 @@ class Rows:
     """
 
     def __init__(
-        self, graph: Graph, leaves: Collection[int], outputs: Mapping[Edge, bool] | None = None
+        self, graph: Graph, leaves: Collection[int], outputs: Collection[Edge] | None = None
     ) -> None:
         self._graph, self._leaves = graph, leaves
         self._sources, self._kinds = graph.structure.sources, graph.structure.kinds
@@ -140,7 +140,7 @@ class Rows:
             if source and self.useful[source[0]] and i not in params
         ]
 
-    def _find(self, outputs: Mapping[Edge, bool] | None) -> None:
+    def _find(self, outputs: Collection[Edge] | None) -> None:
         for node in range(len(self.useful) - 1, -1, -1):
             if not self.useful[node] or self._kinds[node] is LEAF:
                 continue
@@ -157,10 +157,8 @@ class Rows:
             for i, source in inputs:
                 begins = curved if outputs is None else source in outputs
                 passes = node in self.reached
-                coupled = outputs is not None and not outputs.get(source, True)
-                if (begins and (coupled or not self.shape(source))) or (
-                    passes and not self._keeps_rows(node, i, source)
-                ):
+                has_rows = not begins or len(self.shape(source)) > 0
+                if not has_rows or (passes and not self._keeps_rows(node, i, source)):
                     self.blocked.add(source[0])
                 elif begins or passes:
                     self.reached.add(source[0])

@@ -15,6 +15,7 @@ from tests import reference
 from tests.curvature.comparison import normal
 
 CLASSES = torch.tensor([2, 0, 1, 1, 2])
+SHARES = torch.rand(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "cross_entropy": lambda z: 2 * F.cross_entropy(z, CLASSES),
     "weights and ignore_index": lambda z: F.cross_entropy(
@@ -24,6 +25,20 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "label smoothing": lambda z: F.cross_entropy(z, CLASSES, label_smoothing=0.2),
     "mse": lambda z: 0.7 * F.mse_loss(z, torch.ones_like(z)),
     "mse sum": lambda z: F.mse_loss(z, torch.ones_like(z), reduction="sum"),
+    "bce": lambda z: F.binary_cross_entropy_with_logits(z, SHARES),
+    "bce weights": lambda z: (
+        2
+        * F.binary_cross_entropy_with_logits(
+            z,
+            SHARES,
+            SHARES + 1,
+            reduction="sum",
+            pos_weight=torch.tensor([0.5, 2.0, 3.0]).double(),
+        )
+    ),
+    "huber": lambda z: F.huber_loss(z, SHARES, delta=0.3),
+    "smooth l1": lambda z: F.smooth_l1_loss(z, SHARES, reduction="sum", beta=0.5),
+    "soft margin": lambda z: F.soft_margin_loss(z, SHARES.round() * 2 - 1),
 }
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -63,8 +78,20 @@ def test_the_hessian_and_the_gauss_newton_diagonal(name):
     assert all((diagonal >= 0).all() for diagonal in ggn.values())
 
 
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_a_sigmoid_and_its_logits_have_the_same_likelihood(reduction):
+    net, x = problem()
+    z, weight = net(x), SHARES + 1
+    by_logits = F.binary_cross_entropy_with_logits(z, SHARES, weight, reduction=reduction)
+    by_shares = F.binary_cross_entropy(z.sigmoid(), SHARES, weight, reduction=reduction)
+    of_logits, of_shares = (
+        hess_diag(loss.sum(), net.parameters(), "ggn") for loss in (by_logits, by_shares)
+    )
+    torch.testing.assert_close(of_shares, of_logits)
+
+
 @pytest.mark.parametrize(("method", "exact"), [("hutchinson", "hessian"), ("ggn_mc", "ggn")])
-@pytest.mark.parametrize("name", ["cross_entropy", "mse"])
+@pytest.mark.parametrize("name", ["cross_entropy", "mse", "bce"])
 def test_the_error_of_a_mean_falls_with_the_root_of_the_samples(name, method, exact):
     """The slope of its root mean square over 20 repetitions, on logarithmic scales, is −½."""
     torch.manual_seed(0)
