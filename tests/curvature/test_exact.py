@@ -38,7 +38,6 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     ),
     "huber": lambda z: F.huber_loss(z, SHARES, delta=0.3),
     "smooth l1": lambda z: F.smooth_l1_loss(z, SHARES, reduction="sum", beta=0.5),
-    "soft margin": lambda z: F.soft_margin_loss(z, SHARES.round() * 2 - 1),
 }
 each_loss = pytest.mark.parametrize("name", LOSSES)
 
