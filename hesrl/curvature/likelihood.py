@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from hesrl.curvature.coefficients import dense, times
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.registry import Pointwise, find_rule
 from hesrl.curvature.rules.softmax import saved_dim
@@ -188,7 +189,8 @@ def _terms(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
     rule = find_rule(node.name())
     assert isinstance(rule, Pointwise)
     _, second = rule.partials(node)
-    return separable(edges[0], next(f * grad for i, j, f in second if i == j == 0))
+    hess = next(times(f, grad) for i, j, f in second if i == j == 0)
+    return separable(edges[0], dense(hess, grad.dtype))
 
 
 def _probabilities(node: Any, edges: Edges, grad: Tensor) -> list[Output]:
