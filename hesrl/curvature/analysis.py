@@ -68,7 +68,7 @@ class Analysis:
         self._details = graph.structure.details
         self.sources = list(graph.structure.sources)
         self._names = [getattr(kind, "__name__", "") for kind in graph.structure.kinds]
-        self._patterns = find_patterns(graph.structure, self.sources)
+        self._patterns = find_patterns(graph.structure, self.sources, elementwise=method == "bl89")
         self.useful = self._find_useful(wanted)
         self.uses = self._find_uses()
         self.forced: set[int] = set()

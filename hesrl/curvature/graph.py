@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hesrl.curvature.patterns import DETAILED, detail, move_log_softmax_first
+from hesrl.curvature.patterns import DETAILED, detail, is_detailed
+from hesrl.curvature.softmax_forms import order_of
 
 Edge: TypeAlias = tuple[int, int]
 """A tensor of the graph: the number of the node that made it, and which of its outputs it is."""
@@ -42,7 +43,8 @@ _lock = RLock()
 class Structure:
     """What graphs of the same operations have in common; one object for all of them.
 
-    The nodes are numbered so that inputs come first. There are no tensors in it.
+    The nodes are numbered so that inputs come first, and of the softmaxes of a tensor the one that
+    stands for all (`hesrl.curvature.softmax_forms`). There are no tensors in it.
     """
 
     kinds: tuple[Any, ...]
@@ -51,8 +53,12 @@ class Structure:
     """For each node the tensors that it takes."""
     details: dict[int, Hashable]
     """Saved values on which the choice of a node's rule depends, by its number."""
-    leaves: tuple[int, ...]
+    roots: tuple[int, ...]
+    """The numbers of the nodes that the graph starts from."""
+    leaves: tuple[int, ...] = ()
     """The numbers of the leaf nodes."""
+    order: list[int] | None = None
+    """The nodes of a walk in the order of their numbers, if it is another one."""
     plans: dict[Hashable, Any] = field(default_factory=dict)
     """The plans made for it (`hesrl.curvature.plan.plan_for`)."""
 
@@ -122,7 +128,7 @@ def _walk(roots: list[Any]) -> tuple[list[Any], Structure]:
     number: dict[Any, int] = {}
     nodes: list[Any] = []
     sources: list[Sources] = []
-    stack = roots
+    stack = list(roots)
     while stack:
         node = stack[-1]
         known = number.get(node)
@@ -139,27 +145,48 @@ def _walk(roots: list[Any]) -> tuple[list[Any], Structure]:
                     None if s is None else (number[s], output) for s, output in node.next_functions
                 )
             )
-    move_log_softmax_first(nodes, sources)
-    return nodes, _structure(nodes, tuple(sources))
+    structure = _structure(nodes, tuple(sources), tuple(number[root] for root in roots))
+    if structure.order is not None:
+        nodes = [nodes[old] for old in structure.order]
+    return nodes, structure
 
 
-def _structure(nodes: list[Any], sources: tuple[Sources, ...]) -> Structure:
-    kinds = tuple(_kind(node) for node in nodes)
+def _structure(nodes: list[Any], sources: tuple[Sources, ...], roots: tuple[int, ...]) -> Structure:
+    """Return the structure of nodes in the order of a walk."""
+    names = [type(node).__name__ for node in nodes]
     details = {
-        number: detail(type(node).__name__, node)
-        for number, node in enumerate(nodes)
-        if type(node).__name__ in DETAILED
+        number: detail(name, nodes[number])
+        for number, name in enumerate(names)
+        if name in DETAILED
+        and is_detailed(name, (names[s[0]] for s in sources[number] if s is not None))
     }
-    key = kinds, sources, tuple(details.items())
+    kinds = tuple(_kind(node) for node in nodes)
+    key = kinds, sources, tuple(details.items()), roots
     with _lock:
         structure = _kept.pop(key, None)
         if structure is None:
-            leaves = tuple(number for number, kind in enumerate(kinds) if kind is LEAF)
-            structure = Structure(kinds, sources, details, leaves)
+            structure = _ordered(Structure(kinds, sources, details, roots))
             if len(_kept) >= _MAX_KEPT:
                 del _kept[next(iter(_kept))]
         _kept[key] = structure
     return structure
+
+
+def _ordered(walked: Structure) -> Structure:
+    """Return a structure with its nodes in their final order, and its leaves."""
+    order = order_of(walked)
+    kinds, sources, details, roots = walked.kinds, walked.sources, walked.details, walked.roots
+    if order is not None:
+        number = {old: new for new, old in enumerate(order)}
+        kinds = tuple(kinds[old] for old in order)
+        sources = tuple(
+            tuple(None if s is None else (number[s[0]], s[1]) for s in sources[old])
+            for old in order
+        )
+        details = {number[old]: value for old, value in details.items()}
+        roots = tuple(number[root] for root in roots)
+    leaves = tuple(number for number, kind in enumerate(kinds) if kind is LEAF)
+    return Structure(kinds, sources, details, roots, leaves, order)
 
 
 def _kind(node: Any) -> Any:

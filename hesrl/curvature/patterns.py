@@ -1,8 +1,7 @@
 """Nodes whose rule depends on more than their kind.
 
-- Log-softmax by logsumexp and softmax of a log-softmax, as `torch.distributions.Categorical`
-  writes them, and both of the same logits, as entropies are written by hand: node by node they are
-  only estimates, because the parts mix the same entries again.
+- Softmax and log-softmax in the forms in which they are written (`hesrl.curvature.softmax_forms`):
+  node by node they are only estimates, because the parts mix the same entries again.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Linear layers, which are a product with a transposed matrix, in fewer steps.
 - Matrix products by einsum over a dimension of size one, which are elementwise ones.
@@ -14,40 +13,62 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hesrl.curvature.registry import Rule
+from hesrl.curvature.registry import Pointwise, Rule, find_rule
 from hesrl.curvature.rules.in_place import InPlace, look_into
 from hesrl.curvature.rules.linear import LINEAR_LAYERS, OUTER_PRODUCT
 from hesrl.curvature.rules.loss import LOSSES
 from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
-from hesrl.curvature.rules.softmax import (
-    EXP_BESIDE_LOG_SOFTMAX,
-    EXP_OF_LOG_SOFTMAX,
-    LOG_SOFTMAX_BESIDE_SOFTMAX,
-    LOG_SOFTMAX_BY_LOGSUMEXP,
-    saved_dim,
+from hesrl.curvature.rules.reduce import reduced_dims
+from hesrl.curvature.rules.softmax import saved_dim
+from hesrl.curvature.rules.softmax_group import (
+    elementwise_form,
+    first_form,
+    form_beside,
+    form_of_form,
 )
+from hesrl.curvature.softmax_forms import find_forms, first_of_each
 
 if TYPE_CHECKING:
     from hesrl.curvature.graph import Edge, Sources, Structure
 
-_SUBTRACTION, _LOGSUMEXP = "SubBackward0", "LogsumexpBackward0"
-_SOFTMAX, _LOG_SOFTMAX = "SoftmaxBackward0", "LogSoftmaxBackward0"
 _RSQRT, _POWER, _PRODUCT = "RsqrtBackward0", "PowBackward0", "MulBackward0"
 _IN_PLACE_ON_VIEW = "CopySlices"
 _EMBEDDINGS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0"})
 _PARTLY_REFUSED = _EMBEDDINGS.union([_IN_PLACE_ON_VIEW])
+_SOFTMAXES = frozenset({"SoftmaxBackward0", "LogSoftmaxBackward0"})
+_SUMS = frozenset({"SumBackward0", "SumBackward1"})
+_REDUCTIONS = _SUMS.union(["MaxBackward0", "MaxBackward1", "AmaxBackward0", "LogsumexpBackward0"])
+_SCALED = frozenset({"AddBackward0", "SubBackward0"})
+_UNSQUEEZE, _LOGARITHM = "UnsqueezeBackward0", "LogBackward0"
 
-DETAILED = _PARTLY_REFUSED.union((_SUBTRACTION, _LOGSUMEXP, _SOFTMAX, _LOG_SOFTMAX, _RSQRT), LOSSES)
-"""Names of the nodes whose `detail` decides about their rule."""
+DETAILED: dict[str, frozenset[str] | None] = {
+    **dict.fromkeys(_PARTLY_REFUSED.union([_RSQRT], LOSSES, _SOFTMAXES, _REDUCTIONS - _SUMS)),
+    **dict.fromkeys(_SUMS, _SOFTMAXES.union(["ExpBackward0", "DivBackward0"])),
+    "AddBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM]) - _SUMS,
+    "SubBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM, "AddBackward0"]) - _SUMS,
+    _UNSQUEEZE: _REDUCTIONS.union([_LOGARITHM]),
+}
+"""Names of nodes whose `detail` decides about rules; of some only if one of these made an input."""
+
+
+def is_detailed(name: str, makers: Iterable[str]) -> bool:
+    """Whether the `detail` of a node decides about rules.
+
+    Args:
+        name: Its name, which is in `DETAILED`.
+        makers: The names of the nodes that made its inputs.
+    """
+    known = DETAILED[name]
+    return known is None or not known.isdisjoint(makers)
 
 
 def detail(name: str, node: Any) -> Hashable:
-    """Return what the choice of a rule needs to know of a node whose name is in `DETAILED`."""
-    if name == _SUBTRACTION:
+    """Return what the choice of a rule needs to know of a node whose `is_detailed` is true."""
+    if name in _SCALED:
         return bool(node._saved_alpha == 1)
     if name == _IN_PLACE_ON_VIEW:
         return look_into(node)
@@ -57,10 +78,21 @@ def detail(name: str, node: Any) -> Hashable:
         return int(node._saved_reduction)
     if name == _RSQRT:
         return mean_square_dims(node)
-    ndim = len(node._input_metadata[0].shape)
-    if name == _LOGSUMEXP:
-        return node._saved_keepdim, tuple(saved_dim(dim, ndim) for dim in node._saved_dim)
-    return (saved_dim(node._saved_dim, ndim),)
+    if name == _UNSQUEEZE:
+        return saved_dim(node._saved_dim, len(node._input_metadata[0].shape))
+    if name in _SOFTMAXES:
+        return (saved_dim(node._saved_dim, len(node._input_metadata[0].shape)),)
+    return _reduction(node)
+
+
+def _reduction(node: Any) -> Hashable:
+    """Return the dimensions of a reduction and whether it keeps them; None if the dtype changes."""
+    ((maker, output), *_), reduced = node.next_functions, node._input_metadata[0]
+    x = maker._input_metadata[output]
+    dims = reduced_dims(getattr(node, "_saved_dim", None), len(x.shape))
+    return (
+        (tuple(dims), getattr(node, "_saved_keepdim", False)) if x.dtype == reduced.dtype else None
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +107,18 @@ class Patterns:
     """The nodes that have no rule though their kind has one."""
 
 
-def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
+def find_patterns(
+    structure: Structure, sources: list[Sources], *, elementwise: bool = False
+) -> Patterns:
     """Find the nodes whose rule is not that of their kind.
 
     Args:
         structure: The structure of the graph.
         sources: The tensors that each node takes; changed where a pattern leaves a node out.
+        elementwise: Whether softmaxes count as elementwise, as BL89 has it.
     """
     found = Patterns({}, set(), set())
     uses = Counter(source[0] for taken in sources for source in taken if source is not None)
-    dims: dict[int, Hashable] = {}
     for number, detail_of_node in structure.details.items():
         name = structure.kinds[number].__name__
         if name in _PARTLY_REFUSED and not detail_of_node:
@@ -93,74 +127,44 @@ def find_patterns(structure: Structure, sources: list[Sources]) -> Patterns:
             found.rules[number] = detail_of_node.rule
         elif name == _RSQRT and detail_of_node is not None:
             _find_rms_norm(number, structure, sources, uses, found)
-        elif name == _LOG_SOFTMAX:
-            dims[number] = detail_of_node
-        elif name == _SUBTRACTION:
-            logsumexp = _subtracted_logsumexp(number, structure)
-            if logsumexp is not None and uses[logsumexp] == 1:
-                _, dims[number] = structure.details[logsumexp]  # type: ignore[misc]
-                found.rules[number] = LOG_SOFTMAX_BY_LOGSUMEXP
-                sources[number] = (sources[number][0], None)
-                found.left_out.add(logsumexp)
-        elif name == _SOFTMAX:
-            source = sources[number][0]
-            if source is not None and dims.get(source[0]) == detail_of_node:
-                found.rules[number] = EXP_OF_LOG_SOFTMAX
-                continue
-            sibling = _log_softmax_beside(number, structure, dims)
-            if sibling is not None:
-                found.rules[number] = EXP_BESIDE_LOG_SOFTMAX
-                found.rules[sibling] = LOG_SOFTMAX_BESIDE_SOFTMAX
-                sources[number] = ((sibling, 0),)
     for number, kind in enumerate(structure.kinds):
         name = getattr(kind, "__name__", "")
         if name in LINEAR_LAYERS:
             _find_linear_layer(number, name, structure, sources, uses, found)
         elif name == _PRODUCT and all(_lacks_dimension(s, structure) for s in sources[number]):
             found.rules.setdefault(number, OUTER_PRODUCT)
+    _find_softmaxes(structure, sources, found, elementwise=elementwise)
     return found
 
 
-def _log_softmax_beside(
-    softmax: int, structure: Structure, dims: Mapping[int, Hashable]
-) -> int | None:
-    """Return the log-softmax of the same logits over the same dimension, None if there is none.
-
-    Args:
-        softmax: The node of the softmax.
-        structure: The structure of the graph.
-        dims: The dimension of each log-softmax.
-    """
-    for number, dim in dims.items():
-        is_same = structure.sources[number] == structure.sources[softmax]
-        if is_same and dim == structure.details[softmax]:
-            return number
-    return None
-
-
-def move_log_softmax_first(nodes: list[Any], sources: list[Sources]) -> None:
-    """Renumber nodes so that a log-softmax comes before a softmax of the same logits.
-
-    So the softmax can be treated as an exponential of it.
-    """
-    names = [type(node).__name__ for node in nodes]
-    if _SOFTMAX not in names or _LOG_SOFTMAX not in names:
-        return
-    for later in range(len(nodes)):
-        if names[later] != _LOG_SOFTMAX:
+def _find_softmaxes(
+    structure: Structure, sources: list[Sources], found: Patterns, *, elementwise: bool
+) -> None:
+    """Note the forms of softmaxes; those of the same logits are functions of the first one."""
+    forms = find_forms(structure)
+    firsts = first_of_each(forms.values())
+    shared = Counter(firsts.values())
+    for node, form in forms.items():
+        found.left_out.update(form.inner)
+        sources[node] = (form.source,)
+        if form.over is not None:
+            if form.probabilities is None:
+                own_rule = find_rule(structure.kinds[node])
+                assert isinstance(own_rule, Pointwise)
+                found.rules[node] = elementwise_form(own_rule)
+            else:
+                found.rules[node] = form_of_form(
+                    form.value, form.over, form.probabilities, form.dims
+                )
             continue
-        for earlier in range(later):
-            if names[earlier] == _SOFTMAX and sources[earlier] == sources[later]:
-                order = list(range(len(nodes)))
-                order.insert(earlier, order.pop(later))
-                renumbered = {old: new for new, old in enumerate(order)}
-                nodes[:] = [nodes[old] for old in order]
-                names[:] = [names[old] for old in order]
-                sources[:] = [
-                    tuple(None if s is None else (renumbered[s[0]], s[1]) for s in sources[old])
-                    for old in order
-                ]
-                break
+        assert form.probabilities is not None
+        first = firsts[node]
+        if first == node or elementwise:
+            if not form.is_plain or (shared[node] > 1 and not elementwise):
+                found.rules[node] = first_form(form.value, form.probabilities, form.dims)
+            continue
+        found.rules[node] = form_beside(form.value, forms[first].value, form.probabilities)
+        sources[node] = ((first, 0),)
 
 
 def _lacks_dimension(factor: Edge | None, structure: Structure) -> bool:
@@ -190,19 +194,6 @@ def _find_linear_layer(
         found.rules[product] = LINEAR_LAYERS[name]
         found.left_out.add(factor[0])
         sources[product] = (*others, structure.sources[factor[0]][0])
-
-
-def _subtracted_logsumexp(number: int, structure: Structure) -> int | None:
-    """Return the logsumexp if a subtraction is ``x − logsumexp(x, keepdim=True)``."""
-    x, second = structure.sources[number]
-    if x is None or second is None or second[0] not in structure.details:
-        return None
-    logsumexp = second[0]
-    if structure.kinds[logsumexp].__name__ != _LOGSUMEXP:
-        return None
-    keeps_dim: Any = structure.details[logsumexp]
-    is_same = structure.sources[logsumexp][0] == x
-    return logsumexp if keeps_dim[0] and is_same and structure.details[number] else None
 
 
 def _find_rms_norm(

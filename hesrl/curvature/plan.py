@@ -132,6 +132,8 @@ class Plan:
         for position, source in enumerate(self.facts.sources[node]):
             if source is None or not self.facts.useful[source[0]]:
                 continue
+            if isinstance(rule, Pointwise) and rule.gradient_excess is not None:
+                self.pending[source[0]] += 1
             if not self.facts.can_hand_on(node, position):
                 continue
             fork = self.facts.diamond_at.get(source)
@@ -195,4 +197,7 @@ class Plan:
         diamonds = self.diamonds_of.get(node, ())
         if any(diamond.last != node for diamond in diamonds):
             return True
-        return bool(self.targets[node] or diamonds) and self.facts.needs_gradient(node)
+        uses_gradient = self.facts.needs_gradient(node) or (
+            isinstance(rule, Local) and rule.read is not None
+        )
+        return bool(self.targets[node] or diamonds) and uses_gradient

@@ -42,6 +42,7 @@ Second: TypeAlias = "tuple[tuple[int, int, Coefficient], ...]"
 Partials: TypeAlias = "tuple[tuple[Coefficient | None, ...], Second]"
 PointwiseRule: TypeAlias = Callable[[Any], Partials]
 Pairs: TypeAlias = "tuple[tuple[int, int], ...]"
+Excess: TypeAlias = Callable[[Any, Any, Tensor], "Tensor | None"]
 LocalRule: TypeAlias = Callable[[Any, Any, Any], "Tensor | tuple[Tensor | None, ...] | None"]
 
 
@@ -59,10 +60,10 @@ class Pointwise:
     reduces: bool = False
     """The operation may reduce its terms to one number (``node._saved_reduction``): then paths meet
     in it, but not beyond it."""
-    gradient_excess: Callable[[Any, Tensor, Tensor], Tensor] | None = None
+    gradient_excess: Excess | None = None
     """For a rule that stands for another operation of the same value: what that operation's
-    gradient at the input has in excess of the native one, given the node, the slope and the
-    gradient at the output."""
+    gradient at its source has in excess of the native one, given the node, the slope and the
+    native gradient at the output; None for zero. An excess at the output is passed on besides."""
     layer: bool = False
     """It takes the place of a matrix product, as `Local.layer` says."""
 

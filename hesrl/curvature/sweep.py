@@ -141,6 +141,8 @@ class Sweep:
             grads, source = self._late.pop(node)
         elif rule.read is not None:
             source = rule.read(source)
+        if rule.read is not None and not self._plan.facts.needs_gradient(node):
+            grads = None
         grad = self._grad(node, grads) if grads is not None else None
         if node in self._plan.diamonds_of:
             curved: Products = []
@@ -161,9 +163,12 @@ class Sweep:
         """``h(x_i) = f_i² h(y) + f_ii g(y)``, and what the diamonds through the node need."""
         plan = self._plan
         hess = self._hess.pop((node, 0), None)
+        excess = self._grad_excess.get((node, 0)) if self._grad_excess else None
         grad = self._grad(node, grads) if grads is not None else None
         diamonds = plan.diamonds_of.get(node)
         if hess is None and grad is None and not diamonds:
+            if rule.gradient_excess is not None:
+                self._note_excess(node, rule, None, None, None)
             self._hand_on(node, None)
             return
         knows_all = hess is not None and (grad is not None or rule.curved == ())
@@ -171,9 +176,9 @@ class Sweep:
             self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
             return
         first, second = rule.partials(self._nodes[node])
-        if grad is not None and rule.gradient_excess is not None:
-            slope: Any = first[0]
-            self._note_excess(node, rule.gradient_excess(self._nodes[node], slope, grad))
+        if rule.gradient_excess is not None:
+            native = grads[0] if grads is not None else None
+            self._note_excess(node, rule, first[0], native, excess)
         curved = []
         if grad is not None:
             pairs = plan.used_pairs[node]
@@ -211,10 +216,27 @@ class Sweep:
                 return excess if grad is None else grad + excess
         return grad
 
-    def _note_excess(self, node: int, excess: Tensor) -> None:
+    def _note_excess(
+        self, node: int, rule: Pointwise, slope: Any, grad: Tensor | None, excess: Tensor | None
+    ) -> None:
+        """Note what a node's source lacks of its gradient, by the node and by what it lacks itself.
+
+        Args:
+            node: Its number.
+            rule: Its rule.
+            slope: Its slope.
+            grad: The native gradient at its output.
+            excess: What that lacks.
+        """
         edge = self._sources[node][0]
-        assert edge is not None
-        self._grad_excess[edge] = add(self._grad_excess.get(edge), excess)
+        assert edge is not None and rule.gradient_excess is not None
+        parts = [times(slope, excess)] if excess is not None else []
+        if grad is not None:
+            parts.append(rule.gradient_excess(self._nodes[node], slope, grad))
+        for part in parts:
+            if part is not None:
+                self._grad_excess[edge] = add(self._grad_excess.get(edge), part)
+        self._deliver(edge, None)
 
     def _take_all(self, node: int) -> tuple[Tensor | None, ...]:
         """Return the complete curvature of a node's outputs, None for zero."""

@@ -71,4 +71,4 @@ def test_explain_names_the_pair(capsys):
     z = normal(3, 4).requires_grad_()
     explain(softmax_first(z), [z])
     out = capsys.readouterr().out
-    assert "rules.softmax.log_softmax_beside_softmax" in out
+    assert "rules.softmax_group.common_log_softmax" in out

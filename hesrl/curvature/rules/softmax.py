@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Local, Partials, Pointwise, register_rule
+from hesrl.curvature.registry import Partials, register_rule
 
 
 def saved_dim(dim: int, ndim: int) -> int:
@@ -24,7 +24,9 @@ def saved_dim(dim: int, ndim: int) -> int:
     return signed % max(1, ndim)
 
 
-def _log_softmax(p: Tensor, dims: tuple[int, ...], grad_out: Tensor, hess_out: Tensor) -> Tensor:
+def log_softmax_curvature(
+    p: Tensor, dims: tuple[int, ...], grad_out: Tensor, hess_out: Tensor
+) -> Tensor:
     """``y = log_softmax(z)``: ``h(z)_j = h_j (1−2p_j) + p_j² Σ_k h_k − (Σ_k g_k) p_j (1−p_j)``."""
     square = p * p
     hess_sum = hess_out.sum(dims, keepdim=True)
@@ -42,40 +44,7 @@ def _log_softmax_elementwise(node: Any) -> Partials:
 def log_softmax(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """Log-softmax over one dimension; exact if the Hessian at the output is diagonal."""
     dim = saved_dim(node._saved_dim, grad_out.dim())
-    return _log_softmax(node._saved_result.exp(), (dim,), grad_out, hess_out)
-
-
-def _log_softmax_by_logsumexp(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor, None]:
-    """``x − logsumexp(x)`` at the subtraction; the graph leaves the logsumexp node out."""
-    logsumexp = node.next_functions[1][0]
-    x = logsumexp._saved_self
-    dims = tuple(saved_dim(dim, x.dim()) for dim in logsumexp._saved_dim)
-    return _log_softmax((x - logsumexp._saved_result).exp(), dims, grad_out, hess_out), None
-
-
-def _by_logsumexp_elementwise(node: Any) -> Partials:
-    logsumexp = node.next_functions[1][0]
-    p = (logsumexp._saved_self - logsumexp._saved_result).exp()
-    return (1 - p, None), ((0, 0, p * p - p),)
-
-
-LOG_SOFTMAX_BY_LOGSUMEXP = Local(
-    _log_softmax_by_logsumexp, linear=False, elementwise=Pointwise(_by_logsumexp_elementwise)
-)
-
-
-def _exp_of_log_softmax(node: Any) -> Partials:
-    """``softmax(y) = exp(y)`` where y is a log-softmax: elementwise."""
-    p = node._saved_result
-    return (p,), ((0, 0, p),)
-
-
-def _exp_gradient_excess(node: Any, p: Tensor, grad_out: Tensor) -> Tensor:
-    """``g_exp − g_softmax = g p − p (g − Σ_k g_k p_k) = p Σ_k g_k p_k``."""
-    return p * (grad_out * p).sum(saved_dim(node._saved_dim, p.dim()), keepdim=True)
-
-
-EXP_OF_LOG_SOFTMAX = Pointwise(_exp_of_log_softmax, gradient_excess=_exp_gradient_excess)
+    return log_softmax_curvature(node._saved_result.exp(), (dim,), grad_out, hess_out)
 
 
 def _softmax_elementwise(node: Any) -> Partials:
@@ -93,7 +62,9 @@ def softmax(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     return softmax_curvature(p, saved_dim(node._saved_dim, p.dim()), grad_out, hess_out)
 
 
-def softmax_curvature(p: Tensor, dim: int, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+def softmax_curvature(
+    p: Tensor, dim: int | tuple[int, ...], grad_out: Tensor, hess_out: Tensor
+) -> Tensor:
     """``p = softmax(z)``, with J_kj = p_k (δ_kj − p_j).
 
     Σ_k J_kj² h_k = p_j² [ (1 − 2p_j) h_j + Σ_k p_k² h_k ]
@@ -102,31 +73,6 @@ def softmax_curvature(p: Tensor, dim: int, grad_out: Tensor, hess_out: Tensor) -
     square = p * p
     jacobian = square * (hess_out * (1 - 2 * p) + (square * hess_out).sum(dim, keepdim=True))
     return jacobian + p * (1 - 2 * p) * (grad_out - (p * grad_out).sum(dim, keepdim=True))
-
-
-def _read_log_softmax(node: Any) -> tuple[Tensor, int]:
-    result = node._saved_result
-    return result.exp(), saved_dim(node._saved_dim, result.dim())
-
-
-def _log_softmax_beside_softmax(
-    state: tuple[Tensor, int], grad_out: Tensor, hess_out: Tensor
-) -> Tensor:
-    """`log_softmax` of logits of which a softmax is taken too, as ``p = exp(y)``."""
-    p, dim = state
-    return _log_softmax(p, (dim,), grad_out, hess_out)
-
-
-LOG_SOFTMAX_BESIDE_SOFTMAX = Local(
-    _log_softmax_beside_softmax,
-    linear=False,
-    elementwise=Pointwise(_log_softmax_elementwise),
-    read=_read_log_softmax,
-)
-EXP_BESIDE_LOG_SOFTMAX = Pointwise(
-    _exp_of_log_softmax, gradient_excess=lambda node, p, grad_out: p * grad_out
-)
-"""That softmax; its native gradient goes past the log-softmax, to the logits."""
 
 
 @register_rule("LogsumexpBackward0")
