@@ -251,14 +251,13 @@ class Analysis:
                 outside = self._gets_from_outside((node, 0), diamond.members)
             tangent = outside or node in with_tangent
             if tangent or pairs:
-                rule = self.rules[node]
-                constant = rule.constant if isinstance(rule, Pointwise) else self._is_number(node)
-                late = constant and not outside
+                late = self.has_constant_slope(node) and not outside
                 steps.append(Step(node, inner, tangent, pairs, outside, late))
                 curved = {position for pair in pairs for position in pair}
                 with_tangent |= {s[0] for k, s in inner if tangent or k in curved}
         diamond.steps = steps[::-1]
 
-    def _is_number(self, node: int) -> bool:
-        """Whether the slope of a view, an expansion or a reduction is a number."""
-        return self._names[node] in CONSTANT_MOVES
+    def has_constant_slope(self, node: int) -> bool:
+        """Whether the slopes of a node that a diamond may hold are numbers."""
+        rule = self.rules[node]
+        return rule.constant if isinstance(rule, Pointwise) else self._names[node] in CONSTANT_MOVES

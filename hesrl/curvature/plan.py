@@ -77,6 +77,7 @@ class Plan:
         used_pairs: For each elementwise node the pairs of inputs whose second derivative is used.
         diamonds: The diamonds that contribute.
         diamonds_of: For each node that is recorded for diamonds, those.
+        moves: The nodes of diamonds that move entries by slopes that are tensors.
     """
 
     def __init__(self, graph: Graph, wanted: frozenset[int], method: Method) -> None:
@@ -117,6 +118,11 @@ class Plan:
                 self.hooked.append(node)
             else:
                 self.is_eager[node] = bool(self.targets[node]) or node in self.diamonds_of
+        self.moves = {
+            node
+            for node in self.diamonds_of
+            if self.facts.moves_entries(node) and not self.facts.has_constant_slope(node)
+        }
         self.used_pairs = [self._find_used_pairs(node) for node in range(count)]
         for node in range(count):
             self.targets[node] = tuple(self._chain(target) for target in self.targets[node])
@@ -195,6 +201,8 @@ class Plan:
                 or any((t.position,) * 2 in self.facts.curved[node] for t in self.targets[node])
             )
         diamonds = self.diamonds_of.get(node, ())
+        if diamonds and not self.facts.has_constant_slope(node):
+            return True
         if any(diamond.last != node for diamond in diamonds):
             return True
         uses_gradient = self.facts.needs_gradient(node) or (

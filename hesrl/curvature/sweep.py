@@ -26,7 +26,7 @@ from hesrl.curvature.crossing import Crossing, Products, Slopes
 from hesrl.curvature.graph import Edge, Graph
 from hesrl.curvature.moves import slope_of
 from hesrl.curvature.plan import Plan
-from hesrl.curvature.registry import Adjoint, Local, Pointwise
+from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
 
 _Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
 """Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
@@ -59,7 +59,8 @@ class Sweep:
         self._crossings = {d.entry: Crossing(d, graph, plan.rules) for d in plan.diamonds}
         self._late: dict[int, tuple[_Grads, Any]] = {}
         self._handles: list[Any] = []
-        self._apart = _Apart()
+        self._slopes: dict[int, Coefficient] = {}
+        self._apart, self._slopes_apart = _Apart(), _Apart()
 
     def __enter__(self) -> Sweep:
         """Hook the nodes that wait for their gradient."""
@@ -95,6 +96,10 @@ class Sweep:
             with torch.no_grad():
                 self._visit_with_gradient(node, grads)
             return
+        if node in self._plan.moves:
+            # Apart from the rule, which reads the same saved tensors.
+            with self._slopes_apart:
+                self._slopes[node] = slope_of(self._nodes[node])
         with self._apart:
             if self._pending[node]:
                 self._put_off(node, grads)
@@ -121,10 +126,11 @@ class Sweep:
     def _visit_adjoint(self, node: int) -> None:
         """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
         hess_out = self._take_all(node)
-        is_zero = all(hess is None for hess in hess_out)
-        self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
+        if self._targets[node]:
+            is_zero = all(hess is None for hess in hess_out)
+            self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
         if node in self._plan.diamonds_of:
-            self._record(node, (slope_of(self._nodes[node]),), [], hess_out[0])
+            self._record(node, (self._slope(node),), [], hess_out[0])
 
     def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
         hess_out = self._take_all(node)
@@ -149,7 +155,9 @@ class Sweep:
             if grad is not None and self._plan.used_pairs[node]:
                 zero = torch.zeros_like(grad)
                 curved = [(0, 0, cast(Tensor, rule.curvature(source, grad, zero)))]
-            self._record(node, (slope_of(self._nodes[node]),), curved, hess)
+            self._record(node, (self._slope(node),), curved, hess)
+            if not self._targets[node]:
+                return
         if hess is None:
             if grad is None:
                 self._hand_on(node, None)
@@ -199,6 +207,11 @@ class Sweep:
             self._hand_on(node, parts)
         if diamonds:
             self._record(node, first, curved, hess)
+
+    def _slope(self, node: int) -> Coefficient:
+        """Return the slope of a node that moves entries."""
+        slope = self._slopes.pop(node, None)
+        return slope_of(self._nodes[node]) if slope is None else slope
 
     def _record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> None:
         """Note what the diamonds through a node need; after the last node, they are complete."""

@@ -59,13 +59,7 @@ def test_exact_at_the_last_layer(loss):
     torch.testing.assert_close(actual, exact, rtol=1e-12, atol=1e-13)
 
 
-# The sweep reads the index of a gather in a diamond twice, whatever the gather is of.
-READ_TWICE = {written.probs_ppo, written.one_hot_probs, written.gathered_minus_logsumexp}
-
-
-@pytest.mark.parametrize(
-    "loss", [loss for loss in written.SPELLINGS if loss not in READ_TWICE], ids=lambda f: f.__name__
-)
+@each_spelling
 def test_in_a_checkpoint_where_saved_tensors_are_read_once(loss):
     torch.manual_seed(2)
     assert_exact(loss, normal(3, 4), partial(checkpoint, use_reentrant=False))
