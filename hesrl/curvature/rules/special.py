@@ -1,4 +1,4 @@
-"""Special functions of one tensor: of the normal distribution, the gamma family, Bessel.
+"""Special functions: of the normal distribution, the gamma family, zeta, Bessel.
 
 h(x) = f'(x)² h(y) + f''(x) g(y)
 """
@@ -104,11 +104,58 @@ def digamma(node: Any) -> Partials:
     return curved(torch.polygamma(1, x), torch.polygamma(2, x))
 
 
-@register_pointwise("PolygammaBackward0")
+@register_pointwise("PolygammaBackward0", "PolygammaBackward1")
 def polygamma(node: Any) -> Partials:
     """``y = ψ⁽ⁿ⁾(x)``: ``f' = ψ⁽ⁿ⁺¹⁾(x)``, ``f'' = ψ⁽ⁿ⁺²⁾(x)``."""
     x, n = node._saved_self, node._saved_n
     return curved(torch.polygamma(n + 1, x), torch.polygamma(n + 2, x))
+
+
+def _zeta(node: Any) -> tuple[Tensor, Tensor]:
+    s, q = node._saved_self, node._saved_other
+    return -s * torch.special.zeta(s + 1, q), s * (s + 1) * torch.special.zeta(s + 2, q)
+
+
+@register_pointwise("SpecialZetaBackward0", curved=((1, 1),))
+def zeta(node: Any) -> Partials:
+    """``y = Σ_{k≥0} (k + q)^{−s}`` by q: ``f_q = −s ζ(s+1, q)``, ``f_qq = s (s+1) ζ(s+2, q)``.
+
+    By s PyTorch has no derivative.
+    """
+    return _of_second(*_zeta(node))
+
+
+@register_pointwise("SpecialZetaBackward1")
+def zeta_of_number(node: Any) -> Partials:
+    """The same for a number s."""
+    return curved(*_zeta(node))
+
+
+def _incomplete_gamma(node: Any) -> tuple[Tensor, Tensor]:
+    a, x = node._saved_self, node._saved_other
+    first = torch.exp(torch.xlogy(a - 1, x) - x - torch.lgamma(a))
+    return first, first * ((a - 1) / x - 1)
+
+
+@register_pointwise("IgammaBackward0", curved=((1, 1),))
+def lower_incomplete_gamma(node: Any) -> Partials:
+    """``y = ∫₀ˣ t^{a−1} e^{−t} dt / Γ(a)`` by x: ``f' = x^{a−1} e^{−x}/Γ(a)``.
+
+    ``f'' = f' ((a−1)/x − 1)``. By a PyTorch has no derivative.
+    """
+    return _of_second(*_incomplete_gamma(node))
+
+
+@register_pointwise("IgammacBackward0", curved=((1, 1),))
+def upper_incomplete_gamma(node: Any) -> Partials:
+    """One minus the lower one."""
+    first, second = _incomplete_gamma(node)
+    return _of_second(-first, -second)
+
+
+def _of_second(first: Tensor, second: Tensor) -> Partials:
+    """Return the derivatives of a function of two tensors by the second one alone."""
+    return (None, first), ((1, 1, second),)
 
 
 def _over_itself(i1: Tensor, x: Tensor) -> Tensor:
@@ -130,3 +177,35 @@ def scaled_bessel_i0(node: Any) -> Partials:
     x, y = node._saved_self, node._saved_result
     i1, sign = torch.special.i1e(x), torch.sgn(x)
     return curved(i1 - sign * y, 2 * (y - sign * i1) - _over_itself(i1, x))
+
+
+@register_pointwise("SpecialI1Backward0")
+def bessel_i1(node: Any) -> Partials:
+    """``y = I₁(x)``: ``f' = I₀ − y/x``, ``f'' = y (1 + 2/x²) − I₀/x``; a series near 0."""
+    x, y = node._saved_self, node._saved_result
+    i0 = torch.i0(x)
+    return curved(i0 - _over_itself(y, x), _second_of_i1(x, y, i0, 1.0))
+
+
+@register_pointwise("SpecialI1EBackward0")
+def scaled_bessel_i1(node: Any) -> Partials:
+    """``y = e^{−|x|} I₁(x)``: ``f' = I₁' − ±y``, ``f'' = I₁'' − ±2I₁' + y``, I₁ scaled."""
+    x, y = node._saved_self, node._saved_result
+    i0, sign = torch.special.i0e(x), torch.sgn(x)
+    first = i0 - _over_itself(y, x)
+    second = _second_of_i1(x, y, i0, torch.exp(-x.abs()))
+    return curved(first - sign * y, second - 2 * sign * first + y)
+
+
+def _second_of_i1(x: Tensor, i1: Tensor, i0: Tensor, scale: Tensor | float) -> Tensor:
+    """Return ``I₁''(x)``, or the scaled one given the scaled I₁ and I₀.
+
+    I₁ = Σ_k (x/2)^{2k+1} / (k! (k+1)!)
+    """
+    near = x.abs() < 2
+    away = torch.where(near, 2.0, x)
+    half = x.clamp(-2, 2) / 2
+    square, series = half * half, torch.zeros_like(x)
+    for k in range(14, 0, -1):
+        series = series * square + (2 * k + 1) * k / (2 * math.factorial(k) * math.factorial(k + 1))
+    return torch.where(near, scale * half * series, i1 * (1 + 2 / away**2) - i0 / away)
