@@ -205,5 +205,5 @@ def test_what_it_refuses(loss, params, message):
 def test_an_unknown_method_or_operation():
     with pytest.raises(ValueError, match=r"method must be one of hesscale, .*, not 'fisher'"):
         hess_diag(PARAM.sum(), [PARAM], "fisher")
-    with pytest.raises(MissingRuleError, match="no curvature rule for CumprodBackward0"):
-        hess_diag(PARAM.cumprod(0).sum(), [PARAM])
+    with pytest.raises(MissingRuleError, match="no curvature rule for FrexpBackward0"):
+        hess_diag(PARAM.frexp()[0].sum(), [PARAM])

@@ -44,6 +44,10 @@ PIECEWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "norm of zeros": lambda x: torch.linalg.vector_norm(0 * x),
     "std of equals": lambda x: torch.std(0 * x),
     "dist of equals": lambda x: torch.dist(0 * x, 0 * x, 1),
+    "scatter_reduce": lambda x: x.new_zeros(3).scatter_reduce(
+        0, torch.tensor([0, 0, 1, 1, 2, 2, 2, 0]), x.clamp(-0.5, 0.5), "amax", include_self=True
+    ),
+    "multi margin": lambda x: F.multi_margin_loss(x, torch.tensor(3)),
     "multilabel margin": lambda x: F.multilabel_margin_loss(x, torch.tensor([1, 0, -1] + 5 * [0])),
 }
 

@@ -153,3 +153,25 @@ def nll_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     if hess_out.dim() > 0:
         hess_out = hess_out.unsqueeze(1)
     return coefficients.square() * hess_out
+
+
+@register_rule("MultiMarginLossBackward0", separate=True)
+def multi_margin_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``L_n = (w_t/K) Σ_{k≠t} u_k^p`` with ``u_k = max(0, m − x_t + x_k)``, and p = 1 or 2.
+
+    For p = 2 ``∂²L_n/∂x_k² = (2 w_t/K) [u_k > 0]``, and for ``x_t`` the sum of these.
+    """
+    x, target, weight = node._saved_self, node._saved_target, node._saved_weight
+    slope: Tensor = node(torch.ones_like(hess_out))
+    if hess_out.dim() > 0:
+        hess_out, grad_out = hess_out.unsqueeze(1), grad_out.unsqueeze(1)
+    hess = slope.square() * hess_out
+    if node._saved_p == 1:
+        return hess
+    rows, labels = x.view(-1, x.shape[-1]), target.view(-1, 1)
+    inside = (node._saved_margin - rows.gather(1, labels) + rows > 0).to(x.dtype)
+    inside.scatter_(1, labels, 0.0)
+    inside.scatter_(1, labels, inside.sum(1, keepdim=True))
+    c = 2 / rows.shape[1] / (len(rows) if node._saved_reduction == _MEAN else 1)
+    second = c * inside if weight is None else c * weight[labels] * inside
+    return hess + second.view_as(x) * grad_out

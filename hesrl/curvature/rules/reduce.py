@@ -110,6 +110,18 @@ def product_over_dimension(node: Any, grad_out: Tensor, hess_out: Tensor) -> Ten
     return slope.square() * restored(hess_out, dims, node._saved_keepdim)
 
 
+@register_rule("CumprodBackward0", linear=True)
+def cumprod(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``y_k = Π_{i ≤ k} x_i``: ``h(x)_j = Σ_{k ≥ j} h_k Π_{i ≤ k, i ≠ j} x_i²``.
+
+    That is the gradient of the cumulative product of squares, zeros among them included.
+    """
+    x, y = node._saved_self, node._saved_result
+    square, dim = x.to(y.dtype).square(), saved_dim(node._saved_dim, x.dim())
+    hess = torch.ops.aten.cumprod_backward(hess_out, square, dim, y.square())
+    return hess.to(x.dtype)
+
+
 @register_rule("LogcumsumexpBackward0")
 def logcumsumexp(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``y_k = log Σ_{j ≤ k} e^{x_j}``, with p_kj = e^{x_j − y_k} for k ≥ j.

@@ -104,6 +104,19 @@ def multilabel_margin_terms(x: Tensor) -> Tensor:
     return (margins * labels.unsqueeze(2) * (1 - labels).unsqueeze(1)).sum((1, 2)) / 4
 
 
+def multi_margin(p: int, weight: Tensor | None = None) -> Callable[..., Tensor]:
+    return partial(F.multi_margin_loss, target=TARGETS, p=p, margin=0.8, weight=weight)
+
+
+def multi_margin_terms(p: int, weight: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    def terms(x: Tensor) -> Tensor:
+        others = 1 - F.one_hot(TARGETS, 4)
+        margins = (0.8 - x.gather(1, TARGETS[:, None]) + x).clamp(min=0) * others
+        return (margins**p).mean(1) * (1 if weight is None else weight[TARGETS])
+
+    return terms
+
+
 BCE, BCE_LOGITS = "BinaryCrossEntropyBackward0", "BinaryCrossEntropyWithLogitsBackward0"
 ROWS = [
     *each_reduction("mse", "MseLossBackward0", F.mse_loss, pair),
@@ -134,5 +147,24 @@ ROWS = [
         multilabel_margin,
         one,
         multilabel_margin_terms,
+    ),
+    *(
+        row
+        for p in (1, 2)
+        for weight in (None, WEIGHTS)
+        for row in each_reduction(
+            f"multi margin {p} {'plain' if weight is None else 'weighted'}",
+            "MultiMarginLossBackward0",
+            multi_margin(p, weight),
+            one,
+            multi_margin_terms(p, weight),
+        )
+    ),
+    Row(
+        "multi margin of one",
+        "MultiMarginLossBackward0",
+        lambda x: F.multi_margin_loss(x, TARGETS[0], p=2),
+        lambda: (normal(4),),
+        lambda x: ((1 - x[2] + x).clamp(min=0)[[0, 1, 3]] ** 2).sum() / 4,
     ),
 ]

@@ -42,12 +42,25 @@ def largest_so_far(x: Tensor) -> Tensor:
     return torch.stack([x[:, : k + 1].amax(1) for k in range(x.shape[1])], 1)
 
 
+def products_so_far(x: Tensor) -> Tensor:
+    a, b, c, d = x.unbind(1)
+    return torch.stack([a, a * b, a * b * c, a * b * c * d], 1)
+
+
 ROWS = [
     Row("sum", "SumBackward0", torch.sum),
     Row("sum dim", "SumBackward1", lambda x: x.sum(0)),
     Row("sum dims keepdim", "SumBackward1", lambda x: x.sum((-1, 0), keepdim=True)),
     Row("nansum", "NansumBackward0", lambda x: x.nansum(-1), with_nan),
     Row("cumsum", "CumsumBackward0", lambda x: x.cumsum(-1)),
+    Row("cumprod", "CumprodBackward0", lambda x: x.cumprod(0)),
+    Row(
+        "cumprod with zeros",
+        "CumprodBackward0",
+        lambda x: x.t().cumprod(-2),
+        with_zeros,
+        lambda x: products_so_far(x).t(),
+    ),
     Row("logcumsumexp", "LogcumsumexpBackward0", lambda x: x.logcumsumexp(-1)),
     Row("mean", "MeanBackward0", torch.mean),
     Row("mean dim", "MeanBackward1", lambda x: x.mean(-1)),
