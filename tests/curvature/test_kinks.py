@@ -43,6 +43,12 @@ PIECEWISE: dict[str, Callable[[Tensor], Tensor]] = {
     "norm inf": lambda x: torch.linalg.vector_norm(x, math.inf),
     "norm of zeros": lambda x: torch.linalg.vector_norm(0 * x),
     "std of equals": lambda x: torch.std(0 * x),
+    **{
+        f"cdist {p}": lambda x, p=p: torch.cdist(x[:, None], BENDS[:, None], p)
+        for p in (0.5, 1, 2, 3, math.inf)
+    },
+    "pdist": lambda x: F.pdist(x[:, None]),
+    "renorm": lambda x: torch.renorm(x[:, None].clamp(-0.5, 0.5), 2, 0, 0.5),
     "dist of equals": lambda x: torch.dist(0 * x, 0 * x, 1),
     "scatter_reduce": lambda x: x.new_zeros(3).scatter_reduce(
         0, torch.tensor([0, 0, 1, 1, 2, 2, 2, 0]), x.clamp(-0.5, 0.5), "amax", include_self=True

@@ -19,7 +19,7 @@ from hesrl.curvature.registry import register_rule
 from hesrl.curvature.rules.reduce import reduced_dims, restored
 
 
-def _inverse(y: Tensor) -> Tensor:
+def inverse(y: Tensor) -> Tensor:
     """Return 1/y, and 0 at the kink."""
     return torch.where(y == 0, 0.0, y.reciprocal())
 
@@ -49,9 +49,9 @@ def _spread(
     if y is None:
         first, bend = 2 * deviation, 2 * second
     else:
-        inverse = _inverse(restored(y, dims, keepdim))
-        first = deviation * inverse
-        bend = (second - first.square()) * inverse
+        inverse_y = inverse(restored(y, dims, keepdim))
+        first = deviation * inverse_y
+        bend = (second - first.square()) * inverse_y
     hess = torch.zeros_like(x)
     if hess_out is not None:
         hess = first.square() * restored(hess_out, dims, keepdim)
@@ -86,7 +86,7 @@ def standard_deviation_and_mean(node: Any, grads_out: Any, hess_out: Any) -> Ten
     return _spread(node, node._saved_result0, grads_out[0], *hess_out)
 
 
-def _norm_slopes(u: Tensor, y: Tensor, p: float, dims: list[int]) -> tuple[Tensor, Tensor | None]:
+def norm_slopes(u: Tensor, y: Tensor, p: float, dims: list[int]) -> tuple[Tensor, Tensor | None]:
     """Return ``f_j`` of ``y = (Σ |u_j|^p)^{1/p}`` and ``b_j``, None if there is no curvature.
 
     With r = |u|/y: ``f_j = sign u r^{p−1}``, ``f_jj = (p − 1) (b_j − f_j²)/y``, ``b_j = r^{p−2}``.
@@ -99,7 +99,7 @@ def _norm_slopes(u: Tensor, y: Tensor, p: float, dims: list[int]) -> tuple[Tenso
     if math.isinf(p):
         tie = u.abs() == y
         return sign * tie / tie.sum(dims, keepdim=True), None
-    r = u.abs() * _inverse(y)
+    r = u.abs() * inverse(y)
     first, bend = sign * r ** (p - 1), r ** (p - 2)
     if p < 2:  # Powers of zero are infinite: another kink.
         first, bend = torch.where(u == 0, 0.0, first), torch.where(u == 0, 0.0, bend)
@@ -112,7 +112,7 @@ def _norm(
     square = first.square()
     hess = square * hess_out
     if bend is not None:
-        hess = hess + (p - 1) * (bend - square) * _inverse(y) * grad_out
+        hess = hess + (p - 1) * (bend - square) * inverse(y) * grad_out
     return hess
 
 
@@ -134,7 +134,7 @@ def norm(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     y, grad_out, hess_out = (
         restored(v, dims, keepdim) for v in (node._saved_result, grad_out, hess_out)
     )
-    return _norm(*_norm_slopes(x, y, p, dims), y, p, grad_out, hess_out).to(x.dtype)
+    return _norm(*norm_slopes(x, y, p, dims), y, p, grad_out, hess_out).to(x.dtype)
 
 
 @register_rule("DistBackward0")
@@ -142,7 +142,7 @@ def distance(node: Any, grad_out: Tensor, hess_out: Tensor) -> tuple[Tensor | No
     """The norm of ``a − b``; an entry that is broadcast moves all of its copies at once."""
     a, b, y, p = node._saved_self, node._saved_other, node._saved_result, node._saved_p
     u = a - b
-    first, bend = _norm_slopes(u, y, p, list(range(u.dim())))
+    first, bend = norm_slopes(u, y, p, list(range(u.dim())))
 
     def of(x: Tensor) -> Tensor:
         copies = None if bend is None else bend.sum_to_size(x.shape)
