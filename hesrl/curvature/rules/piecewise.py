@@ -137,6 +137,42 @@ def step(node: Any) -> Partials:
     return straight(0.0)
 
 
+@register_pointwise(
+    "BernoulliBackward0",
+    "BernoulliBackward1",
+    "BernoulliBackward2",
+    "CauchyBackward0",
+    "ExponentialBackward0",
+    "GeometricBackward0",
+    "LogNormalBackward0",
+    "NormalBackward0",
+    "NormalBackward1",
+    "NormalBackward2",
+    "NormalBackward3",
+    "PoissonBackward0",
+    "RandomBackward0",
+    "RandomBackward1",
+    "RandomBackward2",
+    "UniformBackward0",
+    constant=True,
+)
+def noise(node: Any) -> Partials:
+    """Random numbers, in place or not: slope 0 for what was there and for the parameters."""
+    return (0.0,) * len(node.next_functions), ()
+
+
+@register_pointwise(
+    "FakeQuantizePerChannelAffineCachemaskBackward0",
+    "FakeQuantizePerTensorAffineCachemaskBackward0",
+    "FakeQuantizePerTensorAffineCachemaskTensorQparamsBackward0",
+    curved=(),
+    alone=routed,
+)
+def fake_quantize(node: Any) -> Partials:
+    """Rounding that the gradient takes for the identity: slope 1 within the range."""
+    return straight(node._saved_mask)
+
+
 @register_pointwise("ClampBackward1", curved=(), alone=routed)
 def clamp(node: Any) -> Partials:
     """Slope 1 within two numbers (or one), bounds included."""

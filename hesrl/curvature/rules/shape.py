@@ -59,6 +59,7 @@ register_adjoint(
     "UnbindBackward0",
     "UnfoldBackward0",
     "UnsafeSplitBackward0",
+    "UnsafeSplitWithSizesBackward0",
     # Between zeros, or copies of entries near the edge.
     "ConstantPadNdBackward0",
     "DiagEmbedBackward0",

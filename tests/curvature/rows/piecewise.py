@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.curvature.rows.row import Row, normal
+from tests.curvature.rows.row import Row, normal, one, one_positive, positive
 
 aten = torch.ops.aten
 MASK = torch.tensor([[True, False, False, True]]).expand(3, 4)
+
+
+STEPS, ZEROS = torch.tensor([0.1, 0.5, 1.0]), torch.tensor([0, 2, -1], dtype=torch.int32)
+
+
+def probabilities() -> tuple[Tensor, ...]:
+    return (torch.rand(3, 4, dtype=torch.float64),)
+
+
+def flat(*parameters: Tensor) -> Tensor:
+    """What is constant, for `torch.func`."""
+    return torch.stack([0 * x for x in parameters]).sum(0)
+
+
+def fake_quantize(x: Tensor, scale: Any, zero: Any) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero, -5, 5)
+
+
+def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    return torch.fake_quantize_per_channel_affine(x, scale, zero, 0, -5, 5)
+
+
+def within_range(x: Tensor, scale: Any, zero: Any) -> Tensor:
+    """With the gradient that fake quantization takes."""
+    low, high = (-5.5 - zero) * scale, (5.5 - zero) * scale
+    if scale is not STEPS:
+        return x.clamp(float(low), float(high))
+    return x.clamp(low.unsqueeze(1), high.unsqueeze(1))
 
 
 def widely() -> tuple[Tensor, ...]:
@@ -87,4 +117,39 @@ ROWS = [
         with_infinities,
     ),
     Row("copysign number", "CopysignBackward1", lambda x: torch.copysign(x, -2.0)),
+    *(
+        Row(f"{name} {number}", f"{name}Backward{number}", function, inputs, flat)
+        for name, number, function, inputs in (
+            ("Bernoulli", 0, torch.bernoulli, probabilities),
+            ("Bernoulli", 1, lambda x: x.clone().bernoulli_(torch.tensor(0.5)), one),
+            ("Bernoulli", 2, lambda x: x.clone().bernoulli_(0.5), one),
+            ("Cauchy", 0, lambda x: x.clone().cauchy_(), one),
+            ("Exponential", 0, lambda x: x.clone().exponential_(), one),
+            ("Geometric", 0, lambda x: x.clone().geometric_(0.5), one),
+            ("LogNormal", 0, lambda x: x.clone().log_normal_(), one),
+            ("Normal", 0, lambda x: x.clone().normal_(), one),
+            ("Normal", 1, lambda x: torch.normal(x, 1.0), one),
+            ("Normal", 2, lambda x: torch.normal(1.0, x), one_positive),
+            ("Normal", 3, torch.normal, lambda: (normal(3, 4), positive(3, 4))),
+            ("Poisson", 0, torch.poisson, one_positive),
+            ("Random", 0, lambda x: x.clone().random_(1, 5), one),
+            ("Random", 1, lambda x: x.clone().random_(5), one),
+            ("Random", 2, lambda x: x.clone().random_(), one),
+            ("Uniform", 0, lambda x: x.clone().uniform_(), one),
+        )
+    ),
+    *(
+        Row(
+            f"fake quantize {name}",
+            f"FakeQuantizePer{name}Backward0",
+            partial(function, scale=scale, zero=zero),
+            widely,
+            partial(within_range, scale=scale, zero=zero),
+        )
+        for name, function, scale, zero in (
+            ("ChannelAffineCachemask", fake_quantize_per_channel, STEPS, ZEROS),
+            ("TensorAffineCachemask", fake_quantize, 0.3, 1),
+            ("TensorAffineCachemaskTensorQparams", fake_quantize, STEPS[1], ZEROS[1]),
+        )
+    ),
 ]

@@ -175,4 +175,12 @@ SUMMED = [
     Row("trace", "TraceBackward0", torch.trace),
 ]
 
-ROWS = MOVED + PADDED + TAKEN + JOINED + SUMMED
+PARTS = [
+    Row(
+        "unsafe_split_with_sizes",
+        "UnsafeSplitWithSizesBackward0",
+        lambda x: torch.unsafe_split_with_sizes(x, [1, 3], -1)[1],
+    ),
+]
+
+ROWS = MOVED + PADDED + TAKEN + JOINED + SUMMED + PARTS
