@@ -99,6 +99,8 @@ def norm_slopes(u: Tensor, y: Tensor, p: float, dims: list[int]) -> tuple[Tensor
     if math.isinf(p):
         tie = u.abs() == y
         return sign * tie / tie.sum(dims, keepdim=True), None
+    if p == 2:
+        return u * inverse(y), torch.ones_like(u)
     r = u.abs() * inverse(y)
     first, bend = sign * r ** (p - 1), r ** (p - 2)
     if p < 2:  # Powers of zero are infinite: another kink.
