@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.parameter_names import listed
+from hesrl.curvature.rules.complex_numbers import is_complex
 from hesrl.curvature.rules.in_place import InPlace
 
 REENTRANT_CHECKPOINT = "CheckpointFunctionBackward"
@@ -88,7 +89,8 @@ def no_rule(nodes: Sequence[tuple[Any, str]], params: Sequence[Tensor]) -> str:
     shapes: dict[tuple[str, str], list[str]] = {}
     for node, remedy in nodes:
         shape = str(tuple(node._input_metadata[0].shape))
-        shapes.setdefault((node.name(), remedy), []).append(shape)
+        name = f"{node.name()} of complex tensors" if is_complex(node) else node.name()
+        shapes.setdefault((name, remedy), []).append(shape)
     between = f", which lies between the loss and {listed(params)}"
     parts = []
     for (name, remedy), of_kind in shapes.items():

@@ -19,6 +19,7 @@ from hesrl.curvature.registry import (
     Rule,
     find_rule,
 )
+from hesrl.curvature.rules.complex_numbers import complex_rule, is_complex
 
 Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89", "hutchinson", "ggn_mc"]
 """The estimators that a backward pass can compute:
@@ -108,6 +109,9 @@ class Analysis:
             rule = None
             if self.useful[node] and node not in wanted and node not in patterns.left_out:
                 rule = patterns.rules.get(node) or find_rule(kind)
+                if rule is not None and is_complex(graph.nodes[node]):
+                    name = graph.nodes[node].name()
+                    rule = complex_rule(rule, name, is_own=node not in patterns.rules)
                 if self._method == "bl89" and isinstance(rule, Local) and rule.elementwise:
                     rule = rule.elementwise
                     self.forced.add(node)

@@ -8,6 +8,7 @@
 - Operations in place on a view, which all have the same kind.
 - Embeddings, whose gradient may be sparse.
 - Losses, which may reduce their terms to one number.
+- Real functions of tensors that may be complex.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Pointwise, Rule, find_rule
+from hesrl.curvature.rules.complex_numbers import is_complex
 from hesrl.curvature.rules.in_place import InPlace, look_into
 from hesrl.curvature.rules.linear import LINEAR_LAYERS, OUTER_PRODUCT
 from hesrl.curvature.rules.loss import LOSSES
@@ -45,8 +47,11 @@ _REDUCTIONS = _SUMS.union(["MaxBackward0", "MaxBackward1", "AmaxBackward0", "Log
 _SCALED = frozenset({"AddBackward0", "SubBackward0"})
 _UNSQUEEZE, _LOGARITHM = "UnsqueezeBackward0", "LogBackward0"
 
+_TO_REAL = frozenset({"AbsBackward0", "AngleBackward0", "LinalgVectorNormBackward0"})
 DETAILED: dict[str, frozenset[str] | None] = {
-    **dict.fromkeys(_PARTLY_REFUSED.union([_RSQRT], LOSSES, _SOFTMAXES, _REDUCTIONS - _SUMS)),
+    **dict.fromkeys(
+        _PARTLY_REFUSED.union([_RSQRT], LOSSES, _TO_REAL, _SOFTMAXES, _REDUCTIONS - _SUMS)
+    ),
     **dict.fromkeys(_SUMS, _SOFTMAXES.union(["ExpBackward0", "DivBackward0"])),
     "AddBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM]) - _SUMS,
     "SubBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM, "AddBackward0"]) - _SUMS,
@@ -76,6 +81,8 @@ def detail(name: str, node: Any) -> Hashable:
         return not node._saved_sparse
     if name in LOSSES:
         return int(node._saved_reduction)
+    if name in _TO_REAL:
+        return is_complex(node)
     if name == _RSQRT:
         return mean_square_dims(node)
     if name == _UNSQUEEZE:

@@ -87,7 +87,7 @@ def absolute(node: Any) -> Partials:
     return straight(torch.sgn(node._saved_self))
 
 
-@register_pointwise("NegBackward0", constant=True)
+@register_pointwise("NegBackward0", "NegViewBackward0", constant=True)
 def negative(node: Any) -> Partials:
     """Slope −1."""
     return straight(-1.0)
@@ -120,6 +120,7 @@ def shifted(node: Any) -> Partials:
 
 
 @register_pointwise(
+    "AngleBackward0",
     "CeilBackward0",
     "FloorBackward0",
     "RoundBackward0",

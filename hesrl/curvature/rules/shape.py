@@ -93,6 +93,8 @@ register_adjoint(
     "Col2ImBackward0",
     "Im2ColBackward0",
     "TraceBackward0",
+    # The map from windows to their sum, which `torch.istft` makes use of.
+    "UnfoldBackwardBackward0",
 )
 
 

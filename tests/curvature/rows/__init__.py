@@ -6,6 +6,7 @@ from tests.curvature.rows import (
     attention,
     binary,
     choice,
+    complex_numbers,
     convolution,
     ctc,
     distance,
@@ -29,6 +30,7 @@ from tests.curvature.rows import (
     shape,
     softmax,
     special,
+    spectral,
     weight_norm,
     writing,
 )
@@ -42,6 +44,7 @@ TABLE: list[Row] = [
         attention,
         binary,
         choice,
+        complex_numbers,
         convolution,
         ctc,
         distance,
@@ -65,6 +68,7 @@ TABLE: list[Row] = [
         shape,
         softmax,
         special,
+        spectral,
         weight_norm,
         writing,
     )

@@ -116,6 +116,8 @@ ROWS = [
         lambda x: torch.nan_to_num(x, 0.3, 1.0, -1.0),
         with_infinities,
     ),
+    Row("neg view", "NegViewBackward0", torch._neg_view, reference=torch.neg),
+    Row("angle", "AngleBackward0", torch.angle, reference=flat),
     Row("copysign number", "CopysignBackward1", lambda x: torch.copysign(x, -2.0)),
     *(
         Row(f"{name} {number}", f"{name}Backward{number}", function, inputs, flat)

@@ -177,6 +177,13 @@ SUMMED = [
 
 PARTS = [
     Row(
+        "windows added up",
+        "UnfoldBackwardBackward0",
+        lambda x: torch.ops.aten.unfold_backward(x, [3, 6], -1, 3, 1),
+        lambda: (normal(3, 4, 3),),
+        lambda x: F.fold(x.transpose(1, 2), (1, 6), (1, 3))[:, 0, 0],
+    ),
+    Row(
         "unsafe_split_with_sizes",
         "UnsafeSplitWithSizesBackward0",
         lambda x: torch.unsafe_split_with_sizes(x, [1, 3], -1)[1],
