@@ -2,6 +2,7 @@
 
 - Softmax and log-softmax in the forms in which they are written (`hesrl.curvature.softmax_forms`):
   node by node they are only estimates, because the parts mix the same entries again.
+- Connectionist temporal classification of a log-softmax, maybe transposed, likewise.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
 - Linear layers, which are a product with a transposed matrix, in fewer steps.
 - Matrix products by einsum over a dimension of size one, which are elementwise ones.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hesrl.curvature.registry import Pointwise, Rule, find_rule
 from hesrl.curvature.rules.complex_numbers import is_complex
+from hesrl.curvature.rules.ctc import CTC_OF_LOG_SOFTMAX, LOG_SOFTMAX_BELOW_CTC
 from hesrl.curvature.rules.in_place import InPlace, look_into
 from hesrl.curvature.rules.linear import LINEAR_LAYERS, OUTER_PRODUCT
 from hesrl.curvature.rules.loss import LOSSES
@@ -47,6 +49,8 @@ _REDUCTIONS = _SUMS.union(["MaxBackward0", "MaxBackward1", "AmaxBackward0", "Log
 _SCALED = frozenset({"AddBackward0", "SubBackward0"})
 _UNSQUEEZE, _LOGARITHM = "UnsqueezeBackward0", "LogBackward0"
 
+_CTC = frozenset({"CtcLossBackward0", "CtcLossBackward1"})
+_REORDERED = frozenset({"PermuteBackward0", "TransposeBackward0", "UnsqueezeBackward0"})
 _TO_REAL = frozenset({"AbsBackward0", "AngleBackward0", "LinalgVectorNormBackward0"})
 DETAILED: dict[str, frozenset[str] | None] = {
     **dict.fromkeys(
@@ -141,6 +145,8 @@ def find_patterns(
         elif name == _PRODUCT and all(_lacks_dimension(s, structure) for s in sources[number]):
             found.rules.setdefault(number, OUTER_PRODUCT)
     _find_softmaxes(structure, sources, found, elementwise=elementwise)
+    if not elementwise:
+        _find_ctc(structure, sources, found)
     return found
 
 
@@ -201,6 +207,20 @@ def _find_linear_layer(
         found.rules[product] = LINEAR_LAYERS[name]
         found.left_out.add(factor[0])
         sources[product] = (*others, structure.sources[factor[0]][0])
+
+
+def _find_ctc(structure: Structure, sources: list[Sources], found: Patterns) -> None:
+    """Note the losses of a log-softmax that nothing else takes."""
+    names = [getattr(kind, "__name__", "") for kind in structure.kinds]
+    uses = Counter(source[0] for taken in sources for source in taken if source is not None)
+    for number, name in enumerate(names):
+        source = sources[number][0] if name in _CTC else None
+        while source is not None and uses[source[0]] == 1 and source[0] not in found.rules:
+            if names[source[0]] == "LogSoftmaxBackward0":
+                found.rules[number] = CTC_OF_LOG_SOFTMAX
+                found.rules[source[0]] = LOG_SOFTMAX_BELOW_CTC
+            is_same = names[source[0]] in _REORDERED
+            source = sources[source[0]][0] if is_same else None
 
 
 def _find_rms_norm(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.registry import Local, register_rule
 
 
 @register_rule("CtcLossBackward0", "CtcLossBackward1")
@@ -35,3 +35,20 @@ def ctc_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     posterior = p - slope
     second = torch.where(taken.unsqueeze(2), p - posterior * (1 - posterior), 0.0)
     return slope.square() * hess_out.unsqueeze(1) + second * grad_out.unsqueeze(1)
+
+
+def _of_logits(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """The loss of ``y = log_softmax(z)``, by z: ``f = p − γ``, ``f_z = p (1 − p) − γ (1 − γ)``."""
+    slope: Tensor = node(torch.ones_like(hess_out))
+    second = slope * (1 - 2 * node._saved_log_probs.exp() + slope)
+    return slope.square() * hess_out.unsqueeze(1) + second * grad_out.unsqueeze(1)
+
+
+def _passed_on(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """The log-softmax: its output's place is taken by the logits."""
+    return hess_out
+
+
+CTC_OF_LOG_SOFTMAX = Local(_of_logits, linear=False)
+LOG_SOFTMAX_BELOW_CTC = Local(_passed_on, linear=True)
+"""The rules of a loss of a log-softmax and of that log-softmax, exact together."""

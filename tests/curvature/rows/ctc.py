@@ -28,8 +28,10 @@ def labels_of(alignment: tuple[int, ...]) -> list[int]:
     return [label for label, _ in itertools.groupby(alignment) if label != BLANK]
 
 
-def by_alignments(y: Tensor, targets: list[list[int]], reduction: str) -> Tensor:
-    """The loss, and what PyTorch's gradient adds for log-probabilities of whatever sum."""
+def by_alignments(
+    y: Tensor, targets: list[list[int]], reduction: str, added: float = 1.0
+) -> Tensor:
+    """The loss, and the sum of probabilities that PyTorch's gradient adds to it."""
     losses = []
     for n, (length, labels) in enumerate(zip(LENGTHS, targets, strict=True)):
         alignments = itertools.product(range(CLASSES), repeat=length)
@@ -38,7 +40,7 @@ def by_alignments(y: Tensor, targets: list[list[int]], reduction: str) -> Tensor
             for alignment in alignments
             if labels_of(alignment) == labels
         ]
-        normalizer = y[:length, n].exp().sum()
+        normalizer = added * y[:length, n].exp().sum()
         loss = normalizer - torch.stack(logs).logsumexp(0) if logs else 0 * y.sum()
         losses.append(loss / max(len(labels), 1) if reduction == "mean" else loss)
     terms = torch.stack(losses)
