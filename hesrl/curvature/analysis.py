@@ -49,6 +49,7 @@ class Analysis:
         graph: The graph.
         wanted: The numbers of the leaf nodes whose curvature is wanted.
         method: The estimator.
+        seeded: The roots whose curvature is not zero.
 
     Attributes:
         sources: The tensors that each node takes, without what a pattern leaves out.
@@ -64,7 +65,13 @@ class Analysis:
         MissingRuleError: A node that leads to a wanted leaf has no rule.
     """
 
-    def __init__(self, graph: Graph, wanted: frozenset[int], method: Method) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        wanted: frozenset[int],
+        method: Method,
+        seeded: frozenset[Edge] = frozenset(),
+    ) -> None:
         self._method = method
         self._details = graph.structure.details
         self.sources = list(graph.structure.sources)
@@ -76,12 +83,12 @@ class Analysis:
         self.rules = self._find_rules(graph, wanted)
         self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
         self.curved = [self._find_curved(node) for node in range(len(self.sources))]
-        self._is_curved_above = self._find_curved_above()
+        self._is_curved_above = self._find_curved_above(seeded)
         self.fits: dict[tuple[int, int], Fit] = {}
         self._graph: Graph | None = graph
         self.diamond_at = self._find_diamonds()
         self._graph = None
-        self._nonzero: set[int] = set()
+        self._nonzero = {node for node, _ in seeded}
         self._find_nonzero()
 
     def _find_useful(self, wanted: frozenset[int]) -> list[bool]:
@@ -156,9 +163,11 @@ class Analysis:
             pairs = tuple((i, j) for j in useful for i in useful if i <= j)
         return tuple((i, j) for i, j in pairs if i in useful and j in useful)
 
-    def _find_curved_above(self) -> list[bool]:
+    def _find_curved_above(self, seeded: frozenset[Edge]) -> list[bool]:
         """Return for each node whether anything between it and the loss has second derivatives."""
         above = [False] * len(self.sources)
+        for node, _ in seeded:
+            above[node] = True
         for node in range(len(self.sources) - 1, -1, -1):
             if above[node] or self.curved[node] or self.needs_gradient(node):
                 for source in self.sources[node]:

@@ -41,26 +41,32 @@ class Target:
     """Whether it counts for the tensor's own curvature, not only for those diamonds."""
 
 
-def plan_for(graph: Graph, wanted: frozenset[int], method: Method) -> Plan:
+def plan_for(
+    graph: Graph,
+    wanted: frozenset[int],
+    method: Method,
+    seeded: frozenset[Edge] = frozenset(),
+) -> Plan:
     """Return the plan of a graph, made once for all graphs of the same structure.
 
     Args:
         graph: The graph.
         wanted: The numbers of the leaf nodes whose curvature is wanted.
         method: The estimator.
+        seeded: The roots whose curvature is not zero; no other node consumes them.
 
     Raises:
         MissingRuleError: A node that leads to a wanted leaf has no rule.
     """
     plans = graph.structure.plans
-    made: list[Plan] = plans.get((method, wanted), [])
+    made: list[Plan] = plans.get((method, wanted, seeded), [])
     for plan in made:
         if not plan.facts.fits or plan.facts.fits_to(graph):
             return plan
     if len(plans) >= _MAX_KEPT:
         plans.clear()
-    plan = Plan(graph, wanted, method)
-    plans[method, wanted] = [plan, *made][:_MAX_KEPT]
+    plan = Plan(graph, wanted, method, seeded)
+    plans[method, wanted, seeded] = [plan, *made][:_MAX_KEPT]
     return plan
 
 
@@ -80,21 +86,25 @@ class Plan:
         moves: The nodes of diamonds that move entries by slopes that are tensors.
     """
 
-    def __init__(self, graph: Graph, wanted: frozenset[int], method: Method) -> None:
-        self.facts = Analysis(graph, wanted, method)
+    def __init__(
+        self, graph: Graph, wanted: frozenset[int], method: Method, seeded: frozenset[Edge]
+    ) -> None:
+        self.facts = Analysis(graph, wanted, method, seeded)
         self.rules = self.facts.rules
         self.diamonds: list[Diamond] = []
         self._forks: dict[int, list[Diamond]] = {}
         for entry, diamond in self.facts.diamond_at.items():
             if diamond.steps:
                 self._forks.setdefault(entry[0], []).append(diamond)
-        self._find_work(wanted)
+        self._find_work(wanted, seeded)
 
-    def _find_work(self, wanted: frozenset[int]) -> None:
+    def _find_work(self, wanted: frozenset[int], seeded: frozenset[Edge]) -> None:
         """Decide who hands what on, from the leaves upwards: only what somebody needs."""
         count = len(self.facts.sources)
         self.targets: list[tuple[Target, ...]] = [()] * count
         self.pending = [0] * count
+        for node, _ in seeded:
+            self.pending[node] += 1
         self.diamonds_of: dict[int, list[Diamond]] = {}
         self.hooked: list[int] = []
         self.is_eager = [False] * count

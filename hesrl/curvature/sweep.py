@@ -13,6 +13,7 @@ are freed as early as without curvature, and ``h(L) = 0`` is the seed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
@@ -36,6 +37,7 @@ its own CheckpointError.
 """
 
 _Grads = tuple[Tensor | None, ...]
+_NO_SEEDS: Mapping[Edge, Tensor] = {}
 
 
 class Sweep:
@@ -46,9 +48,10 @@ class Sweep:
     Args:
         graph: The graph of the roots.
         plan: What is to be done at its nodes.
+        seeds: The curvature of the roots where it is not zero; the plan is made for them.
     """
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
+    def __init__(self, graph: Graph, plan: Plan, seeds: Mapping[Edge, Tensor] = _NO_SEEDS) -> None:
         self._nodes, self._sources = graph.nodes, plan.facts.sources
         self._plan = plan
         self._rules, self._targets = plan.rules, plan.targets
@@ -61,9 +64,16 @@ class Sweep:
         self._handles: list[Any] = []
         self._slopes: dict[int, Coefficient] = {}
         self._apart, self._slopes_apart = _Apart(), _Apart()
+        self._seeds = seeds
 
     def __enter__(self) -> Sweep:
-        """Hook the nodes that wait for their gradient."""
+        """Hook the nodes that wait for their gradient, and visit those that wait for nothing."""
+        if self._seeds:
+            with torch.no_grad(), self._apart:
+                for edge, hess in self._seeds.items():
+                    self._deliver(edge, hess)
+                while self._ready:
+                    self._visit(self._ready.pop(), None)
         nodes, visit = self._nodes, self._visit_with_gradient
         self._handles = [
             nodes[node].register_prehook(partial(visit, node)) for node in self._plan.hooked
