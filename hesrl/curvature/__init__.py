@@ -3,8 +3,10 @@
 import hesrl.curvature.rules  # noqa: F401  (registers the rules)
 from hesrl.curvature.analysis import Method
 from hesrl.curvature.armed import arm, disarm, give_curvature
+from hesrl.curvature.backward_pass import backward
 from hesrl.curvature.estimators import hess_diag
 from hesrl.curvature.explain import explain
+from hesrl.curvature.process import patch_torch
 from hesrl.curvature.registry import (
     MissingRuleError,
     register_adjoint,
@@ -17,12 +19,14 @@ __all__ = [
     "Method",
     "MissingRuleError",
     "arm",
+    "backward",
     "clear_curvature",
     "disarm",
     "explain",
     "give_curvature",
     "hess_diag",
     "is_armed",
+    "patch_torch",
     "register_adjoint",
     "register_pointwise",
     "register_rule",

@@ -9,6 +9,7 @@ its parameters then averages all the curvature that they have accumulated.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
@@ -21,7 +22,7 @@ from torch.nn.parallel.distributed import _DDPSink
 
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.registry import register_rule
-from hesrl.curvature.store import is_armed, keep, take_curvature
+from hesrl.curvature.store import is_any_armed, is_armed, keep, kept_curvature
 
 _awaiting: list[ref[DistributedDataParallel]] = []
 """The modules whose next backward pass synchronizes, in the order of their forward passes."""
@@ -33,19 +34,22 @@ def sink(node: Any, grads: Any, hess_out: Any) -> Any:
     return hess_out
 
 
-def wrap_forward() -> None:
-    """Note from now on which modules' next backward pass synchronizes."""
-    native = DistributedDataParallel.forward
+def noting_forward(native: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a ``forward`` that notes which modules' next backward pass synchronizes."""
 
     @functools.wraps(native)
     def forward(module: DistributedDataParallel, *inputs: Any, **kwargs: Any) -> Any:
         output = native(module, *inputs, **kwargs)
         synchronizes = torch.is_grad_enabled() and module.require_backward_grad_sync
-        if synchronizes and not any(reference() is module for reference in _awaiting):
+        if (
+            is_any_armed()
+            and synchronizes
+            and not any(reference() is module for reference in _awaiting)
+        ):
             _awaiting.append(ref(module))
         return output
 
-    DistributedDataParallel.forward = forward  # type: ignore[method-assign, assignment]
+    return forward
 
 
 def average_over_ranks(graph: Graph) -> None:
@@ -75,7 +79,7 @@ def average_over_ranks(graph: Graph) -> None:
 
 def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) -> None:
     """Average in one message; a parameter that this rank's loss does not depend on has zeros."""
-    own = [take_curvature(param) for param in params]
+    own = [kept_curvature(param) for param in params]
     hessians = [
         torch.zeros_like(param) if hess is None else hess
         for param, hess in zip(params, own, strict=True)
@@ -88,4 +92,4 @@ def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) 
     ):
         # Reached, but without curvature: part of its gradient came from elsewhere.
         if param.grad is not None and (hess is not None or id(param) not in reached):
-            keep(param.grad, mean)
+            keep(param, mean)

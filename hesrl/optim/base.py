@@ -175,7 +175,7 @@ class CurvatureOptimizer(Optimizer):
 
     def _arm(self, group: dict[str, Any], params: list[Tensor]) -> None:
         if self.curvature is not None:
-            arm_due(group, params, self.state, self.curvature)
+            arm_due(self, group, params, self.curvature)
 
     def _curvatures(self, group: dict[str, Any], params: list[Tensor]) -> list[Any]:
         """Return h of each parameter, None where this step takes no new one."""

@@ -6,9 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from hesrl.curvature import Method, arm, disarm, is_armed, take_curvature
-from hesrl.optim.amp import unscale_curvature_too
+from hesrl.curvature import Method, arm, is_armed
+from hesrl.curvature.armed import pause
+from hesrl.curvature.fingerprint import Relation
+from hesrl.curvature.store import changed, look_up
 
 
 def is_due(group: dict[str, Any], state: dict[str, Any]) -> bool:
@@ -17,48 +20,55 @@ def is_due(group: dict[str, Any], state: dict[str, Any]) -> bool:
     return every == 1 or int(state.get("step", 0)) % every == 0
 
 
-def arm_due(group: dict[str, Any], params: list[Tensor], state: Any, method: Method) -> None:
-    """Arm the parameters whose next step takes a new curvature, and disarm the others.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def arm_due(
+    optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], method: Method
+) -> None:
+    """Arm the parameters whose next step takes a new curvature, and no others.
 
     Raises:
         ValueError: A parameter cannot be armed.
     """
-    due = {id(p) for p in params if is_due(group, state.get(p, {}))}
-    disarm(p for p in params if id(p) not in due)
-    arm((p for p in params if id(p) in due), method)
-    unscale_curvature_too()
+    due = {id(p) for p in params if is_due(group, optimizer.state.get(p, {}))}
+    pause((p for p in params if id(p) not in due), optimizer)
+    arm((p for p in params if id(p) in due), method, owner=optimizer)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[Any]:
     """Return h of each parameter, None where this step takes no new one.
 
-    h is zero where ``zero_grad(set_to_none=False)`` left a gradient of zeros only.
+    h is zero where the gradient was set to zeros, as by ``zero_grad(set_to_none=False)``.
 
     Raises:
-        RuntimeError: A parameter has a gradient but no curvature.
+        RuntimeError: A parameter has a gradient but no curvature, or one of another gradient.
     """
     lazy = group["curvature_every"] > 1
     hessians = []
     for param in params:
-        hess = take_curvature(param)
         of_param = state.get(param, {})
         # A run that was lazy until now has its next curvature from the next backward pass.
         turned = "hess_count" in of_param and not is_armed(param)
         if turned or (lazy and not is_due(group, of_param)):
-            hess = None
-        elif hess is None:
-            if param.grad is None or param.grad.any():
-                raise _missing_curvature(group, param)
+            hessians.append(None)
+            continue
+        hess, relation = look_up(param)
+        if relation is Relation.OTHER and (hess is not None or param.grad.any()):
+            raise _no_curvature(group, param, hess)
+        if hess is None or relation is Relation.CLEARED:
             hess = torch.zeros_like(param)
         hessians.append(hess)
     return hessians
 
 
-def _missing_curvature(group: dict[str, Any], param: Tensor) -> RuntimeError:
+def _no_curvature(group: dict[str, Any], param: Tensor, hess: Tensor | None) -> RuntimeError:
     index = next(i for i, other in enumerate(group["params"]) if other is param)
     name = group["param_names"][index] if "param_names" in group else f"parameter {index}"
+    name = f"{name} of shape {tuple(param.shape)}"
+    if hess is not None:
+        return RuntimeError(changed(name))
     return RuntimeError(
-        f"{name} of shape {tuple(param.shape)} has a gradient but no curvature: its gradient must "
+        f"{name} has a gradient but no curvature: its gradient must "
         "come from loss.backward() called after the optimizer was made (not from "
         "torch.autograd.grad, nor from a backward() before that)"
     )

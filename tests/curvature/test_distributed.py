@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel as Parallel
 
-from hesrl.curvature import arm
+from hesrl.curvature import arm, take_curvature
 from hesrl.optim import AdaHesScale
 
 RANKS, SECONDS = 2, 60
@@ -53,7 +53,11 @@ def kept(net: nn.Module) -> dict[str, Tensor | None]:
     return {
         f"{what} of {name}": None if value is None else value.detach().clone()
         for name, p in net.named_parameters()
-        for what, value in (("value", p), ("gradient", p.grad), ("h", p.hess_diag))
+        for what, value in (
+            ("value", p),
+            ("gradient", p.grad),
+            ("h", take_curvature(p)),
+        )
     }
 
 

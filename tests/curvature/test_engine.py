@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesrl.curvature import arm, clear_curvature, disarm, give_curvature, is_armed, take_curvature
+from hesrl.curvature import (
+    arm,
+    backward,
+    clear_curvature,
+    disarm,
+    give_curvature,
+    is_armed,
+    take_curvature,
+)
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     TARGET,
@@ -181,7 +189,7 @@ def test_several_roots_add_up():
 
 def test_a_gradient_weights_the_entries_of_a_root():
     net = make_net()
-    (net(X) - TARGET).square().backward(gradient=torch.full((5, 2), 0.1))
+    backward((net(X) - TARGET).square(), torch.full((5, 2), 0.1), hess=0)
     torch.testing.assert_close(curvatures(net), fresh_curvatures())
 
 
@@ -194,7 +202,10 @@ def as_generator(loss: Tensor) -> Any:
 )
 def test_every_form_of_roots_is_understood(roots):
     net = make_net()
-    torch.autograd.backward(roots(loss_of(net)), torch.ones(()))
+    backward(roots(loss_of(net)), torch.ones(()), hess=0)
+    assert_equal(curvatures(net), fresh_curvatures())
+    net.zero_grad()
+    torch.autograd.backward(roots(loss_of(net)))
     assert_equal(curvatures(net), fresh_curvatures())
 
 

@@ -34,23 +34,24 @@ def test_a_hook_on_a_parameter_changes_its_gradient_only():
     assert (x.grad.tolist(), x.hess_diag.tolist()) == ([3.0, -12.0], [2.0, 2.0])
 
 
-def test_a_hook_after_accumulation_sees_the_gradient_and_the_curvature_of_passes_before():
+def test_a_hook_after_accumulation_sees_a_gradient_whose_curvature_is_not_complete():
     x, seen = new_param(), []
     x.register_post_accumulate_grad_hook(lambda p: seen.append((p.grad[0].item(), p.hess_diag)))
     x.square().sum().backward()
     assert x.hess_diag.tolist() == [2.0, 2.0]
     x.square().sum().backward()
     assert x.hess_diag.tolist() == [4.0, 4.0]
-    assert seen[0] == (1.0, None) and seen[1][0] == 2.0 and seen[1][1].tolist() == [2.0, 2.0]
+    assert seen == [(1.0, None), (2.0, None)]
 
 
 def test_a_step_in_such_a_hook_is_refused():
     x = new_param()
     optimizer = AdaHesScale([x])
     x.register_post_accumulate_grad_hook(lambda p: optimizer.step())
-    with pytest.raises(RuntimeError, match="has a gradient but no curvature"):
-        x.square().sum().backward()
-    assert x.tolist() == [0.5, -2.0]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="has a gradient but no curvature"):
+            x.square().sum().backward()
+        assert x.tolist() == [0.5, -2.0]
 
 
 def test_a_gradient_that_such_a_hook_clears_or_replaces():

@@ -127,9 +127,11 @@ def test_a_missing_curvature_is_refused_before_any_group_has_changed(optimizer_c
 
 def test_another_estimator_of_the_same_parameters_is_refused():
     model = network()
-    AdaHesScale(model.parameters())
+    optimizer = AdaHesScale(model.parameters())
     with pytest.raises(ValueError, match="is armed with 'hesscale' already"):
         optim.AdaBL89(model.parameters())
+    del optimizer
+    optim.AdaBL89(model.parameters())
 
 
 @pytest.mark.parametrize(

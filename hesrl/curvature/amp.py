@@ -8,20 +8,18 @@ make up for that, since nobody tells it S once the gradient is unscaled.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from hesrl.curvature import take_curvature
-from hesrl.curvature.store import keep
+from hesrl.curvature.store import keep, kept_curvature
 
 
-@functools.cache
-def unscale_curvature_too() -> None:
-    """Wrap ``GradScaler.unscale_``, once per process."""
-    native = GradScaler.unscale_
+def unscaling_both(native: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``GradScaler.unscale_`` that unscales curvature, too."""
 
     @functools.wraps(native)
     def unscale_(scaler: GradScaler, optimizer: Optimizer) -> None:
@@ -35,10 +33,10 @@ def unscale_curvature_too() -> None:
         finally:
             optimizer.param_groups.pop()
         for param, carrier in carriers:
-            assert param.grad is not None and carrier.grad is not None
-            keep(param.grad, carrier.grad)
+            assert carrier.grad is not None
+            keep(param, carrier.grad)
 
-    GradScaler.unscale_ = unscale_  # type: ignore[method-assign, assignment]
+    return unscale_
 
 
 def _carriers(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
@@ -50,7 +48,7 @@ def _carriers(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
     carriers = []
     for group in optimizer.param_groups:
         for param in group["params"]:
-            hess = take_curvature(param)
+            hess = kept_curvature(param)
             if hess is not None:
                 carrier = torch.empty_like(hess)
                 # A copy, since a curvature may share its memory, even with the gradient.

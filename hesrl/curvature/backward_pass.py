@@ -1,0 +1,299 @@
+"""A backward pass that leaves curvature with the gradients of armed parameters.
+
+`backward` does what `torch.autograd.backward` does, with curvature. While parameters are armed,
+`hesrl.curvature.process` makes ``loss.backward()`` do the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge
+
+from hesrl.curvature.advice import hidden_by
+from hesrl.curvature.analysis import Method
+from hesrl.curvature.distributed import average_over_ranks
+from hesrl.curvature.graph import Edge, Graph, node_of
+from hesrl.curvature.plan import plan_for
+from hesrl.curvature.registry import MissingRuleError
+from hesrl.curvature.sampling import GaussNewtonMC, Hutchinson
+from hesrl.curvature.store import (
+    Kept,
+    carried_over,
+    is_any_armed,
+    is_armed,
+    keep,
+    kept_curvature,
+    mark_of,
+)
+from hesrl.curvature.sweep import Sweep
+
+Hess: TypeAlias = "Tensor | float | None"
+"""The curvature at a root; the number 0 or None if it is a loss."""
+
+_native = torch.autograd.backward
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def backward(
+    tensors: Any,
+    grad: Any = None,
+    *,
+    hess: Hess | Sequence[Hess] = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Do what ``loss.backward()`` does while parameters are armed, without a change of PyTorch.
+
+    A backward pass that is split at a tensor, ``d = out.detach().requires_grad_()``, goes on with
+    ``backward(out, d.grad, hess=d.hess_diag)`` if d is armed.
+
+    Args:
+        tensors: The loss, or several roots, as for `torch.autograd.backward`.
+        grad: The gradient at the roots, likewise.
+        hess: The curvature at the roots, each of the shape of its root. The number 0 stands for
+            zeros, which is the curvature of losses: it must be given beside a ``grad``, which may
+            come from a loss whose curvature is not known here.
+        retain_graph: As for `torch.autograd.backward`.
+        create_graph: Likewise.
+        inputs: Likewise.
+
+    Raises:
+        ValueError: ``hess`` does not fit the roots.
+        MissingRuleError: An operation on the way to an armed parameter has no rule, or a root has
+            a gradient but no curvature. No gradient has changed then.
+    """
+    run_backward(
+        _native,
+        tensors,
+        grad,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        inputs=inputs,
+        hess=hess,
+    )
+
+
+def run_backward(
+    native: Callable[..., None],
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    grad_variables: Any = None,
+    inputs: Any = None,
+    hess: Any = None,
+) -> None:
+    """Run the native backward pass and, if it can reach an armed parameter, the sweep with it.
+
+    See `backward` for the errors.
+    """
+    tensors = _as_tuple(tensors)
+    inputs = None if inputs is None else _as_tuple(inputs)
+    run = functools.partial(
+        native,
+        tensors,
+        grad_tensors,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        grad_variables=grad_variables,
+        inputs=inputs,
+    )
+    if not is_any_armed():
+        run()
+        return
+    wanted: Callable[[Tensor], bool] = is_armed
+    if inputs is not None:
+        asked_for = {id(leaf) for leaf in inputs}
+        wanted = lambda leaf: id(leaf) in asked_for and is_armed(leaf)  # noqa: E731
+    graph = Graph(node for root in tensors if (node := node_of(root)) is not None)
+    leaves: dict[Method, list[int]] = {}
+    for number in graph.structure.leaves:
+        leaf = graph.nodes[number].variable
+        if wanted(leaf):
+            mark = mark_of(leaf)
+            assert mark is not None
+            leaves.setdefault(mark.method, []).append(number)
+    if not leaves:
+        run()
+        average_over_ranks(graph)
+        return
+    numbers = [number for group in leaves.values() for number in group]
+    params = [graph.nodes[number].variable for number in numbers]
+    _refuse_hidden(params)
+    grads = grad_tensors if grad_tensors is not None else grad_variables
+    seeds = _seeds(graph, tensors, grads, hess)
+    keep_graph = create_graph if retain_graph is None else retain_graph
+    passes: list[Sweep | GaussNewtonMC | Hutchinson] = []
+    for method, group in leaves.items():
+        if method == "ggn_mc":
+            _refuse_seeds(seeds, method)
+            passes.append(GaussNewtonMC(graph, group, tensors, grads))
+        elif method == "hutchinson":
+            _refuse_seeds(seeds, method)
+            passes.append(
+                Hutchinson(graph, group, keep_recorded=create_graph, keep_graph=keep_graph)
+            )
+        else:
+            plan = plan_for(graph, frozenset(group), method, frozenset(seeds))
+            passes.append(Sweep(graph, plan, seeds))
+    if "hutchinson" in leaves:
+        run = functools.partial(run, retain_graph=True, create_graph=True)
+    with _TakenOff(params) as taken_off:
+        with ExitStack() as stack:
+            for one in passes:
+                stack.enter_context(one)
+            run()
+        hessians = [
+            one.curvature(number)
+            for one, group in zip(passes, leaves.values(), strict=True)
+            for number in group
+        ]
+        taken_off.put_back(hessians)
+    average_over_ranks(graph)
+
+
+def _seeds(graph: Graph, roots: tuple[Any, ...], grads: Any, hess: Any) -> dict[Edge, Tensor]:
+    """Return the curvature at the roots where it is not zero.
+
+    Raises:
+        RuntimeError: A root has a gradient, but no curvature.
+        ValueError: ``hess`` does not fit the roots.
+    """
+    if grads is None and hess is None:
+        return {}
+    grads = (None,) * len(roots) if grads is None else _as_tuple(grads)
+    if isinstance(hess, Tensor) or hess is None or isinstance(hess, (int, float)):
+        hessians = (hess,) * (1 if isinstance(hess, Tensor) else len(roots))
+    else:
+        hessians = tuple(hess)
+    if not len(roots) == len(grads) == len(hessians):
+        raise ValueError(
+            f"{len(roots)} roots need as many gradients and curvatures, not {len(grads)} gradients "
+            f"and {len(hessians)} curvatures in hess"
+        )
+    seeds: dict[Edge, Tensor] = {}
+    consumed = {source for taken in graph.structure.sources for source in taken}
+    numbers = {node: number for number, node in enumerate(graph.nodes)}
+    for root, grad, at_root in zip(roots, grads, hessians, strict=True):
+        node = node_of(root)
+        output = root.output_nr
+        shape = tuple(
+            root.shape if isinstance(root, Tensor) else node._input_metadata[output].shape
+        )
+        if at_root is None and grad is not None:
+            raise RuntimeError(
+                f"the root of shape {shape} has a gradient, but nobody knows its curvature: call "
+                "hesrl.curvature.backward(root, grad, hess=…) with the curvature that the loss has "
+                "there, or with hess=0 if the root is a loss or holds the losses of samples"
+            )
+        if at_root is None or (not isinstance(at_root, Tensor) and at_root == 0):
+            continue
+        if not isinstance(at_root, Tensor) or at_root.shape != shape:
+            given = f"{tuple(at_root.shape)}" if isinstance(at_root, Tensor) else repr(at_root)
+            raise ValueError(
+                f"hess must be a tensor of the root's shape {shape} or the number 0, not {given}"
+            )
+        if node is None:
+            continue
+        edge = numbers[node], output
+        if edge in consumed:
+            raise ValueError(
+                f"the root of shape {shape} has a curvature in hess, and another root depends on "
+                "it: call backward for each of them"
+            )
+        at_root = at_root.detach().to(root.dtype if isinstance(root, Tensor) else at_root.dtype)
+        seeds[edge] = seeds[edge] + at_root if edge in seeds else at_root
+    return seeds
+
+
+def _refuse_seeds(seeds: dict[Edge, Tensor], method: Method) -> None:
+    if seeds:
+        raise ValueError(
+            f"a curvature at the roots does not go with {method!r}: arm the parameters with "
+            "'hesscale', 'hesscale_gn' or 'bl89', or pass hess=0"
+        )
+
+
+def _refuse_hidden(params: list[Tensor]) -> None:
+    """Refuse a backward pass that a `torch.autograd.Function` runs inside its own.
+
+    It has the gradient at its roots, but nobody knows the curvature there.
+    """
+    node = torch._C._current_autograd_node()
+    if isinstance(node, BackwardCFunction):
+        raise MissingRuleError(hidden_by(node.name(), params))
+
+
+class _TakenOff:
+    """The curvature of passes before, taken off the parameters while a pass changes gradients.
+
+    After an error it is put back where the gradient is as it was. A backward pass in a hook of
+    another one adds its curvature to that of the outer pass.
+
+    Args:
+        params: The armed parameters that the pass reaches.
+    """
+
+    def __init__(self, params: list[Tensor]) -> None:
+        self._params = params
+
+    def __enter__(self) -> _TakenOff:
+        self._before = [carried_over(param) for param in self._params]
+        self._kept: dict[int, tuple[Kept | None, int]] = {}
+        """Of the parameters that no outer pass has taken, with the version of the gradient."""
+        for number, param in enumerate(self._params):
+            mark = mark_of(param)
+            if mark is not None and mark.within is None:
+                version = -1 if param.grad is None else param.grad._version
+                self._kept[number] = mark.kept, version
+                mark.within, mark.kept = 0.0, None
+        return self
+
+    def put_back(self, hessians: list[Tensor | None]) -> None:
+        """Leave the curvature of the pass with the gradients, added to that of passes before.
+
+        A parameter on which the roots depend linearly has zeros.
+        """
+        for number, (param, hess) in enumerate(zip(self._params, hessians, strict=True)):
+            mark = mark_of(param)
+            if mark is None or param.grad is None:
+                continue
+            total: Any = torch.zeros_like(param) if hess is None else hess
+            if number in self._kept:
+                before, within = self._before[number], mark.within
+                if before is None:
+                    continue
+                for part in (before, within):
+                    if isinstance(part, Tensor):
+                        total = part + total
+                keep(param, total)
+            elif mark.within is not None:
+                mark.within = mark.within + total
+            elif (before := kept_curvature(param)) is not None:  # the outer pass was quicker
+                keep(param, before + total)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, (kept, version) in self._kept.items():
+            param = self._params[number]
+            mark = mark_of(param)
+            if mark is None:
+                continue
+            mark.within = None
+            unchanged = kept is not None and kept() is param.grad and param.grad._version == version
+            if exception[0] is not None and unchanged:
+                mark.kept = kept
+
+
+def _as_tuple(tensors: Any) -> tuple[Any, ...]:
+    """Return the arguments that ``backward`` takes one by one, in a dict or in any iterable."""
+    if isinstance(tensors, (Tensor, GradientEdge)):
+        return (tensors,)
+    return tuple(tensors.values() if isinstance(tensors, dict) else tensors)

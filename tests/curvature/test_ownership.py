@@ -1,0 +1,296 @@
+"""Who has armed a parameter, how long that lasts, and what is changed in PyTorch meanwhile."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from hesrl.curvature import (
+    arm,
+    backward,
+    disarm,
+    give_curvature,
+    is_armed,
+    patch_torch,
+    process,
+    store,
+    take_curvature,
+)
+from hesrl.optim import AdaHesScale
+from tests.curvature.nets import (
+    Net,
+    X,
+    assert_equal,
+    curvatures,
+    fresh_curvatures,
+    loss_of,
+    make_net,
+)
+
+NATIVE = {
+    "backward": (torch.autograd, "backward"),
+    "forward": (DistributedDataParallel, "forward"),
+    "unscale_": (GradScaler, "unscale_"),
+    "hess_diag": (Tensor, "hess_diag"),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_armed() -> Iterator[None]:
+    """Each test begins and ends without armed parameters."""
+    gc.collect()
+    disarm([param for mark in list(store._marks.values()) if (param := mark()) is not None])
+    assert not store.is_any_armed()
+    yield
+    patch_torch(True)
+
+
+def attributes() -> dict[str, Any]:
+    return {key: vars(owner).get(name) for key, (owner, name) in NATIVE.items()}
+
+
+def plain_net() -> Net:
+    torch.manual_seed(1)
+    return Net()
+
+
+def through_torch_save(thing: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(thing, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+    "torch.save": through_torch_save,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("what", [lambda net: net, lambda net: list(net.parameters())])
+def test_copies_and_files_are_not_armed(way, what):
+    net = make_net()
+    loss_of(net).backward()
+    other = COPIES[way](what(net))
+    params = list(other.parameters()) if isinstance(other, nn.Module) else other
+    assert not any(is_armed(p) or hasattr(p, "hess_diag") for p in params)
+    assert not any(p.__dict__ for p in (*params, *net.parameters()))
+    assert_equal(curvatures(net), fresh_curvatures())
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_file_of_a_gradient_holds_no_curvature(way):
+    net = make_net()
+    loss_of(net).backward()
+    assert b"hesrl" not in pickle.dumps(net.first.weight.grad)
+    assert type(COPIES[way](net.first.weight.grad)) is Tensor
+    leaf = torch.ones(2, requires_grad=True)
+    arm([leaf])
+    leaf.square().sum().backward()
+    assert not is_armed(COPIES[way](leaf))
+
+
+def test_an_optimizer_that_is_gone_leaves_nothing_armed():
+    net = plain_net()
+    optimizer = AdaHesScale(net.parameters())
+    loss_of(net).backward()
+    optimizer.step()
+    del optimizer
+    assert not any(is_armed(p) or hasattr(p, "hess_diag") for p in net.parameters())
+    optimizer = torch.optim.Adam(net.parameters())
+    optimizer.zero_grad()
+    net.first(X).cumprod(1).sum().backward()  # has no rule
+    optimizer.step()
+
+
+def test_what_the_user_has_armed_stays_armed():
+    net = make_net()
+    optimizer = AdaHesScale(net.parameters())
+    del optimizer
+    assert all(is_armed(p) for p in net.parameters())
+    optimizer = AdaHesScale(net.parameters())
+    disarm(net.parameters())
+    assert not any(is_armed(p) for p in net.parameters())
+    loss_of(net).backward()
+    with pytest.raises(RuntimeError, match="has a gradient but no curvature"):
+        optimizer.step()
+
+
+def test_owners_share_a_parameter():
+    net = plain_net()
+    first, second = AdaHesScale(net.parameters()), AdaHesScale(net.first.parameters())
+    del first
+    assert [is_armed(p) for p in net.parameters()] == [True, True, False, False, False, False]
+    del second
+    assert not any(is_armed(p) for p in net.parameters())
+
+
+def test_an_owner_in_a_cycle_goes_with_it():
+    net, holder = plain_net(), nn.Module()
+    holder.optimizer, holder.itself = AdaHesScale(net.parameters()), [holder]
+    del holder
+    gc.collect()
+    assert not any(is_armed(p) for p in net.parameters())
+
+
+def test_a_lazy_optimizer_that_waits_leaves_the_parameters_of_others_armed():
+    net = plain_net()
+    lazy = AdaHesScale(net.parameters(), curvature_every=2)
+    eager = AdaHesScale(net.first.parameters())
+    loss_of(net).backward()
+    lazy.step()
+    assert [is_armed(p) for p in net.parameters()] == [True, True, False, False, False, False]
+    del eager
+    assert not any(is_armed(p) for p in net.parameters())
+    lazy.zero_grad()
+    loss_of(net).backward()
+    lazy.step()
+    assert all(is_armed(p) for p in net.parameters())
+
+
+def test_an_object_may_arm_for_its_own_life():
+    net, owner = plain_net(), nn.Module()
+    arm(net.parameters(), owner=owner)
+    loss_of(net).backward()
+    assert_equal(curvatures(net), fresh_curvatures())
+    del owner
+    assert not any(is_armed(p) for p in net.parameters())
+
+
+def test_only_armed_parameters_have_the_attribute():
+    x, armed = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    assert not hasattr(armed, "hess_diag")
+    arm([armed])
+    assert armed.hess_diag is None
+    assert not hasattr(x, "hess_diag") and not hasattr(x.sum(), "hess_diag")
+    with pytest.raises(AttributeError, match=r"^'Tensor' object has no attribute 'hess_diag'$"):
+        x.hess_diag  # noqa: B018
+
+
+def test_torch_is_as_it_was_while_nothing_is_armed():
+    before = attributes()
+    assert before["hess_diag"] is None
+    net = plain_net()
+    optimizer = AdaHesScale(net.parameters())
+    assert all(now is not before[key] for key, now in attributes().items())
+    arm(net.parameters())
+    del optimizer
+    assert all(now is not before[key] for key, now in attributes().items())
+    disarm(net.parameters())
+    assert attributes() == before
+    give_and_take = torch.ones(2, requires_grad=True)
+    give_and_take.grad = torch.ones(2)
+    give_curvature(give_and_take, torch.ones(2))
+    assert attributes() != before
+    del give_and_take
+    assert attributes() == before
+
+
+def test_parameters_that_are_gone_leave_torch_as_it_was():
+    before, net = attributes(), make_net()
+    loss_of(net).backward()
+    assert attributes() != before
+    del net
+    gc.collect()
+    assert attributes() == before
+
+
+def test_what_others_have_put_over_ours_stays():
+    native, calls = torch.autograd.backward, []
+    net = make_net()
+    ours = torch.autograd.backward
+
+    def theirs(*args: Any, **kwargs: Any) -> None:
+        calls.append(len(args))
+        ours(*args, **kwargs)
+
+    torch.autograd.backward = theirs
+    try:
+        loss_of(net).backward()
+        assert_equal(curvatures(net), fresh_curvatures())
+        disarm(net.parameters())
+        assert torch.autograd.backward is theirs
+        net.zero_grad()
+        loss_of(net).backward()
+        assert take_curvature(net.first.weight) is None
+        net.zero_grad()
+        arm(net.parameters())
+        assert torch.autograd.backward is theirs
+        loss_of(net).backward()
+        once = curvatures(net)
+        assert len(calls) > 2
+    finally:
+        torch.autograd.backward = ours
+    assert_equal(once, fresh_curvatures())
+    disarm(net.parameters())
+    gc.collect()
+    assert torch.autograd.backward is native
+
+
+def test_the_function_needs_no_patch():
+    before = attributes()
+    patch_torch(False)
+    net, other = plain_net(), plain_net()
+    optimizer = AdaHesScale(net.parameters(), lr=0.1)
+    assert attributes() == before
+    for _ in range(3):
+        optimizer.zero_grad()
+        backward(loss_of(net))
+        optimizer.step()
+    net.zero_grad()
+    loss_of(net).backward()
+    assert take_curvature(net.first.weight) is None
+    patch_torch(True)
+    assert attributes() != before
+    optimizer = AdaHesScale(other.parameters(), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(other).backward()
+        optimizer.step()
+    assert_equal(list(net.parameters()), list(other.parameters()))
+
+
+def test_threads_that_arm_and_disarm():
+    before, errors = attributes(), []
+
+    def work() -> None:
+        for _ in range(30):
+            net = plain_net()
+            optimizer = AdaHesScale(net.parameters())
+            backward(loss_of(net))
+            try:
+                optimizer.step()
+            except RuntimeError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert not errors
+    assert attributes() == before
+
+
+def test_an_unarmed_model_is_not_swept(monkeypatch):
+    make = process.run_backward
+    armed, net = make_net(), plain_net()
+    monkeypatch.setattr("hesrl.curvature.backward_pass.Sweep", None)
+    loss_of(net).backward()
+    assert all(p.grad is not None for p in net.parameters())
+    assert make is process.run_backward
+    assert all(is_armed(p) for p in armed.parameters())
