@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from hesrl.bench.machine import describe_machine
-from hesrl.curvature import disarm, give_curvature
+from hesrl.curvature import disarm, give_curvature, patch_torch
 from hesrl.errors import UserError
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
 from hesrl.networks import all_cnn_c
@@ -208,6 +208,9 @@ CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
     "AdaHesScale": _step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
     "AdaHessian": adahessian_update,
 }
+BESIDE = "unarmed Adam"
+"""torch's Adam on a model that is not armed while others are; the baseline runs in a PyTorch that
+hesrl has not changed."""
 COMPILED: dict[str, Callable[[nn.Module, Loss], Update]] = {
     "replayed Adam": _recorded_with(Adam, "auto"),
     "replayed AdaHesScale": _recorded_with(AdaHesScale, "auto"),
@@ -221,7 +224,8 @@ COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
 
 def contenders(task: str) -> dict[str, Callable[[nn.Module, Loss], Update]]:
     """Return the contenders of a task."""
-    return CONTENDERS | COMPILED if task in COMPILED_TASKS else CONTENDERS
+    found = {BASELINE: CONTENDERS[BASELINE], BESIDE: CONTENDERS[BASELINE], **CONTENDERS}
+    return found | COMPILED if task in COMPILED_TASKS else found
 
 
 @dataclass
@@ -268,6 +272,7 @@ def main(args: Args) -> int:
         seconds: dict[str, list[float]] = {name: [] for name in updates}
         for _ in range(args.rounds):
             for name, update in updates.items():
+                patch_torch(name != BASELINE)
                 seconds[name].append(measure(update))
         console.print(_table(task, seconds))
     return 0

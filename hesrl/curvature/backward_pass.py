@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeAlias
@@ -128,6 +129,7 @@ def run_backward(
     numbers = [number for group in leaves.values() for number in group]
     params = [graph.nodes[number].variable for number in numbers]
     _refuse_hidden(params)
+    _refuse_compiled()
     grads = grad_tensors if grad_tensors is not None else grad_variables
     seeds = _seeds(graph, tensors, grads, hess)
     keep_graph = create_graph if retain_graph is None else retain_graph
@@ -230,6 +232,20 @@ def _refuse_hidden(params: list[Tensor]) -> None:
     node = torch._C._current_autograd_node()
     if isinstance(node, BackwardCFunction):
         raise MissingRuleError(hidden_by(node.name(), params))
+
+
+def _refuse_compiled() -> None:
+    """Refuse a backward pass that PyTorch records and compiles, which runs hooks at another time.
+
+    Raises:
+        RuntimeError: It would be one.
+    """
+    module = sys.modules.get("torch._dynamo.compiled_autograd")
+    if module is not None and module.compiled_autograd_enabled:
+        raise RuntimeError(
+            "compiled autograd hides the backward pass from the curvature of armed parameters: set "
+            "torch._dynamo.config.compiled_autograd = False, or disarm them"
+        )
 
 
 class _TakenOff:

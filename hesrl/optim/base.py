@@ -21,12 +21,15 @@ from torch.optim import Optimizer
 from hesrl.curvature import Method, clear_curvature
 from hesrl.optim.hyperparameters import check_group
 from hesrl.optim.sources import arm_due, take_due
-from hesrl.optim.update import Update, average_squares
+from hesrl.optim.update import HALF, Update, average_squares
 
 State = dict[str, Any]
 
 COUNTS = {"step", "hess_count"}
 """The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
+
+WIDE = {"exp_hess_sq"}
+"""The states that are of single precision if the parameters are of half: their squares overflow."""
 
 
 class CurvatureOptimizer(Optimizer):
@@ -118,6 +121,14 @@ class CurvatureOptimizer(Optimizer):
             for key, state in state_dict["state"].items()
         }
         super().load_state_dict({**state_dict, "state": states})
+        # And these as well.
+        keys = [key for group in state_dict["param_groups"] for key in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for key, param in zip(keys, params, strict=True):
+            if param.dtype in HALF:
+                for name in WIDE & states.get(key, {}).keys():
+                    value = states[key][name]
+                    self.state[param][name] = value.to(param.device, torch.float32, copy=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
@@ -150,8 +161,8 @@ class CurvatureOptimizer(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            RuntimeError: A parameter has a gradient but no curvature, or a sparse gradient;
-                nothing has changed then.
+            RuntimeError: A parameter has a gradient but no curvature, or one that is not finite
+                where the gradient is, or a sparse gradient; nothing has changed then.
         """
         loss = None
         if closure is not None:
@@ -220,7 +231,10 @@ class CurvatureOptimizer(Optimizer):
             if name in COUNTS:
                 state[name] = _count(0, group, param)
             else:
-                state[name] = torch.zeros_like(param, memory_format=torch.preserve_format)
+                dtype = torch.float32 if name in WIDE and param.dtype in HALF else param.dtype
+                state[name] = torch.zeros_like(
+                    param, dtype=dtype, memory_format=torch.preserve_format
+                )
         return state
 
     def _state_names(self) -> tuple[str, ...]:

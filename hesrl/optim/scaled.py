@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.sgd import SGD
-from hesrl.optim.update import Update
+from hesrl.optim.update import Update, wide
 
 
 class Scaled(CurvatureOptimizer):
@@ -49,15 +49,10 @@ class Scaled(CurvatureOptimizer):
     def _curvature_along(self, params: list[Tensor], u: list[Tensor]) -> Tensor:
         """Return Σ H u² over some parameters."""
         first = params[0]
-        squares = torch._foreach_mul(_wide(u), _wide(u))
-        averages = _wide([self.state[param]["exp_hess_sq"] for param in params])
+        squares = torch._foreach_mul(wide(u), wide(u))
+        averages = wide([self.state[param]["exp_hess_sq"] for param in params])
         torch._foreach_mul_(squares, torch._foreach_sqrt(averages))
         return torch.stack([square.sum().to(first.device) for square in squares]).sum()
-
-
-def _wide(tensors: list[Tensor]) -> list[Tensor]:
-    """Return tensors whose squares do not underflow as early as those of half precision."""
-    return [t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors]
 
 
 class ScaledSGD(Scaled, SGD):

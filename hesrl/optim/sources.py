@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from hesrl.curvature import Method, arm, is_armed
 from hesrl.curvature.armed import pause
-from hesrl.curvature.fingerprint import Relation
+from hesrl.curvature.fingerprint import Relation, is_recording
 from hesrl.curvature.store import changed, look_up
 
 
@@ -41,7 +42,9 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
     h is zero where the gradient was set to zeros, as by ``zero_grad(set_to_none=False)``.
 
     Raises:
-        RuntimeError: A parameter has a gradient but no curvature, or one of another gradient.
+        RuntimeError: A parameter has a gradient but no curvature, or one of another gradient, or
+            one that is not finite where the gradient is. On a GPU and while operations are
+            recorded no number is asked for, and none of the last kind is found.
     """
     lazy = group["curvature_every"] > 1
     hessians = []
@@ -58,13 +61,38 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
         if hess is None or relation is Relation.CLEARED:
             hess = torch.zeros_like(param)
         hessians.append(hess)
+    _refuse_not_finite(group, params, hessians)
     return hessians
 
 
-def _no_curvature(group: dict[str, Any], param: Tensor, hess: Tensor | None) -> RuntimeError:
+def _refuse_not_finite(
+    group: dict[str, Any], params: list[Tensor], hessians: list[Tensor | None]
+) -> None:
+    fresh = [hess for hess in hessians if hess is not None]
+    if not fresh or is_recording() or not all(hess.is_cpu for hess in fresh):
+        return
+    norms = torch._foreach_norm(fresh)
+    if math.isfinite(sum(norms[1:], norms[0]).item()):
+        return  # else there is one, or the squares overflow
+    for param, hess in zip(params, hessians, strict=True):
+        if hess is not None and param.grad is not None:
+            wrong = int((~hess.isfinite() & param.grad.isfinite()).sum())
+            if wrong:
+                raise RuntimeError(
+                    f"the curvature of {_name(group, param)} is not finite in {wrong} entries in "
+                    "which the gradient is: zero_grad() skips this step, and "
+                    "hesrl.curvature.explain(loss) lists the operations that it comes from"
+                )
+
+
+def _name(group: dict[str, Any], param: Tensor) -> str:
     index = next(i for i, other in enumerate(group["params"]) if other is param)
     name = group["param_names"][index] if "param_names" in group else f"parameter {index}"
-    name = f"{name} of shape {tuple(param.shape)}"
+    return f"{name} of shape {tuple(param.shape)}"
+
+
+def _no_curvature(group: dict[str, Any], param: Tensor, hess: Tensor | None) -> RuntimeError:
+    name = _name(group, param)
     if hess is not None:
         return RuntimeError(changed(name))
     return RuntimeError(

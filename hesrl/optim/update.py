@@ -7,6 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+HALF = (torch.float16, torch.bfloat16)
+
+
+def wide(tensors: list[Tensor]) -> list[Tensor]:
+    """Return tensors of at least single precision, whose squares do not over- and underflow."""
+    return [t.float() if t.dtype in HALF else t for t in tensors]
+
 
 class Update(NamedTuple):
     """u = r n / d + α λ θ, by which some parameters of a group are about to fall.
@@ -40,7 +47,7 @@ class Update(NamedTuple):
 
     def take(self) -> None:
         """θ ← θ − u."""
-        if isinstance(self.rates[0], Tensor):
+        if isinstance(self.rates[0], Tensor) or self._is_wide():
             torch._foreach_sub_(self.params, self.direction())
             return
         if self.decay:
@@ -52,9 +59,16 @@ class Update(NamedTuple):
                 self.params, self.numerators, self.denominators, [-rate for rate in self.rates]
             )
 
+    def _is_wide(self) -> bool:
+        """Whether u is of more precision than the parameters."""
+        divisors = self.denominators or self.params
+        return any(d.dtype != p.dtype for d, p in zip(divisors, self.params, strict=True))
+
 
 def average_squares(averages: list[Tensor], values: list[Tensor], beta: float) -> None:
     """Bring moving averages up to date in place: v ← β v + (1 − β) d²."""
+    pairs = zip(averages, values, strict=True)
+    values = [v.float() if v.dtype in HALF and a.dtype not in HALF else v for a, v in pairs]
     torch._foreach_lerp_(averages, torch._foreach_mul(values, values), 1 - beta)
 
 

@@ -17,7 +17,8 @@ def rows(out: str) -> list[tuple[str, str]]:
 def test_the_time_of_an_update(capsys):
     assert update.main(update.Args(tasks=("ppo", "ppo-fused"), rounds=1)) == 0
     found = rows(capsys.readouterr().out)
-    assert [name for name, _ in found] == [*update.CONTENDERS] * 2
+    assert [name for name, _ in found] == [*update.contenders("ppo")] * 2
+    assert {*update.contenders("ppo")} == {*update.CONTENDERS, update.BESIDE}
     assert [ratio for name, ratio in found if name == update.BASELINE] == ["1.00", "1.00"]
 
 
@@ -51,7 +52,7 @@ def interpreted(monkeypatch):
 def test_compiled_contenders_stand_beside_the_others(interpreted, capsys):
     assert update.main(update.Args(tasks=("ppo-minibatch",), rounds=1)) == 0
     out = capsys.readouterr().out
-    assert [name for name, _ in rows(out)] == [*update.CONTENDERS, *update.COMPILED]
+    assert [name for name, _ in rows(out)] == [*update.contenders("ppo-minibatch")]
     assert re.search(r"compiled AdaHesScale / compiled Adam: \d+\.\d\d", out)
 
 

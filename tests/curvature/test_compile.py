@@ -120,3 +120,18 @@ def test_a_compiled_step_without_curvature_is_refused():
         p.grad = torch.ones_like(p)
     with pytest.raises(RuntimeError, match="has a gradient but no curvature"):
         compiled(optimizer.step, "eager")()
+
+
+@pytest.mark.parametrize("way", ["context", "config"])
+def test_compiled_autograd_is_refused_before_any_gradient_changes(way, monkeypatch):
+    net = make_net()
+    with pytest.raises(RuntimeError, match=r"^compiled autograd hides the backward pass"):
+        if way == "config":
+            monkeypatch.setattr(torch._dynamo.config, "compiled_autograd", True)
+            compiled(step, "eager")(net)
+        else:
+            with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+                loss_of(net).backward()
+    assert all(p.grad is None for p in net.parameters())
+    loss_of(net).backward()
+    assert_equal(curvatures(net), fresh_curvatures())
