@@ -32,6 +32,7 @@ from hesrl.curvature.store import (
     keep,
     kept_curvature,
     mark_of,
+    untraced,
 )
 from hesrl.curvature.sweep import Sweep
 
@@ -41,7 +42,6 @@ Hess: TypeAlias = "Tensor | float | None"
 _native = torch.autograd.backward
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def backward(
     tensors: Any,
     grad: Any = None,
@@ -71,7 +71,7 @@ def backward(
         MissingRuleError: An operation on the way to an armed parameter has no rule, or a root has
             a gradient but no curvature. No gradient has changed then.
     """
-    run_backward(
+    untraced(run_backward)(
         _native,
         tensors,
         grad,

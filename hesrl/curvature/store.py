@@ -8,14 +8,21 @@ backward pass has left, or a multiple of that (`hesrl.curvature.fingerprint`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from threading import RLock
+from typing import Any
 from weakref import ref
 
+import torch
 from torch import Tensor
 
 from hesrl.curvature.analysis import Method
 from hesrl.curvature.fingerprint import Fingerprint, Relation, is_readable, is_recording
+
+untraced: Any = functools.cache(torch.compiler.disable)
+"""From a function to one that `torch.compile` leaves as it is. Its import takes a second, so it is
+not used before the first arming."""
 
 USER = 0
 """The claim of who arms without an owner; other claims are the identities of their owners."""

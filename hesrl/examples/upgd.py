@@ -48,7 +48,7 @@ class UPGD(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "beta": beta, "sigma": sigma})
         for group in self.param_groups:
-            arm(group["params"], "hesscale")
+            arm(group["params"], "hesscale", owner=self)
 
     # Without a closure, so that the signature is narrower than torch's.
     @torch.no_grad()

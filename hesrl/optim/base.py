@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hesrl.curvature import Method, clear_curvature
+from hesrl.curvature.store import untraced
 from hesrl.optim.hyperparameters import check_group
 from hesrl.optim.sources import arm_due, take_due
 from hesrl.optim.update import HALF, Update, average_squares
@@ -186,13 +187,16 @@ class CurvatureOptimizer(Optimizer):
 
     def _arm(self, group: dict[str, Any], params: list[Tensor]) -> None:
         if self.curvature is not None:
-            arm_due(self, group, params, self.curvature)
+            if not hasattr(self, "_arm_due"):  # a compiled step could not look them up
+                self._arm_due, self._take_due = untraced(arm_due), untraced(take_due)
+            self._arm_due(self, group, params, self.curvature)
 
     def _curvatures(self, group: dict[str, Any], params: list[Tensor]) -> list[Any]:
         """Return h of each parameter, None where this step takes no new one."""
         if self.curvature is None:
             return [None] * len(params)
-        return take_due(group, params, self.state)
+        found: list[Any] = self._take_due(group, params, self.state)
+        return found
 
     def _advance(self, group: dict[str, Any], params: list[Tensor], hessians: list[Any]) -> Update:
         """Bring the state up to date with the derivatives and return the update."""

@@ -21,7 +21,6 @@ def is_due(group: dict[str, Any], state: dict[str, Any]) -> bool:
     return every == 1 or int(state.get("step", 0)) % every == 0
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def arm_due(
     optimizer: Optimizer, group: dict[str, Any], params: list[Tensor], method: Method
 ) -> None:
@@ -35,7 +34,6 @@ def arm_due(
     arm((p for p in params if id(p) in due), method, owner=optimizer)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[Any]:
     """Return h of each parameter, None where this step takes no new one.
 

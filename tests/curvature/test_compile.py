@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hesrl.curvature import MissingRuleError, arm, hess_diag
+from hesrl.curvature import MissingRuleError, arm, backward, hess_diag
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     TARGET,
@@ -91,9 +91,18 @@ def step(net: nn.Module) -> Tensor:
     return loss.detach()
 
 
+def step_by_function(net: nn.Module) -> Tensor:
+    loss = loss_of(net)
+    backward(loss)
+    return loss.detach()
+
+
 def test_a_compiled_function_that_holds_the_backward_pass():
     net = make_net()
     compiled(step, "eager")(net)
+    assert_equal(curvatures(net), fresh_curvatures())
+    net.zero_grad()
+    compiled(step_by_function, "eager")(net)
     assert_equal(curvatures(net), fresh_curvatures())
     other = make_net()
     with pytest.raises(MissingRuleError, match="CompiledFunctionBackward"):
