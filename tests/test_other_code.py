@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from hesrl.bench.update import ppo_as_written
-from hesrl.curvature import hess_diag
+from hesrl.curvature import arm, hess_diag
 from hesrl.optim import AdaHesScale
 from tests.test_docs import ROOT, run_examples
 
@@ -75,7 +75,7 @@ def test_cleanrls_loss_is_exact_in_log_std_and_the_last_layers():
     torch.set_default_dtype(torch.float64)
     try:
         agent, loss = ppo_as_written()
-        AdaHesScale(agent.parameters())
+        arm(agent.parameters())
         loss().backward()
         params = [agent.actor_logstd, *agent.actor_mean[-1].parameters()]
         params += agent.critic[-1].parameters()

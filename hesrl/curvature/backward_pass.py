@@ -185,7 +185,7 @@ def _seeds(graph: Graph, roots: tuple[Any, ...], grads: Any, hess: Any) -> dict[
     consumed = {source for taken in graph.structure.sources for source in taken}
     numbers = {node: number for number, node in enumerate(graph.nodes)}
     for root, grad, at_root in zip(roots, grads, hessians, strict=True):
-        node = node_of(root)
+        node: Any = node_of(root)
         output = root.output_nr
         shape = tuple(
             root.shape if isinstance(root, Tensor) else node._input_metadata[output].shape
@@ -298,13 +298,14 @@ class _TakenOff:
 
     def __exit__(self, *exception: object) -> None:
         for number, (kept, version) in self._kept.items():
-            param = self._params[number]
-            mark = mark_of(param)
+            mark, grad = mark_of(self._params[number]), self._params[number].grad
             if mark is None:
                 continue
             mark.within = None
-            unchanged = kept is not None and kept() is param.grad and param.grad._version == version
-            if exception[0] is not None and unchanged:
+            if exception[0] is None or kept is None or grad is None:
+                continue
+            of: Any = kept()
+            if of is grad and grad._version == version:
                 mark.kept = kept
 
 

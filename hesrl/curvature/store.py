@@ -178,8 +178,10 @@ def look_up(param: Tensor, wait: bool = False) -> tuple[Tensor | None, Relation]
             the gradient passes for the same.
     """
     mark = _marks.get(id(param))
-    kept, grad = None if mark is None else mark.kept, param.grad
-    if kept is None or grad is None or kept() is not grad:
+    kept = None if mark is None else mark.kept
+    grad: Tensor | None = param.grad
+    of: Any = None if kept is None else kept()
+    if kept is None or grad is None or of is not grad:
         return None, Relation.OTHER
     hess = kept.hess
     assert hess is not None

@@ -128,7 +128,7 @@ class CurvatureOptimizer(Optimizer):
         for key, param in zip(keys, params, strict=True):
             if param.dtype in HALF:
                 for name in WIDE & states.get(key, {}).keys():
-                    value = states[key][name]
+                    value = state_dict["state"][key][name]
                     self.state[param][name] = value.to(param.device, torch.float32, copy=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

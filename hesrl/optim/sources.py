@@ -45,7 +45,7 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
             recorded no number is asked for, and none of the last kind is found.
     """
     lazy = group["curvature_every"] > 1
-    hessians = []
+    hessians: list[Any] = []
     for param in params:
         of_param = state.get(param, {})
         # A run that was lazy until now has its next curvature from the next backward pass.
@@ -54,7 +54,7 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
             hessians.append(None)
             continue
         hess, relation = look_up(param)
-        if relation is Relation.OTHER and (hess is not None or param.grad.any()):
+        if relation is Relation.OTHER and (hess is not None or _has_gradient(param)):
             raise _no_curvature(group, param, hess)
         if hess is None or relation is Relation.CLEARED:
             hess = torch.zeros_like(param)
@@ -63,9 +63,11 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
     return hessians
 
 
-def _refuse_not_finite(
-    group: dict[str, Any], params: list[Tensor], hessians: list[Tensor | None]
-) -> None:
+def _has_gradient(param: Tensor) -> bool:
+    return param.grad is None or bool(param.grad.any())
+
+
+def _refuse_not_finite(group: dict[str, Any], params: list[Tensor], hessians: list[Any]) -> None:
     fresh = [hess for hess in hessians if hess is not None]
     if not fresh or is_recording() or not all(hess.is_cpu for hess in fresh):
         return

@@ -66,7 +66,7 @@ def test_an_unarmed_input_changes_nothing(row):
         definition = row.reference or row.function
         expected = reference.hesscale(definition, values, n, grad_out, hess_out)
         assert_close(inputs[n].hess_diag, expected, row)
-        assert [x.hess_diag is None for x in inputs] == [m != n for m in range(len(values))]
+        assert [hasattr(x, "hess_diag") for x in inputs] == [m == n for m in range(len(values))]
 
 
 TIES = torch.tensor([-2.0, 0.5, 2.0], dtype=torch.float64)
