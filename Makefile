@@ -12,11 +12,12 @@ CANDIDATES = python3 python3.13 python3.12 python3.11 python3.10
 PACKAGES = hesrl agents envs configs
 STAMP = $(VENV)/.installed
 
-.PHONY: help train test lint FORCE
+.PHONY: help train test torture lint FORCE
 
 help:
 	@echo 'make train   train PPO with AdaHesScale on HalfCheetah-v5  (ARGS="--seed 2 …": options)'
 	@echo 'make test    run the tests                                 (ARGS="-k ppo …": some of them)'
+	@echo 'make torture run 10,000 random graphs beside a reference     (ARGS="--seed 7 …": others)'
 	@echo 'make lint    check style and types'
 	@echo
 	@echo 'Each installs hesrl into $(VENV) first, when that is missing or out of date.'
@@ -27,6 +28,10 @@ train: $(STAMP)
 
 test: $(STAMP)
 	@$(VENV)/bin/python -m pytest $(ARGS)
+
+# One seed is one graph; a failing one is printed as code.
+torture: $(STAMP)
+	@$(VENV)/bin/python -m tests.curvature.random_graphs.torture $(ARGS)
 
 # mypy does not follow package_dir: it finds hesrl.agents, hesrl.envs and hesrl.configs through
 # links in build/mypy, which setup.cfg names.

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from hesrl.curvature import arm
@@ -90,39 +88,6 @@ def test_log_std_reached_by_two_paths(log_density):
 def test_paths_that_rejoin_elementwise_are_exact(function):
     torch.manual_seed(0)
     assert_exact(lambda x: function(x).sum(), normal(3, 4))
-
-
-UNARY = [torch.tanh, torch.sin, torch.sigmoid, torch.neg, torch.square, lambda x: (-x * x).exp()]
-BINARY = [torch.add, torch.sub, torch.mul, torch.maximum, lambda a, b: a / (1 + b * b)]
-
-
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(data=st.data(), length=st.integers(1, 8))
-def test_any_elementwise_program_is_exact(data, length):
-    """Random programs over three inputs that broadcast, with every value used any number of times.
-
-    Each entry of the result depends on one entry of each input, which makes the loss separable
-    in every input but for the sum over broadcast entries.
-    """
-    index = st.integers(0, 2 + length)
-    program = data.draw(
-        st.lists(
-            st.tuples(st.sampled_from(UNARY + BINARY), index, index),
-            min_size=length,
-            max_size=length,
-        )
-    )
-
-    def run(*inputs: Tensor) -> Tensor:
-        values = list(inputs)
-        for function, i, j in program:
-            arguments = [values[i % len(values)], values[j % len(values)]]
-            values.append(torch.tanh(function(*arguments[: 1 if function in UNARY else 2])))
-        unused = sum(x.sum() for x in inputs)
-        return (values[-1] * values[-2]).sum() + values[-1].exp().mean() + unused
-
-    torch.manual_seed(length)
-    assert_exact(run, normal(2, 3), normal(2, 1), normal(3))
 
 
 def test_a_tensor_that_enters_two_regions_gets_the_curvature_of_both():

@@ -1,0 +1,1 @@
+"""Random graphs beside a reference without hesrl; one seed is one graph."""

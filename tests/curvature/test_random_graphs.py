@@ -1,0 +1,63 @@
+"""2,000 random graphs have the curvature of a reference without hesrl, to 1e-12, or are refused.
+
+``make torture`` runs 10,000 larger ones; ``make torture ARGS="--small --graphs 1 --seed 620"``
+runs graph 620 of these alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev
+
+from tests.curvature.random_graphs.expected import expected_curvature
+from tests.curvature.random_graphs.generator import SMALL, random_program
+from tests.curvature.random_graphs.program import Program
+from tests.curvature.random_graphs.torture import failures
+
+GRAPHS, BLOCK = 2000, 100
+counts: Counter[str] = Counter()
+
+
+@pytest.mark.parametrize("first", range(0, GRAPHS, BLOCK))
+def test_the_curvature_is_that_of_the_reference(first):
+    failed = failures(range(first, first + BLOCK), SMALL, counts)
+    assert not failed, "\n".join(failed)
+
+
+def test_few_graphs_are_refused():
+    """Those with a determinant, say, which has no rule; the others prove something."""
+    if sum(counts.values()) < GRAPHS:
+        failures(range(200), SMALL, counts)
+    refused = sum(count for outcome, count in counts.items() if "refused" in outcome)
+    assert refused < 0.02 * sum(counts.values())
+
+
+def of_family(family: str, count: int) -> list[Program]:
+    programs = (random_program(seed) for seed in range(GRAPHS))
+    return list(islice((p for p in programs if p.family == family), count))
+
+
+def test_the_reference_of_elementwise_graphs_is_the_hessian():
+    for program in of_family("elementwise", 20):
+        for n, hess in enumerate(expected_curvature(program)):
+            loss = partial(loss_of_leaf, program, n)
+            hessian = jacrev(grad(loss))(program.leaves[n]).reshape(hess.numel(), hess.numel())
+            torch.testing.assert_close(hessian, hess.detach().flatten().diag())
+
+
+def loss_of_leaf(program: Program, n: int, x: Tensor) -> Tensor:
+    return program.loss([*program.leaves[:n], x, *program.leaves[n + 1 :]])
+
+
+@pytest.mark.parametrize("family", ["elementwise", "layers", "chain"])
+def test_the_code_of_a_graph_is_the_graph(family):
+    for program in of_family(family, 3):
+        known: dict[str, Tensor] = {}
+        exec(program.code(), known)
+        assert known["loss"].item() == program.loss(program.leaves).item()
