@@ -37,6 +37,8 @@ def verdict(program: Program) -> str:
             continue
         if actual is None or actual.shape != leaf.shape or actual.dtype != leaf.dtype:
             return f"the curvature of v{n} is {actual}"
+        if not (expected.isfinite() & grad.isfinite()).all():
+            return f"the reference of v{n} is not finite"
         # Curvature inherits the rounding of the gradient.
         scale = max(expected.abs().max().item(), grad.abs().max().item(), 1e-3)
         for name, ours, theirs in (("gradient", leaf.grad, grad), ("curvature", actual, expected)):
