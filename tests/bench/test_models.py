@@ -1,0 +1,62 @@
+"""The benchmark of twenty architectures: all of them train, and the table has them."""
+
+import csv
+from statistics import median
+
+import pytest
+import torch
+
+from hesrl.bench import models
+from hesrl.bench.model_zoo import MODELS
+from hesrl.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers_as_before():
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_there_are_twenty():
+    assert len(MODELS) == 20
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_has_curvature(model):
+    torch.manual_seed(0)
+    net, loss = MODELS[model]()
+    optimizer = models.CONTENDERS[models.CONTENDER](net, loss)
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer()
+    for p, was in zip(net.parameters(), before, strict=True):
+        assert p.hess_diag.isfinite().all() and not torch.equal(p, was)
+
+
+def test_the_table_and_the_file(tmp_path, capsys):
+    file = tmp_path / "new" / "models.csv"
+    args = models.Args(models=("vae", "ppo"), rounds=1, csv=file)
+    assert models.main(args) == 0
+    out = capsys.readouterr().out
+    rows = list(csv.DictReader(file.open()))
+    assert [row["model"] for row in rows] == ["vae", "ppo"]
+    for row in rows:
+        assert float(row["time_ratio"]) > 1 and 1 < float(row["memory_ratio"]) < 2
+    for name in ("time_ratio", "memory_ratio"):
+        assert f"{median(float(row[name]) for row in rows):.2f}" in out
+
+
+def test_the_peak_counts_what_is_held_at_once():
+    def update() -> None:
+        x = torch.empty(1 << 20, dtype=torch.uint8)
+        y = torch.empty(1 << 19, dtype=torch.uint8)
+        del x
+        torch.empty(1 << 18, dtype=torch.uint8)
+        del y
+
+    assert models.peak_allocation(update) == (1 << 20) + (1 << 19)
+
+
+@pytest.mark.parametrize("settings", [{"models": ("alexnet",)}, {"models": ()}, {"rounds": 0}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(UserError, match="--models must be among mlp, vgg, resnet"):
+        models.main(models.Args(**settings))
