@@ -21,6 +21,11 @@ from hesrl.curvature.rules.partials import curved
 from hesrl.curvature.rules.softmax import saved_dim
 
 
+def _composed(df: Tensor, d2f: Tensor, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``f'² h + f'' g`` in place of the derivatives."""
+    return df.mul_(df).mul_(hess_out).addcmul_(d2f, grad_out)
+
+
 def _tanh_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """``h(x) = f' (f' h(y) − 2y g(y))``, with ``f' v = v − y² v``."""
     y = node._saved_result
@@ -37,7 +42,14 @@ def tanh(node: Any) -> Partials:
     return curved(df, -2 * (y * df))
 
 
-@register_pointwise("SigmoidBackward0")
+def _sigmoid_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``h(x) = f' (f' h(y) + (1 − 2y) g(y))``."""
+    y = node._saved_result
+    df = torch.addcmul(y, y, y, value=-1)
+    return (y * -2).add_(1).mul_(grad_out).addcmul_(df, hess_out).mul_(df)
+
+
+@register_pointwise("SigmoidBackward0", alone=_sigmoid_alone)
 def sigmoid(node: Any) -> Partials:
     """``f' = y (1 − y)``, ``f'' = (1 − 2y) f'``."""
     y = node._saved_result
@@ -66,7 +78,8 @@ def _elu_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     x, inner = node._saved_self, node._saved_input_scale
     constants = node._saved_alpha, node._saved_scale, inner, False, x
     hess = torch.ops.aten.elu_backward(hess_out, *constants)
-    hess.add_(torch.where(x <= 0, grad_out, 0.0), alpha=inner)
+    above = torch.ops.aten.threshold_backward(grad_out, x, 0)
+    hess.add_(grad_out - above, alpha=inner)
     slope_times: Tensor = torch.ops.aten.elu_backward(hess, *constants)
     return slope_times
 
@@ -106,7 +119,18 @@ def _bent(below: Tensor, slope: Tensor, slope_above: float, rate: float) -> Part
     return curved(torch.where(below, slope, slope_above), torch.where(below, rate * slope, 0.0))
 
 
-@register_pointwise("SiluBackward0")
+def _silu_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``f' = σ + x σ'``, ``f'' = 2σ' + x σ' (1 − 2σ)`` with ``σ' = σ − σ²``."""
+    x = node._saved_self
+    s = torch.sigmoid(x)
+    ds = torch.addcmul(s, s, s, value=-1)
+    x_ds = x * ds
+    df = s + x_ds
+    d2f = s.mul_(-2).add_(1).mul_(x_ds).add_(ds, alpha=2)
+    return _composed(df, d2f, grad_out, hess_out)
+
+
+@register_pointwise("SiluBackward0", alone=_silu_alone)
 def silu(node: Any) -> Partials:
     """``y = x σ``: ``f' = σ + x σ'``, ``f'' = 2σ' + x σ''``."""
     x = node._saved_self
@@ -126,7 +150,32 @@ def mish(node: Any) -> Partials:
     return curved(t + x * dt, 2 * dt + x * d2t)
 
 
-@register_pointwise("GeluBackward0")
+_RATE, _CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
+"""The tanh approximation of GELU is ``x σ(w)`` with ``w = rate (x + cubic x³)``."""
+
+
+def _gelu_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``f' = Φ + x φ``, ``f'' = (2 − x²) φ``; or the tanh approximation, with ``p = σ' w'``.
+
+    ``f' = σ + x p``,    ``f'' = 4p − 2 rate σ' + x p w' (1 − 2σ)``,  as ``x w'' = 2 (w' − rate)``.
+    """
+    x = node._saved_self
+    square = x * x
+    if node._saved_approximate == "none":
+        phi = (square * -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+        df = (x * math.sqrt(0.5)).erf_().add_(1).mul_(0.5).addcmul_(x, phi)
+        return _composed(df, square.neg_().add_(2).mul_(phi), grad_out, hess_out)
+    s = (square * (_RATE * _CUBIC)).add_(_RATE).mul_(x).sigmoid_()
+    dw = square.mul_(3 * _RATE * _CUBIC).add_(_RATE)
+    ds = torch.addcmul(s, s, s, value=-1)
+    p = ds * dw
+    x_p = x * p
+    df = s + x_p
+    d2f = s.mul_(-2).add_(1).mul_(dw).mul_(x_p).add_(p, alpha=4).sub_(ds, alpha=2 * _RATE)
+    return _composed(df, d2f, grad_out, hess_out)
+
+
+@register_pointwise("GeluBackward0", alone=_gelu_alone)
 def gelu(node: Any) -> Partials:
     """``y = x Φ(x)``: ``f' = Φ + x φ``, ``f'' = (2 − x²) φ``; or its tanh approximation."""
     x = node._saved_self
@@ -142,7 +191,14 @@ def gelu(node: Any) -> Partials:
     return curved(0.5 * (1 + t + x * dt), dt + 0.5 * x * d2t)
 
 
-@register_pointwise("HardswishBackward0")
+def _hardswish_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
+    """``f'² h(y) + f'' g(y)``, with the native slope and PyTorch's kernel for what lies inside."""
+    inside = torch.ops.aten.hardtanh_backward(grad_out, node._saved_self, -3, 3)
+    hess: Tensor = node(node(hess_out))
+    return hess.add_(inside, alpha=1 / 3)
+
+
+@register_pointwise("HardswishBackward0", alone=_hardswish_alone)
 def hardswish(node: Any) -> Partials:
     """``x (x + 3) / 6`` between −3 and 3: ``f' = x/3 + 1/2``, ``f'' = 1/3``; 0 or x outside."""
     x = node._saved_self

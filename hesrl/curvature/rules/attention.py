@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.registry import register_rule
-from hesrl.curvature.rules.softmax import softmax_curvature
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"
 
@@ -37,15 +36,25 @@ def fused_attention(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     rows_of_q = _by_group(q, groups)
     scale = 1 / math.sqrt(q.shape[-1]) if node._saved_scale is None else node._saved_scale
     scores = (scale * rows_of_q @ k.mT).view(*q.shape[:-1], k.shape[-2])
-    p = _by_group(torch._safe_softmax(_masked(node, scores), -1), groups)
+    p = _by_group(_softmax(node, scores), groups)
     grad_out, hess_out = _by_group(grad_out, groups), _by_group(hess_out, groups)
     hess_q = hess_k = None
     if to_q or to_k:
         hess_p, grad_p = hess_out @ v.square().mT, grad_out @ v.mT
-        hess_scores = scale**2 * softmax_curvature(p, -1, grad_p, hess_p)
-        hess_q = (hess_scores @ k.square()).view(q.shape) if to_q else None
-        hess_k = hess_scores.mT @ rows_of_q.square() if to_k else None
-    return hess_q, hess_k, p.square().mT @ hess_out if to_v else None
+        hess_scores = _of_scores(p, grad_p, hess_p)
+        hess_q = (hess_scores @ (scale * k).square()).view(q.shape) if to_q else None
+        hess_k = hess_scores.mT @ (scale * rows_of_q).square() if to_k else None
+    return hess_q, hess_k, p.mul_(p).mT @ hess_out if to_v else None
+
+
+def _of_scores(p: Tensor, grad_p: Tensor, hess_p: Tensor) -> Tensor:
+    """The rule of softmax in place of h(p): ``p [ (1 − 2p) (p h + g − Σ p g) + p Σ p² h ]``."""
+    hess = hess_p.mul_(p)
+    product = hess * p
+    hess_along = product.sum(-1, keepdim=True)
+    grad_along = torch.mul(p, grad_p, out=product).sum(-1, keepdim=True)
+    hess.add_(grad_p).sub_(grad_along)
+    return hess.mul_(torch.mul(p, -2, out=product).add_(1)).addcmul_(p, hess_along).mul_(p)
 
 
 def _by_group(x: Tensor, groups: int) -> Tensor:
@@ -56,12 +65,13 @@ def _by_group(x: Tensor, groups: int) -> Tensor:
     return x if x.shape[1] == groups else x.reshape(x.shape[0], groups, -1, x.shape[-1])
 
 
-def _masked(node: Any, scores: Tensor) -> Tensor:
-    """Return the scores (batch, heads, L, S) with the mask added; −∞ is never attended to."""
+def _softmax(node: Any, scores: Tensor) -> Tensor:
+    """Return p of scores (batch, heads, L, S), with the mask added; −∞ is never attended to."""
     mask = node._saved_attn_mask
-    if mask is not None:
-        scores = scores + mask
     if node._saved_is_causal:
-        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(future, -math.inf)
-    return scores
+        future = scores.new_full(scores.shape[-2:], -math.inf).triu(1)
+        scores.add_(future)
+    if mask is None:
+        return scores.softmax(-1)
+    # Zero for a row of −∞, a query without any key.
+    return torch._safe_softmax(scores + mask, -1)
