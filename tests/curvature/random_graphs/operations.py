@@ -26,8 +26,8 @@ torch.special.ndtr(a) | torch.sinh(0.5 * a) | torch.cosh(0.5 * a) | torch.tan(0.
 torch.log(2.5 + torch.sin(a)) | torch.log1p(a * a) | torch.log2(1.5 + a * a)
 torch.sqrt(1.5 + torch.cos(a)) | torch.rsqrt(2.5 + torch.sin(a)) | (2.5 + torch.sin(a)).reciprocal()
 torch.asin(0.5 * torch.sin(a)) | torch.acos(0.5 * torch.tanh(a)) | torch.atanh(0.5 * torch.sin(a))
-torch.erfinv(0.5 * torch.sin(a)) | torch.logit(0.5 + 0.4 * torch.sin(a)) | torch.acosh(2.5 + torch.sin(a))
-torch.lgamma(2.5 + torch.sin(a)) | torch.digamma(2.5 + torch.sin(a)) | 1.5 ** a
+torch.erfinv(0.5 * torch.sin(a)) | torch.logit(0.5 + 0.4 * torch.sin(a))
+torch.acosh(2.5 + torch.sin(a)) | torch.lgamma(2.5 + torch.sin(a)) | torch.digamma(2.5 + torch.sin(a)) | 1.5 ** a
 a ** 2 | a ** 3 | a.square() | a.abs() ** 2.5 | (2.5 + torch.cos(a)) ** -0.7 | (1.5 + a * a).pow(a)
 -a | 0.5 - a | a * 0.7 | a / 1.7 | a - 0.3 | a + a | a - a * a | a * a * a | a / (1 + a * a)
 (a.exp() + 1).reciprocal() * a.exp() | a * torch.sigmoid(a) | a + torch.tanh(a)
@@ -46,8 +46,8 @@ torch.where(a > 0, a, 0.0)
 TWO = """
 a + b | a - b | a * b | torch.maximum(a, b) | torch.minimum(a, b) | torch.fmax(a, b)
 torch.fmin(a, b) | torch.max(a, b) | torch.min(a, b) | a / (2.5 + torch.sin(b))
-a.div(1 + b * b) | torch.atan2(a, 1.5 + torch.sin(b)) | torch.hypot(a, 0.3 + b.abs()) | torch.logaddexp(a, b)
-torch.logaddexp2(a, b) | torch.where(a > b, a, b * b) | torch.where(b > 0, a.sin(), b)
+a.div(1 + b * b) | torch.atan2(a, 1.5 + torch.sin(b)) | torch.hypot(a, 0.3 + b.abs())
+torch.logaddexp(a, b) | torch.logaddexp2(a, b) | torch.where(a > b, a, b * b) | torch.where(b > 0, a.sin(), b)
 torch.add(a, b, alpha=-0.7) | torch.sub(a, b, alpha=0.3) | torch.rsub(a, b, alpha=1.3)
 torch.addcmul(a, b, b) | torch.addcdiv(a, b, 2 + torch.cos(a)) | torch.lerp(a, b, 0.3)
 (1.5 + a.sin()) ** b | torch.xlogy(a, 2.5 + torch.sin(b)) | torch.special.xlog1py(a, b * b)
