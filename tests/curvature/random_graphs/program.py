@@ -13,6 +13,8 @@ from torch import Tensor
 from tests.curvature.random_graphs.operations import function_of, names_in, rendered
 
 Kind = Literal["elementwise", "structural", "mixing"]
+ADDING = ("sum", "mean", "add", "std", "norm", "prod")
+"""What structural operations are called that add entries up."""
 LARGEST = 20.0
 """Bound of all values: rounding is then that of a few units."""
 
@@ -109,7 +111,7 @@ class Writer:
         Its values must stay bounded, and no paths of one tensor may meet of which one has passed a
         structural operation: whether HesScale keeps their cross terms is not for this reference.
         """
-        if not self._may_meet(kind, arguments):
+        if not self._may_meet(text, kind, arguments):
             return None
         result: Any = function_of(text)(*(self.values[n] for n in arguments))
         made = [result] if results == 1 else list(result)
@@ -128,9 +130,15 @@ class Writer:
         self.program.instructions.append(Instruction(text, kind, tuple(arguments), results))
         return first
 
-    def _may_meet(self, kind: Kind, arguments: Sequence[int]) -> bool:
+    def _may_meet(self, text: str, kind: Kind, arguments: Sequence[int]) -> bool:
         if kind == "mixing":
             return True
+        if kind == "structural" and any(name in text for name in ADDING):
+            # The copies of an entry that was broadcast would meet.
+            sources = frozenset().union(*(self.plain[n] | self.moved[n] for n in arguments))
+            largest = max(self.values[n].numel() for n in arguments)
+            if any(self.values[source].numel() < largest for source in sources):
+                return False
         for position, n in enumerate(arguments):
             for m in arguments[position + 1 :]:
                 shared = (self.plain[n] | self.moved[n]) & (self.plain[m] | self.moved[m])
