@@ -80,6 +80,10 @@ def weighted_sum(values: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def _adds_up(text: str) -> bool:
+    return any(name in text for name in ADDING)
+
+
 class Writer:
     """A program that grows line by line, with the values at its leaves."""
 
@@ -133,7 +137,7 @@ class Writer:
     def _may_meet(self, text: str, kind: Kind, arguments: Sequence[int]) -> bool:
         if kind == "mixing":
             return True
-        if kind == "structural" and any(name in text for name in ADDING):
+        if kind == "structural" and self.program.family == "layers" and _adds_up(text):
             # The copies of an entry that was broadcast would meet.
             sources = frozenset().union(*(self.plain[n] | self.moved[n] for n in arguments))
             largest = max(self.values[n].numel() for n in arguments)
