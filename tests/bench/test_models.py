@@ -37,7 +37,7 @@ def test_the_table_and_the_file(tmp_path, capsys):
     args = models.Args(models=("vae", "ppo"), rounds=1, csv=file)
     assert models.main(args) == 0
     out = capsys.readouterr().out
-    rows = list(csv.DictReader(file.open()))
+    rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["model"] for row in rows] == ["vae", "ppo"]
     for row in rows:
         assert float(row["time_ratio"]) > 1 and 1 < float(row["memory_ratio"]) < 2

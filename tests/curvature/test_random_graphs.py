@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.func import grad, jacrev
 
+from hesrl.curvature import arm
+from tests import reference
 from tests.curvature.random_graphs.expected import expected_curvature
-from tests.curvature.random_graphs.generator import SMALL, random_program
+from tests.curvature.random_graphs.generator import SMALL, random_program, row_function
 from tests.curvature.random_graphs.program import Program
 from tests.curvature.random_graphs.torture import failures
 
@@ -61,3 +63,33 @@ def test_the_code_of_a_graph_is_the_graph(family):
         known: dict[str, Tensor] = {}
         exec(program.code(), known)
         assert known["loss"].item() == program.loss(program.leaves).item()
+
+
+def reaches_through_one_entry(program: Program, n: int) -> bool:
+    """Whether no entry of a leaf, copied to where it broadcasts, reaches two of any value."""
+    leaves = program.leaves
+    copies = leaves[n].expand(SMALL.shape).clone()
+
+    def values(x: Tensor) -> list[Tensor]:
+        return program.values([*leaves[:n], x, *leaves[n + 1 :]])[len(leaves) :]
+
+    jacobians = (j.reshape(-1, copies.numel()) for j in jacrev(values)(copies))
+    return all(((j != 0).sum(0) <= 1).all() for j in jacobians)
+
+
+def test_row_functions_are_exact_where_no_entry_is_mixed_back():
+    kept = Counter[bool]()
+    for seed in range(150):
+        program = row_function(seed)
+        leaves = [leaf.clone().requires_grad_() for leaf in program.leaves]
+        arm(leaves)
+        program.loss(leaves).backward()
+        for n, leaf in enumerate(leaves):
+            alone = reaches_through_one_entry(program, n)
+            kept[alone] += 1
+            if alone and leaf.grad is not None:
+                (exact,) = reference.hess_diag(partial(loss_of_leaf, program, n), program.leaves[n])
+                torch.testing.assert_close(
+                    leaf.hess_diag, exact, rtol=1e-11, atol=1e-12, msg=program.code()
+                )
+    assert kept[True] > 50 and kept[False] > 20

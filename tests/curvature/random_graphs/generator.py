@@ -12,9 +12,11 @@ from torch import Tensor
 from tests.curvature.random_graphs.operations import (
     ELEMENTWISE,
     MIXING,
+    OF_ROWS,
     ROWS,
     SEVERAL,
     STRUCTURAL,
+    TWO_OF_ROWS,
     names_in,
 )
 from tests.curvature.random_graphs.program import Program, Writer
@@ -113,6 +115,32 @@ def _write_other(writer: Writer, square: list[int]) -> bool:
         return False
     arguments["a"] = rng.choice(matrices)
     return writer.write(text, kind, list(arguments.values()), results) is not None
+
+
+def row_function(seed: int, size: Size = SMALL) -> Program:
+    """Elementwise operations, and sums over rows that may meet the rows again, of a seed."""
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    height, width = size.shape
+    shapes = [size.shape, *rng.sample([(width,), (1, width), (height, width)], rng.randint(0, 2))]
+    leaves = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    writer = Writer("rows", rng, leaves)
+    matrices, rows = list(range(len(leaves))), []
+    for _ in range(rng.randint(4, 9)):
+        kind = rng.choice("erj")
+        if kind == "j" and len(rows) > 1:
+            made = writer.write(rng.choice(TWO_OF_ROWS), "elementwise", rng.sample(rows, 2))
+            rows += [] if made is None else [made]
+        elif kind == "r":
+            candidates = [n for n in matrices if writer.values[n].shape == size.shape]
+            made = writer.write(rng.choice(OF_ROWS), "structural", [rng.choice(candidates)])
+            rows += [] if made is None else [made]
+        else:
+            text = rng.choice(ELEMENTWISE)
+            among = matrices if rows == [] or rng.random() < 0.7 else [*matrices, *rows]
+            made = writer.write(text, "elementwise", rng.choices(among, k=len(names_in(text))))
+            matrices += [] if made is None else [made]
+    return writer.finish()
 
 
 def _is_matrix(value: Tensor, shape: torch.Size) -> bool:

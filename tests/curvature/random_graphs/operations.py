@@ -89,6 +89,22 @@ scale_column_in_place(a, b)
 ]
 """Of a matrix and perhaps what broadcasts to it: they move, drop and add up entries."""
 
+OF_ROWS = [
+    "a.sum(1, keepdim=True)",
+    "a.mean(1, keepdim=True)",
+    "a.sum(1)[:, None]",
+    "a.sum(1, keepdim=True).expand_as(a)",
+]
+"""Of a matrix: what is left of each row, alone or beside every entry again."""
+
+TWO_OF_ROWS = [
+    "a - b",
+    "a * b",
+    "a * torch.exp(-b)",
+    "a / (2.5 + torch.sin(b))",
+    "torch.maximum(a, b)",
+]
+
 SEVERAL = [
     "torch.var_mean(a, 1, keepdim=True)",
     "torch.aminmax(a, dim=1, keepdim=True)",

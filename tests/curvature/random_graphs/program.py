@@ -42,13 +42,18 @@ class Program:
     outputs: list[int] = field(default_factory=list)
 
     def loss(self, leaves: Sequence[Tensor], for_reference: bool = False) -> Tensor:
-        """Run the program on leaves of the same shapes."""
+        """Run the program on leaves of the same shapes and return the weighted sum."""
+        values = self.values(leaves, for_reference)
+        return weighted_sum([values[n] for n in self.outputs])
+
+    def values(self, leaves: Sequence[Tensor], for_reference: bool = False) -> list[Tensor]:
+        """Run the program and return all its values, the leaves first."""
         values = list(leaves)
         for line in self.instructions:
             function = function_of(line.text, for_reference)
             result = function(*(values[n] for n in line.arguments))
             values += [result] if line.results == 1 else result
-        return weighted_sum([values[n] for n in self.outputs])
+        return values
 
     def code(self) -> str:
         """The program as Python code."""
@@ -135,7 +140,7 @@ class Writer:
         return first
 
     def _may_meet(self, text: str, kind: Kind, arguments: Sequence[int]) -> bool:
-        if kind == "mixing":
+        if kind == "mixing" or self.program.family == "rows":
             return True
         if kind == "structural" and self.program.family == "layers" and _adds_up(text):
             # The copies of an entry that was broadcast would meet.
