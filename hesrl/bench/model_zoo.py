@@ -180,10 +180,10 @@ def vae() -> Model:
 def ppo() -> Model:
     """PPO's loss as CleanRL writes it, actor and critic of two layers of 256."""
     actor, critic = (_dense([64, 256, 256, n], nn.Tanh) for n in (8, 1))
-    net = nn.ModuleList([actor, critic, nn.ParameterList([torch.zeros(1, 8)])])
+    log_std = nn.Parameter(torch.zeros(1, 8))
+    net = nn.ModuleList([actor, critic, nn.ParameterList([log_std])])
     obs, actions = torch.randn(256, 64), torch.randn(256, 8)
     old_logprobs, advantages, returns = -10 + torch.randn(256), torch.randn(256), torch.randn(256)
-    (log_std,) = net[2]
 
     def loss() -> Tensor:
         mean = actor(obs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -77,3 +78,29 @@ def test_batch_norm(batch, channels, size, eps, count, training):
 def test_instance_norm(batch, channels, size, eps):
     if torch.Size(size).numel() > 1:
         check(lambda x: F.instance_norm(x, eps=eps), (batch, channels, *size))
+
+
+@pytest.mark.parametrize("of", ["layer", "group", "batch"])
+def test_weights_of_more_digits_than_the_input(of):
+    """In bfloat16 with weights in float32, h is that of float32 to bfloat16's three digits."""
+    torch.manual_seed(2)
+    x, weight, bias = torch.randn(4, 6, 5), torch.rand(6) + 0.5, torch.randn(6)
+    coefficients = torch.randn(4, 6, 5)
+
+    def curvature(dtype: torch.dtype) -> list[Tensor]:
+        inputs = [
+            x.to(dtype).requires_grad_(),
+            *(p.clone().requires_grad_() for p in (weight, bias)),
+        ]
+        arm(inputs)
+        if of == "layer":
+            y = F.layer_norm(inputs[0].mT, (6,), *inputs[1:]).mT
+        elif of == "group":
+            y = F.group_norm(inputs[0], 2, *inputs[1:])
+        else:
+            y = F.batch_norm(inputs[0], None, None, *inputs[1:], True)
+        (coefficients * y.float().square()).sum().backward()
+        return [t.hess_diag for t in inputs]
+
+    for low, high in zip(curvature(torch.bfloat16), curvature(torch.float32), strict=True):
+        assert (low.float() - high).abs().max() < 0.05 * high.abs().max()

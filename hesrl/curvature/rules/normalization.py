@@ -108,8 +108,10 @@ def _over_last_dimensions(
     shape = node._saved_normalized_shape
     x_shape, weight = x_hat.shape, node._saved_weight
     n = x_hat[(0,) * (x_hat.dim() - len(shape))].numel() if x_hat.numel() else 1
-    x_hat, grad_out, hess_out = (t.reshape(-1, n) for t in (x_hat, grad_out, hess_out))
-    flat_weight = weight.flatten() if weight is not None else None
+    # In low precision the statistics and γ may have more digits than x.
+    dtype = x_hat.dtype
+    x_hat, grad_out, hess_out = (t.reshape(-1, n).to(dtype) for t in (x_hat, grad_out, hess_out))
+    flat_weight = weight.flatten().to(dtype) if weight is not None else None
     rstd = rstd.reshape(-1, 1)
     hess_x, by_row = _over_rows(x_hat, rstd, flat_weight, centred, grad_out, hess_out)
     _, to_weight, *to_bias = (source is not None for source, _ in node.next_functions)
