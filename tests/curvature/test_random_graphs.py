@@ -65,6 +65,25 @@ def test_the_code_of_a_graph_is_the_graph(family):
         assert known["loss"].item() == program.loss(program.leaves).item()
 
 
+def test_a_gather_within_paths_that_meet_beside_a_layer():
+    """Found by graphs 1835, 2323 and 2550 of the long form."""
+
+    def loss(x: Tensor) -> Tensor:
+        v = torch.where(x > 0, x * x, x.sin())
+        a = v.gather(1, index)
+        layer = torch.addmm(v.expand_as(x), torch.digamma(2.5 + x.sin()), weight)
+        return layer.sum() + (a + torch.tanh(a)).square().sum()
+
+    torch.manual_seed(0)
+    x, weight = (torch.randn(n, 5, dtype=torch.float64) for n in (3, 5))
+    index = x.argsort(1).flip(1)
+    leaf = x.clone().requires_grad_()
+    arm([leaf])
+    loss(leaf).backward()
+    (exact,) = reference.hess_diag(loss, x)
+    torch.testing.assert_close(leaf.hess_diag, exact, rtol=1e-11, atol=1e-12)
+
+
 def reaches_through_one_entry(program: Program, n: int) -> bool:
     """Whether no entry of a leaf, copied to where it broadcasts, reaches two of any value."""
     leaves = program.leaves
