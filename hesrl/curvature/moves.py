@@ -17,6 +17,7 @@ import torch
 from hesrl.curvature.coefficients import adjoint
 from hesrl.curvature.registry import Coefficient
 from hesrl.curvature.rules.reduce import reduced_dims
+from hesrl.curvature.rules.softmax import saved_dim
 
 Axes: TypeAlias = "tuple[int | None, ...]"
 """An axis or dimension for each dimension of a tensor; None for a dimension of size 1."""
@@ -106,6 +107,9 @@ def fit_of(node: Any, output: int, name: str) -> Fit:
     if len(left) != len(shape) or any(
         before[d] != shape[k] for k, d in enumerate(left) if d not in reduced
     ):
+        return Fit(ones)
+    # A gather picks one entry of each row; or else it mixes rows, or moves entries within them.
+    if name == "GatherBackward0" and reduced != (saved_dim(node._saved_dim, len(before)),):
         return Fit(ones)
     return Fit(ones, tuple(None if one else d for one, d in zip(ones, left, strict=True)), reduced)
 
