@@ -141,7 +141,9 @@ class Plan:
         self, node: int, needed: list[bool], within: dict[int, list[Diamond]]
     ) -> tuple[Target, ...]:
         rule = self.rules[node]
-        keeps_shapes = len(self.facts.sources[node]) == 1 or (
+        # `masked_fill` broadcasts its one input to the mask.
+        broadcasts = isinstance(rule, Pointwise) and rule.curved == () and not rule.constant
+        keeps_shapes = (len(self.facts.sources[node]) == 1 and not broadcasts) or (
             isinstance(rule, Local) and rule.layer
         )
         targets = []
