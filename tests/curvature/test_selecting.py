@@ -171,11 +171,10 @@ def test_the_softmax_of_a_row_that_is_masked_out():
     assert (x.hess_diag[0][is_finite[0]] == 0).all() and is_finite[1].all()
 
 
-@pytest.mark.parametrize("function", [torch.hypot, torch.atan2], ids=["hypot", "atan2"])
-def test_at_the_origin_the_slope_is_the_gradients_and_the_curvature_zero(function):
+def test_at_the_origin_the_angle_has_the_slope_of_the_gradient_and_no_curvature():
     inputs = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     arm(inputs)
-    function(*inputs).sum().backward()
+    torch.atan2(*inputs).sum().backward()
     for x in inputs:
         assert not x.grad.any() and not x.hess_diag.any()
 

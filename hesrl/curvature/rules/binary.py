@@ -31,12 +31,8 @@ def atan2(node: Any) -> Partials:
 
 @register_pointwise("HypotBackward0")
 def hypot(node: Any) -> Partials:
-    """``y = √(a² + b²)``: ``f_a = a/y``, ``f_aa = (1 − f_a²)/y``, ``f_ab = −f_a f_b/y``.
-
-    At the origin all are zero.
-    """
-    a, b, y = node._saved_self, node._saved_other, node._saved_result
-    inverse = torch.where(y == 0, 0.0, y.reciprocal())
+    """``y = √(a² + b²)``: ``f_a = a/y``, ``f_aa = (1 − f_a²)/y``, ``f_ab = −f_a f_b/y``."""
+    a, b, inverse = node._saved_self, node._saved_other, node._saved_result.reciprocal()
     second: list[tuple[int, int, Coefficient]] = []
     f_a = f_b = None
     if a is not None:
