@@ -1,0 +1,233 @@
+"""Model families of other libraries, each run natively and armed with AdaHesScale.
+
+Every family is a small model with random weights and data: forward, backward and a step, in a
+process of its own. What the rows say is in `hesrl.bench.coverage_examine`. Nothing is downloaded
+or installed: a library that is not there is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import multiprocessing
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hesrl.bench import coverage_diffusers, coverage_graphs, coverage_transformers, coverage_vision
+from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Build, Row, examine
+from hesrl.bench.machine import describe_machine
+from hesrl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Library:
+    """Where families come from."""
+
+    package: str
+    """What pip installs, with the same name to import."""
+    preload: tuple[str, ...]
+    """Modules that are imported once, before the families' processes are forked."""
+    families: Callable[[], Iterable[str]]
+    find: Callable[[str], Iterable[Build]]
+    """Yields what builds a family, in the order to try; called in the family's own process."""
+
+
+LIBRARIES = {
+    library.package: library
+    for library in (
+        Library(
+            "torchvision",
+            ("torchvision.models",),
+            coverage_vision.torchvision_families,
+            coverage_vision.find_torchvision,
+        ),
+        Library(
+            "timm",
+            ("timm.models",),
+            coverage_vision.timm_families,
+            coverage_vision.find_timm,
+        ),
+        Library(
+            "transformers",
+            ("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
+            coverage_transformers.families,
+            coverage_transformers.find,
+        ),
+        Library(
+            "diffusers",
+            ("diffusers.models.transformers", "diffusers.models.unets"),
+            coverage_diffusers.families,
+            coverage_diffusers.find,
+        ),
+        Library(
+            "torch_geometric",
+            ("torch_geometric.nn",),
+            coverage_graphs.families,
+            coverage_graphs.find,
+        ),
+    )
+}
+
+
+@dataclass
+class Args:
+    """Run model families natively and with AdaHesScale, and write a table of both."""
+
+    libraries: tuple[str, ...] = tuple(LIBRARIES)
+    """torchvision, timm, transformers, diffusers, torch_geometric: those that are installed"""
+    families: tuple[str, ...] = ()
+    """only these families; by default all"""
+    output: Path = Path("coverage.csv")
+    """the table, which gets a row as soon as a family is done"""
+    resume: bool = False
+    """keep the rows that the table has already"""
+    rounds: int = 5
+    """updates of each kind that are timed; 0 for none"""
+    timeout: float = 180.0
+    """seconds that a family may take"""
+
+
+def main(args: Args) -> int:
+    """Run the families, print the summary and return the exit status.
+
+    Raises:
+        UserError: A setting is impossible.
+    """
+    unknown = [name for name in args.libraries if name not in LIBRARIES]
+    if unknown or args.rounds < 0 or not args.timeout > 0:
+        raise UserError(
+            f"--libraries must be among {', '.join(LIBRARIES)}, --rounds at least 0 and --timeout "
+            "above 0"
+        )
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    installed = []
+    for name in args.libraries:
+        if importlib.util.find_spec(name) is None:
+            print(f"{name} is not installed and left out: pip install {name}")
+        else:
+            installed.append(LIBRARIES[name])
+    known = {family for library in installed for family in library.families()}
+    for family in args.families:
+        if family not in known:
+            near = get_close_matches(family, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "another library may have it"
+            raise UserError(f"there is no family {family}: {hint}")
+    console = Console()
+    console.print(describe_machine(), highlight=False)
+    rows = read_rows(args.output) if args.resume and args.output.exists() else []
+    for row in run_families(installed, args, rows):
+        line = f"{row.library} {row.family}: {row.result} {row.missing or row.detail}"
+        print(line, flush=True)
+        rows.append(row)
+    for table in summary(rows):
+        console.print(table)
+    return 0
+
+
+def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> Iterator[Row]:
+    """Yield a row for each family, after it has been written to the table."""
+    known = {(row.library, row.family) for row in done}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with args.output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in done)
+        for library in libraries:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload([__name__, *library.preload])
+            first = context.Process()  # after it, the imports are done
+            first.start()
+            first.join()
+            families = list(library.families())
+            for family in args.families or families:
+                if family in families and (library.package, family) not in known:
+                    row = run_family(context, library, family, args)
+                    writer.writerow(asdict(row))
+                    file.flush()
+                    yield row
+
+
+def run_family(context: Any, library: Library, family: str, args: Args) -> Row:
+    """Examine a family in a process of its own and return its row, whatever happens there."""
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_examine, args=(library, family, args.rounds, sender))
+    process.start()
+    sender.close()
+    row = Row(library.package, family)
+    try:
+        if receiver.poll(args.timeout):
+            row = receiver.recv()
+        else:
+            row = replace(row, result="timeout", detail=f"more than {args.timeout:g} s")
+            process.kill()
+    except EOFError:
+        process.join()
+        row = replace(row, result="crash", detail=f"exit status {process.exitcode}")
+    process.join()
+    return row
+
+
+def _examine(library: Library, family: str, rounds: int, sender: Connection) -> None:
+    """Send the row of a family: what runs in its process. The models' own words are dropped."""
+    warnings.simplefilter("ignore")
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+        sender.send(examine(library.package, family, library.find(family), rounds))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a table.
+
+    Raises:
+        UserError: It is not one of this command.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != [field.name for field in fields(Row)]:
+            raise UserError(
+                f"{path} is not a table of hesrl bench coverage: choose another --output"
+            )
+        return [Row(**row) for row in reader]
+
+
+def summary(rows: list[Row]) -> Iterator[Table]:
+    """Yield the table of the libraries and that of the missing operations."""
+    table = Table(
+        "library", "families", "ok", "missing", "other", "time ratio", "memory ratio",
+        title="families that run natively, and with AdaHesScale; ratios to torch's Adam (median)",
+    )  # fmt: skip
+    rows = [row for row in rows if row.result != NO_MODEL]
+    for library in [*dict.fromkeys(row.library for row in rows), "all"]:
+        own = [row for row in rows if library in (row.library, "all")]
+        counts = Counter(row.result if row.result in (OK, MISSING) else "" for row in own)
+        numbers = len(own), counts[OK], counts[MISSING], counts[""]
+        ratios = [_median(getattr(row, f"{kind}_ratio") for row in own) for kind in _RATIOS]
+        table.add_row(library, *map(str, numbers), *ratios)
+    yield table
+    names = Counter(name for row in rows for name in row.missing.split())
+    if names:
+        table = Table("operation without a rule", "families")
+        for name, count in names.most_common():
+            table.add_row(name, str(count))
+        yield table
+
+
+_RATIOS = "time", "memory"
+
+
+def _median(texts: Iterable[str]) -> str:
+    values = [float(text) for text in texts if text]
+    return f"{median(values):.2f}" if values else ""
