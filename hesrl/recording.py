@@ -8,9 +8,12 @@ a library of it.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -71,34 +74,70 @@ def record(function: Callable[[], tuple[Tensor, ...]], arguments: Sequence[Tenso
 def replayed(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     """Turn a graph into a program that takes the same operations, bit for bit.
 
-    It is PyTorch's interpreter that runs it, or Python, which is slower, if an operation is unknown
-    to the interpreter, such as the gradient of a convolution.
+    It is PyTorch's interpreter that runs it, or Python, which is slower, if there is no interpreter
+    or an operation is unknown to it, such as the gradient of a convolution.
 
     Args:
         graph: That of a `Record`.
-        inputs: Its arguments and constants, which are changed as by one call.
+        inputs: Its arguments and constants, which the interpreter changes as by one call.
     """
+    has_results = bool(next(iter(reversed(graph.graph.nodes))).args[0])
+    run = _by_interpreter(graph, inputs) or _by_python(graph)
+
+    def program(tensors: list[Tensor]) -> Sequence[Tensor]:
+        with torch.no_grad():
+            results = run(*tensors)
+        return results if has_results else ()
+
+    return program
+
+
+def _by_interpreter(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any] | None:
+    """Return a graph for the interpreter of TorchScript, None if that is impossible.
+
+    TorchScript is deprecated, but nothing else in PyTorch runs operations one by one as quickly.
+    """
+    trace = getattr(torch.jit, "trace", None)
+    if trace is None:
+        return None
 
     def traced(*tensors: Tensor) -> Any:
         return graph(*tensors) or tensors[0]  # a trace must return something
 
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", "`torch.jit.trace`", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit.trace")
         try:
-            run: Any = torch.jit.trace(traced, tuple(inputs), check_trace=False)
+            run = trace(traced, tuple(inputs), check_trace=False)
         except RuntimeError as error:
             if "unsupported argument type in the JIT tracer" not in str(error):
                 raise
-            run = graph
-    has_results = bool(next(iter(reversed(graph.graph.nodes))).args[0])
+            return None
 
-    def program(tensors: list[Tensor]) -> Sequence[Tensor]:
+    def interpret(*tensors: Tensor) -> Any:
         # Optimized, it might join operations, and round otherwise.
-        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            results = run(*tensors)
-        return results if has_results else ()
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return run(*tensors)
 
-    return program
+    return interpret
+
+
+def _by_python(graph: GraphModule) -> Callable[..., Any]:
+    """Return a function of Python that calls the operations of a graph.
+
+    It is that of `torch.fx`, which gives each tensor free after its last use, but the operations
+    are looked up here, once, and without the layer of Python that PyTorch has around them.
+    """
+    code = graph.graph.python_code("self")
+    names = dict(code.globals)
+
+    def looked_up(call: re.Match[str]) -> str:
+        operation = attrgetter(call[1])(torch.ops)
+        name = call[1].replace(".", "_")
+        names[name] = getattr(operation, "_op", operation)
+        return f"{name}("
+
+    exec(re.sub(r"\btorch\.ops\.(\w+\.\w+\.\w+)\(", looked_up, code.src), names)
+    return partial(names["forward"], None)
 
 
 def signature(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
