@@ -2,23 +2,29 @@
 #
 #   VENV=DIR      the environment to make and use
 #   PYTHON=PATH   the Python to make it from (default: the first of CANDIDATES that will do)
+#   TORCH=X.Y.Z   the PyTorch to install instead of the one in constraints.txt, in a VENV of its own
 #   ARGS="…"      passed on to the command
 
-VENV = .venv
+VENV = $(if $(TORCH),build/torch-$(TORCH),.venv)
 PYTHON ?=
+TORCH =
 ARGS =
 
 CANDIDATES = python3 python3.13 python3.12 python3.11 python3.10
 PACKAGES = hesrl agents envs configs
 STAMP = $(VENV)/.installed
 
-.PHONY: help train test torture lint FORCE
+# What a PyTorch can break: its graph, its operations, and recording and replaying them.
+TORCH_TESTS = tests/curvature tests/losses tests/optim tests/train_step
+
+.PHONY: help train test test-torch torture lint FORCE
 
 help:
 	@echo 'make train   train PPO with AdaHesScale on HalfCheetah-v5  (ARGS="--seed 2 …": options)'
 	@echo 'make test    run the tests                                 (ARGS="-k ppo …": some of them)'
 	@echo 'make torture run 10,000 random graphs beside a reference     (ARGS="--seed 7 …": others)'
 	@echo 'make lint    check style and types'
+	@echo 'make test-torch TORCH=2.12.1   run the tests of the engine under another PyTorch'
 	@echo
 	@echo 'Each installs hesrl into $(VENV) first, when that is missing or out of date.'
 	@echo 'PYTHON=/path/to/python chooses the Python (3.10 or newer), VENV=DIR the environment.'
@@ -32,6 +38,14 @@ test: $(STAMP)
 # One seed is one graph; a failing one is printed as code.
 torture: $(STAMP)
 	@$(VENV)/bin/python -m tests.curvature.random_graphs.torture $(ARGS)
+
+test-torch: $(if $(TORCH),$(STAMP))
+	@[ -n '$(TORCH)' ] || { \
+	    echo 'error: name a release of PyTorch: make test-torch TORCH=2.12.1' >&2; \
+	    exit 1; \
+	}
+	@$(VENV)/bin/python -c 'import torch; print("PyTorch", torch.__version__)'
+	@$(VENV)/bin/python -m pytest $(or $(ARGS),-q $(TORCH_TESTS))
 
 # mypy does not follow package_dir: it finds hesrl.agents, hesrl.envs and hesrl.configs through
 # links in build/mypy, which setup.cfg names.
@@ -65,7 +79,8 @@ MAKE_VENV = \
     exit 1
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install
-INSTALL_HESRL = $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+PINS = $(if $(TORCH),$(VENV)/constraints.txt,constraints.txt)
+INSTALL_HESRL = $(PIP_INSTALL) -c $(PINS) -e '.[dev]'
 
 # The stamp holds the checkout's path, because an environment that was copied or moved along with
 # it still runs the old one.
@@ -78,6 +93,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@rm -f $@
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || { incomplete=; $(MAKE_VENV); }
 	@echo 'Installing hesrl and what it needs into $(VENV); the first time takes some minutes.'
+	@$(if $(TORCH),sed -e 's/^torch==.*/torch==$(TORCH)/' -e '/^setuptools==/d' constraints.txt >$(PINS))
 	@{ $(PIP_INSTALL) -qq 'pip>=21.3' && $(INSTALL_HESRL) -qq; } || { \
 	    echo "error: the installation failed; this shows all of it: $(INSTALL_HESRL)" >&2; \
 	    exit 1; \
