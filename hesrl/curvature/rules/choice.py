@@ -12,25 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Masked, Partials, register_pointwise
-
-
-def _larger(a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Masked, Masked]:
-    """Return the slopes of max(a, b); a tie counts half for either."""
-    value = 1 - 0.5 * (a == b).to(dtype)
-    return Masked(a >= b, value), Masked(b >= a, value)
+from hesrl.curvature.registry import Partials, register_pointwise
+from hesrl.curvature.rules import ties
 
 
 @register_pointwise("MaximumBackward0", curved=())
 def maximum(node: Any) -> Partials:
     """``y = max(a, b)``: the larger one's slope is 1."""
-    return _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype), ()
+    return ties.larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype), ()
 
 
 @register_pointwise("MinimumBackward0", curved=())
 def minimum(node: Any) -> Partials:
     """``y = min(a, b)``: the smaller one's slope is 1."""
-    slope_b, slope_a = _larger(node._saved_self, node._saved_other, node._input_metadata[0].dtype)
+    slope_b, slope_a = ties.larger(
+        node._saved_self, node._saved_other, node._input_metadata[0].dtype
+    )
     return (slope_a, slope_b), ()
 
 
@@ -40,15 +37,20 @@ def _either(first: Tensor) -> Partials:
 
 @register_pointwise("FmaxBackward0", curved=())
 def fmax(node: Any) -> Partials:
-    """The larger one, or the one that is a number; ``a`` in a tie."""
+    """The larger one, or the one that is a number."""
     a, b = node._saved_self, node._saved_other
+    if ties.SHARED:
+        return ties.larger_or_number(a, b, node._input_metadata[0].dtype), ()
     return _either((a >= b) | b.isnan())
 
 
 @register_pointwise("FminBackward0", curved=())
 def fmin(node: Any) -> Partials:
-    """The smaller one, or the one that is a number; ``a`` in a tie."""
+    """The smaller one, or the one that is a number."""
     a, b = node._saved_self, node._saved_other
+    if ties.SHARED:
+        slope_b, slope_a = ties.larger_or_number(a, b, node._input_metadata[0].dtype)
+        return (slope_a, slope_b), ()
     return _either((a <= b) | b.isnan())
 
 
@@ -66,29 +68,37 @@ def masked_fill(node: Any) -> Partials:
 
 @register_pointwise("ClampMinBackward1", curved=())
 def clamp_min(node: Any) -> Partials:
-    """``y = x`` from a bound upwards, the bound included."""
-    return _either(node._saved_self >= node._saved_min)
+    """``y = max(x, low)``: x above a bound."""
+    x, low = node._saved_self, node._saved_min
+    if ties.SHARED:
+        return ties.larger_or_number(x, low, node._input_metadata[0].dtype), ()
+    return _either(x >= low)
 
 
 @register_pointwise("ClampMaxBackward1", curved=())
 def clamp_max(node: Any) -> Partials:
-    """``y = x`` up to a bound, the bound included."""
-    return _either(node._saved_self <= node._saved_max)
+    """``y = min(x, high)``: x below a bound."""
+    x, high = node._saved_self, node._saved_max
+    if ties.SHARED:
+        slope_high, slope_x = ties.larger_or_number(x, high, node._input_metadata[0].dtype)
+        return (slope_x, slope_high), ()
+    return _either(x <= high)
 
 
 @register_pointwise("ClampBackward0", curved=())
 def clamp(node: Any) -> Partials:
-    """``y = min(max(x, low), high)``; the bounds included, and ``high`` where they are crossed."""
+    """``y = min(max(x, low), high)``; ``high`` where the bounds are crossed."""
     x, low, high = node._saved_self, node._saved_min, node._saved_max
-    inside = torch.ones_like(x, dtype=torch.bool)
-    f_low = f_high = None
-    if low is not None:
-        inside = inside & (x >= low)
-        f_low = x < low if high is None else (x < low) & (low < high)
-    if high is not None:
-        inside = inside & (x <= high)
-        f_high = x > high if low is None else (x > high) | (high < low)
-    return (inside, f_low, f_high), ()
+    dtype = node._input_metadata[0].dtype
+    if low is not None and high is not None:
+        if ties.SHARED:
+            return ties.within(x, low, high, dtype), ()
+        return ((x >= low) & (x <= high), (x < low) & (low < high), (x > high) | (high < low)), ()
+    if high is None:
+        of_x, of_low = ties.larger_or_number(x, low, dtype) if ties.SHARED else (x >= low, x < low)
+        return (of_x, of_low, None), ()
+    of_high, of_x = ties.larger_or_number(x, high, dtype) if ties.SHARED else (x > high, x <= high)
+    return (of_x, None, of_high), ()
 
 
 @register_pointwise("CopysignBackward0", curved=())

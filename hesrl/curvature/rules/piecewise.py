@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from hesrl.curvature.registry import Masked, Partials, register_pointwise
+from hesrl.curvature.rules import ties
 from hesrl.curvature.rules.partials import native_slope, routed, straight
 
 
@@ -176,26 +177,24 @@ def fake_quantize(node: Any) -> Partials:
 
 @register_pointwise("ClampBackward1", curved=(), alone=routed)
 def clamp(node: Any) -> Partials:
-    """Slope 1 within two numbers (or one), bounds included."""
+    """Slope 1 within two numbers (or one)."""
     x, low, high = node._saved_self, node._saved_min, node._saved_max
     if low is None:
-        return straight(x <= high)
-    inside = x >= low
-    return straight(inside if high is None else inside & (x <= high))
+        return straight(ties.below(x, high))
+    inside = ties.above(x, low)
+    return straight(inside if high is None else inside & ties.below(x, high))
 
 
 @register_pointwise("ClampMinBackward0", curved=(), alone=routed)
 def clamp_min(node: Any) -> Partials:
-    """Slope 1 from a number upwards."""
-    x = node._saved_self
-    return straight(x >= node._saved_min)
+    """Slope 1 above a number."""
+    return straight(ties.above(node._saved_self, node._saved_min))
 
 
 @register_pointwise("ClampMaxBackward0", curved=(), alone=routed)
 def clamp_max(node: Any) -> Partials:
-    """Slope 1 up to a number."""
-    x = node._saved_self
-    return straight(x <= node._saved_max)
+    """Slope 1 below a number."""
+    return straight(ties.below(node._saved_self, node._saved_max))
 
 
 @register_pointwise("MaskedFillBackward0", curved=(), alone=routed)
