@@ -138,13 +138,19 @@ def main(args: Args) -> int:
 
 
 def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> Iterator[Row]:
-    """Yield a row for each family, after it has been written to the table."""
+    """Yield a row for each family, after it has been written to the table.
+
+    Args:
+        libraries: Where the families come from.
+        args: The settings.
+        done: The rows that the table has already; without any, it is begun anew.
+    """
     known = {(row.library, row.family) for row in done}
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    with args.output.open("w", newline="", encoding="utf-8") as file:
+    with args.output.open("a" if done else "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in done)
+        if not done:
+            writer.writeheader()
         for library in libraries:
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([__name__, *library.preload])

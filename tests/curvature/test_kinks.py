@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -115,3 +116,53 @@ def test_what_is_masked_out_may_be_infinite(name):
     second = torch.stack([(kept(x + d) - kept(x - d)).detach() / 2e-6 for d in 1e-6 * torch.eye(4)])
     assert x.grad.isfinite().all()
     torch.testing.assert_close(x.hess_diag, second.diagonal(), rtol=1e-6, atol=1e-8)
+
+
+BOUNDED = {
+    "clamp": torch.clamp,
+    "clamp from below": lambda x, low: torch.clamp(x, low),
+    "clamp from above": lambda x, high: torch.clamp(x, max=high),
+    "clamp_min": torch.clamp_min,
+    "clamp_max": torch.clamp_max,
+    "fmax": torch.fmax,
+    "fmin": torch.fmin,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_ties_count_as_the_gradient_counts_them(name):
+    """For every order of two or three tensors, equal ones and crossed bounds among them."""
+    count = 3 if name == "clamp" else 2
+    orders = torch.tensor(list(itertools.product([0.0, 1.0, 2.0], repeat=count))).double()
+    inputs = [column.clone().requires_grad_() for column in orders.unbind(1)]
+    arm(inputs)
+    y = BOUNDED[name](*inputs)
+    slopes = torch.autograd.grad(y.sum(), inputs, retain_graph=True)
+    _, hess_out = grad_and_hess(y)
+    for x, slope in zip(inputs, slopes, strict=True):
+        torch.testing.assert_close(x.hess_diag, slope**2 * hess_out, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.clamp(0.0, 1.0),
+        lambda x: x.clamp(1.0, 1.0),
+        lambda x: x.clamp(1.0, 0.0),
+        lambda x: x.clamp(max=1.0),
+        lambda x: x.clamp_min(0.0),
+        lambda x: x.clamp_max(1.0),
+    ],
+)
+def test_the_slope_at_a_number_is_the_gradients_within_a_region_too(function):
+    """Joined with another branch, the rule gives the slope and not the native node."""
+    x = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    arm([x])
+    (slope,) = torch.autograd.grad(function(x).sum(), x)
+    (function(x).exp() * torch.sin(x)).sum().backward()
+    with torch.no_grad():
+        y = function(x)
+        expected = y.exp() * (slope**2 * x.sin() + 2 * slope * x.cos() - x.sin())
+    torch.testing.assert_close(x.hess_diag, expected, rtol=1e-13, atol=1e-15)

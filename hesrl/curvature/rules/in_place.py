@@ -26,6 +26,9 @@ from hesrl.curvature.registry import Adjoint, Local, Rule
 _FLAT = frozenset({"sgn", "sign"})
 """Operations whose derivative is zero."""
 
+_SELECTS = frozenset({"copy_", "where"})
+"""Operations that take each entry from one of several tensors."""
+
 _RESULT = -1
 """Stands, among the numbers of the inputs, for the new entries of the region."""
 
@@ -79,10 +82,12 @@ def look_into(node: Any) -> InPlace:
         if (
             call.name not in MOVES.union(SCALES)
             or (into_part and call.args[0]._is_view())
-            or (len(through) > 1 and call.name != "copy_")
+            or (len(through) > 1 and call.name not in _SELECTS)
         ):
             return InPlace(f"aten::{call.name}")
-        held = moving[id(through[-1])]
+        if call.name == "copy_":
+            through = through[-1:]
+        held = _NOTHING.union(*(moving[id(t)] for t in through))
         if call.name in SCALES:
             scales = True
             held = held if call.name in PIECES else held | depends
