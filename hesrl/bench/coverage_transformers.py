@@ -116,7 +116,7 @@ def _case(
 def tiny(config_class: Any, small: dict[str, int], special: dict[str, Any]) -> Any:
     """Return a configuration whose numbers of layers, heads and entries are small."""
     default = config_class()
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"use_cache": False} if hasattr(default, "use_cache") else {}
     nested = getattr(config_class, "sub_configs", {})
     last = _VOCABULARY
     for name, value in vars(default).items():

@@ -76,5 +76,37 @@ SMALL_LISTS: dict[str, Callable[[int], int]] = {
 }
 """The same for lists, by the position in the list."""
 
-SPECIAL: dict[str, dict[str, Any]] = {}
+_SHARED_KEYS = {"num_key_value_heads": 4}
+_MIXED = {"layer_types": ["linear_attention", "full_attention"]}
+
+SPECIAL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(
+        ("deepseek_v2", "deepseek_v32", "glm_moe_dsa", "kimi_linear", "longcat_flash"),
+        _SHARED_KEYS,
+    ),
+    **dict.fromkeys(("qwen3_next", "olmo_hybrid", "qwen3_5", "qwen3_5_moe"), _MIXED),
+    "esm": {"vocab_size": 120, "pad_token_id": 1},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "jamba": {
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+    },
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "num_local_experts": 4},
+    "zamba": {"layers_block_type": ["mamba", "hybrid"]},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
+    "nemotron": {"num_key_value_heads": 2},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "reformer": {
+        "is_decoder": True,
+        "attn_layers": ["local", "lsh"],
+        "axial_pos_shape": (2, 4),
+        "axial_pos_embds_dim": (16, 16),
+        "attention_head_size": 8,
+        "local_attn_chunk_length": 4,
+        "lsh_attn_chunk_length": 4,
+        "num_buckets": 2,
+    },
+}
 """Settings that some model types need besides; of nested configurations, by their name."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hesrl.curvature import arm
+from tests.curvature.rows.row import WITHOUT_GRADIENT
 from tests.curvature.seeding import grad_and_hess
 
 BENDS = torch.tensor([-3.0, -1.0, -0.5, 0.0, 0.5, 0.5, 1.0, 3.0], dtype=torch.float64)
@@ -62,6 +63,8 @@ PIECEWISE: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", PIECEWISE)
 def test_at_a_kink_the_slope_is_the_gradients_and_the_curvature_zero(name):
     """Also where the slopes are random; hardsigmoid's native one is 1/6 in single precision."""
+    if name == "aminmax" and "AminmaxBackward0" in WITHOUT_GRADIENT:
+        pytest.skip("this PyTorch has no gradient of aminmax")
     torch.manual_seed(1)
     x = BENDS.clone().requires_grad_()
     arm([x])

@@ -34,9 +34,9 @@ from tests.curvature.rows import (
     weight_norm,
     writing,
 )
-from tests.curvature.rows.row import Row
+from tests.curvature.rows.row import WITHOUT_GRADIENT, Row
 
-TABLE: list[Row] = [
+ALL: list[Row] = [
     row
     for family in (
         activation,
@@ -74,3 +74,6 @@ TABLE: list[Row] = [
     )
     for row in family.ROWS
 ]
+
+TABLE = [row for row in ALL if row.node not in WITHOUT_GRADIENT]
+"""The rows that this PyTorch can run."""

@@ -40,6 +40,12 @@ def broadcast_positive() -> tuple[Tensor, ...]:
     return positive(2, 1, 4), positive(3, 1)
 
 
+WITHOUT_GRADIENT = frozenset(
+    {"AminmaxBackward0", "NarrowCopyBackward0"} - set(dir(torch._C._functions))
+)
+"""What this PyTorch cannot differentiate: in 2.11 aminmax and narrow_copy, from 2.12 on nothing."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One operation: what to call it, its node in the graph, its function and its inputs."""
