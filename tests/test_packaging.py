@@ -66,7 +66,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
-    for tool in ("sh", "cat", "cp", "echo", "mkdir", "rm"):
+    for tool in ("sh", "cat", "cp", "echo", "mkdir", "rm", "sed"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or tool)
     return tmp_path
 
@@ -77,7 +77,7 @@ def add_python(checkout: Path, *, fails_at: str) -> None:
     path.write_text(
         "#!/bin/sh\n"
         f'case "$*" in *{fails_at}*) exit 1 ;; esac\n'
-        'case "$*" in "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;; esac\n'
+        'case "$*" in "-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;; esac\n'
     )
     path.chmod(0o755)
 
@@ -133,3 +133,23 @@ def test_make_installs_again_in_a_moved_checkout(checkout: Path) -> None:
     make(checkout, "test")
     moved = checkout.rename(checkout.with_name("moved"))
     assert "Installing hesrl" in make(moved, "test").stdout
+
+
+def test_make_test_torch_asks_for_a_release(checkout: Path) -> None:
+    add_python(checkout, fails_at="nothing")
+    (line,) = errors(make(checkout, "test-torch"))
+    assert line == "error: name a release of PyTorch: make test-torch TORCH=2.12.1"
+    assert not (checkout / "build").exists()
+
+
+def test_another_pytorch_is_pinned_in_an_environment_of_its_own(checkout: Path) -> None:
+    add_python(checkout, fails_at="nothing")
+    result = make(checkout, "test-torch", "TORCH=2.12.1")
+    assert result.returncode == 0, result.stderr
+    assert "Installing hesrl and what it needs into build/torch-2.12.1;" in result.stdout
+    pins = (checkout / "build" / "torch-2.12.1" / "constraints.txt").read_text().splitlines()
+    before = (checkout / "constraints.txt").read_text().splitlines()
+    changed = {line.partition("==")[0] for line in {*pins} ^ {*before}}
+    assert changed == {"torch", "setuptools"} and "torch==2.12.1" in pins
+    assert not (checkout / ".venv").exists()
+    assert make(checkout, "test-torch", "TORCH=2.12.1").stdout == ""

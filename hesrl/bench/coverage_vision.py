@@ -52,7 +52,9 @@ def find_torchvision(family: str) -> Iterator[Build]:
     kind = family.partition(".")[0]
 
     def make(size: int) -> Case:
-        options: dict[str, Any] = {} if kind in ("video", "optical_flow") else {"weights_backbone": None}
+        options: dict[str, Any] = (
+            {} if kind in ("video", "optical_flow") else {"weights_backbone": None}
+        )
         if kind == "detection":
             options |= {"min_size": size, "max_size": size} if "ssd" not in name else {}
             model = models.get_model(name, weights=None, num_classes=3, **options)
