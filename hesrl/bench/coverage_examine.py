@@ -39,7 +39,7 @@ class Case:
 
 Build = Callable[[], Case]
 
-_NAMED = re.compile(r"no curvature rule for ([\w:]+)")
+_NAMED = re.compile(r"(?:no curvature rule|nor) for (?:\d+ × )?([\w:]+)")
 """The operation that an error names: one in place on a view has a rule for some cases only."""
 
 OK, MISSING, ERROR = "ok", "missing", "error"
