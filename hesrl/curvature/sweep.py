@@ -57,6 +57,8 @@ class Sweep:
         self._rules, self._targets = plan.rules, plan.targets
         self._pending = plan.pending.copy()
         self._ready: list[int] = []
+        self._sums: set[Edge] = set()
+        """The tensors whose curvature so far is a sum that nothing else holds."""
         self._hess: dict[Edge, Tensor] = {}
         self._grad_excess: dict[Edge, Tensor] = {}
         self._crossings = {d.entry: Crossing(d, graph, plan.rules) for d in plan.diamonds}
@@ -303,7 +305,13 @@ class Sweep:
         """Add one contribution to the curvature of a tensor; after the last its node is ready."""
         if hess is not None:
             before = self._hess.get(edge)
-            self._hess[edge] = hess if before is None else before + hess
+            if before is None:
+                self._hess[edge] = hess
+            elif edge in self._sums and before.shape == hess.shape and before.dtype == hess.dtype:
+                before += hess
+            else:
+                self._hess[edge] = before + hess
+                self._sums.add(edge)
         node = edge[0]
         self._pending[node] -= 1
         if self._pending[node] == 0 and (self._plan.is_eager[node] or node in self._late):

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hesrl.curvature.registry import Masked, Partials, register_pointwise
 from hesrl.curvature.rules import ties
@@ -24,7 +25,14 @@ def relu(node: Any) -> Partials:
     return straight(y > 0)
 
 
-@register_pointwise("LeakyReluBackward0", curved=())
+def _leaky_relu_alone(node: Any, grad_out: Any, hess_out: Tensor) -> Tensor:
+    """``h(x) = f'² h(y)``: the gradient's own kernel, for the square of the slope."""
+    slope = node._saved_negative_slope
+    hess: Tensor = torch.ops.aten.leaky_relu_backward(hess_out, node._saved_self, slope**2, False)
+    return hess
+
+
+@register_pointwise("LeakyReluBackward0", curved=(), alone=_leaky_relu_alone)
 def leaky_relu(node: Any) -> Partials:
     """Slope 1 above zero and ``negative_slope`` elsewhere."""
     x = node._saved_self

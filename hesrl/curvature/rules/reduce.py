@@ -58,7 +58,7 @@ def mean(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
 @register_rule("MeanBackward1", linear=True, separate=True)
 def mean_over_dimensions(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     """The same for a mean over some dimensions; N is the number of entries in each mean."""
-    return node(hess_out) * (hess_out.numel() / node._saved_self_sym_numel)
+    return node(hess_out * (hess_out.numel() / node._saved_self_sym_numel))
 
 
 def _extreme(x: Tensor, y: Tensor, hess_out: Tensor, dims: list[int]) -> Tensor:
