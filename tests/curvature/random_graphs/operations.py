@@ -152,7 +152,7 @@ def scale_column_in_place(a: Tensor, b: Tensor) -> Tensor:
     return y
 
 
-_NAMES = re.compile(r"'[^']*'|\b[abcw]\b")
+_NAMES = re.compile(r"'[^']*'|\b[abcvw]\b")
 
 
 def names_in(text: str) -> list[str]:
