@@ -104,8 +104,8 @@ def _is_scaled(then: list[float], now: list[float], near: float, least: float) -
 def _is_clipped(then: list[float], now: list[float], near: float, least: float) -> bool:
     """Whether every entry is ``a clamp(x, ±c)`` of what it was, or zero, with one a and c.
 
-    There must be more different entries than a factor other than 1 and a bound can account for.
-    Entries that are not finite tell nothing.
+    There must be more different entries than a factor other than 1 and a bound can account for; a
+    factor alone needs no more than one. Entries that are not finite tell nothing.
     """
     pairs = [(x, y) for x, y in zip(then, now, strict=True) if x - x == 0 == y - y]
     if any(x == 0 and abs(y) > least for x, y in pairs):
@@ -119,9 +119,7 @@ def _is_clipped(then: list[float], now: list[float], near: float, least: float) 
     smallest = min(moved, key=lambda pair: abs(pair[1]))
     for a in (1.0, largest[1] / largest[0], smallest[1] / smallest[0]):
         is_bounded = any(abs(y - a * x) > error for x, y in moved)
-        unknowns = (a != 1) + is_bounded
-        if len({x for x, _ in moved}) > unknowns and all(
-            abs(y - max(-bound, min(bound, a * x))) <= error for x, y in moved
-        ):
+        is_told = not is_bounded or len({x for x, _ in moved}) > 1 + (a != 1)
+        if is_told and all(abs(y - max(-bound, min(bound, a * x))) <= error for x, y in moved):
             return True
     return False

@@ -106,6 +106,15 @@ def test_entries_that_are_set_to_zero_keep_it():
     torch.testing.assert_close(take_curvature(x), hess)
 
 
+def test_a_gradient_of_one_entry_other_than_zero_may_be_scaled():
+    layer = nn.Linear(1, 5)
+    arm([layer.bias])
+    layer(torch.ones(3, 1))[:, 3].exp().sum().backward()
+    hess = layer.bias.hess_diag
+    nn.utils.clip_grad_norm_([layer.bias], 0.01)
+    assert torch.equal(take_curvature(layer.bias), hess)
+
+
 def test_a_factor_that_underflows_keeps_it():
     x, hess = make_param("matrix", torch.float32)
     x.grad[0, 0], x.grad[3, 2] = 1e-30, 1.0
