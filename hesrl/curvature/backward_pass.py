@@ -10,19 +10,19 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
-from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.advice import hidden_by
 from hesrl.curvature.analysis import Method
 from hesrl.curvature.distributed import average_over_ranks
-from hesrl.curvature.graph import Edge, Graph, node_of
+from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.registry import MissingRuleError
+from hesrl.curvature.roots import Hess, as_tuple, refuse_seeds, seeds_of
 from hesrl.curvature.sampling import GaussNewtonMC, Hutchinson
 from hesrl.curvature.store import (
     Kept,
@@ -35,9 +35,6 @@ from hesrl.curvature.store import (
     untraced,
 )
 from hesrl.curvature.sweep import Sweep
-
-Hess: TypeAlias = "Tensor | float | None"
-"""The curvature at a root; the number 0 or None if it is a loss."""
 
 _native = torch.autograd.backward
 
@@ -96,8 +93,8 @@ def run_backward(
 
     See `backward` for the errors.
     """
-    tensors = _as_tuple(tensors)
-    inputs = None if inputs is None else _as_tuple(inputs)
+    tensors = as_tuple(tensors)
+    inputs = None if inputs is None else as_tuple(inputs)
     run = functools.partial(
         native,
         tensors,
@@ -131,15 +128,15 @@ def run_backward(
     _refuse_hidden(params)
     _refuse_compiled()
     grads = grad_tensors if grad_tensors is not None else grad_variables
-    seeds = _seeds(graph, tensors, grads, hess)
+    seeds = seeds_of(graph, tensors, grads, hess)
     keep_graph = create_graph if retain_graph is None else retain_graph
     passes: list[Sweep | GaussNewtonMC | Hutchinson] = []
     for method, group in leaves.items():
         if method == "ggn_mc":
-            _refuse_seeds(seeds, method)
+            refuse_seeds(seeds, method)
             passes.append(GaussNewtonMC(graph, group, tensors, grads))
         elif method == "hutchinson":
-            _refuse_seeds(seeds, method)
+            refuse_seeds(seeds, method)
             passes.append(
                 Hutchinson(graph, group, keep_recorded=create_graph, keep_graph=keep_graph)
             )
@@ -160,68 +157,6 @@ def run_backward(
         ]
         taken_off.put_back(hessians)
     average_over_ranks(graph)
-
-
-def _seeds(graph: Graph, roots: tuple[Any, ...], grads: Any, hess: Any) -> dict[Edge, Tensor]:
-    """Return the curvature at the roots where it is not zero.
-
-    Raises:
-        RuntimeError: A root has a gradient, but no curvature.
-        ValueError: ``hess`` does not fit the roots.
-    """
-    if grads is None and hess is None:
-        return {}
-    grads = (None,) * len(roots) if grads is None else _as_tuple(grads)
-    if isinstance(hess, Tensor) or hess is None or isinstance(hess, (int, float)):
-        hessians = (hess,) * (1 if isinstance(hess, Tensor) else len(roots))
-    else:
-        hessians = tuple(hess)
-    if not len(roots) == len(grads) == len(hessians):
-        raise ValueError(
-            f"{len(roots)} roots need as many gradients and curvatures, not {len(grads)} gradients "
-            f"and {len(hessians)} curvatures in hess"
-        )
-    seeds: dict[Edge, Tensor] = {}
-    consumed = {source for taken in graph.structure.sources for source in taken}
-    numbers = {node: number for number, node in enumerate(graph.nodes)}
-    for root, grad, at_root in zip(roots, grads, hessians, strict=True):
-        node: Any = node_of(root)
-        output = root.output_nr
-        shape = tuple(
-            root.shape if isinstance(root, Tensor) else node._input_metadata[output].shape
-        )
-        if at_root is None and grad is not None:
-            raise RuntimeError(
-                f"the root of shape {shape} has a gradient, but nobody knows its curvature: call "
-                "hesrl.curvature.backward(root, grad, hess=…) with the curvature that the loss has "
-                "there, or with hess=0 if the root is a loss or holds the losses of samples"
-            )
-        if at_root is None or (not isinstance(at_root, Tensor) and at_root == 0):
-            continue
-        if not isinstance(at_root, Tensor) or at_root.shape != shape:
-            given = f"{tuple(at_root.shape)}" if isinstance(at_root, Tensor) else repr(at_root)
-            raise ValueError(
-                f"hess must be a tensor of the root's shape {shape} or the number 0, not {given}"
-            )
-        if node is None:
-            continue
-        edge = numbers[node], output
-        if edge in consumed:
-            raise ValueError(
-                f"the root of shape {shape} has a curvature in hess, and another root depends on "
-                "it: call backward for each of them"
-            )
-        at_root = at_root.detach().to(root.dtype if isinstance(root, Tensor) else at_root.dtype)
-        seeds[edge] = seeds[edge] + at_root if edge in seeds else at_root
-    return seeds
-
-
-def _refuse_seeds(seeds: dict[Edge, Tensor], method: Method) -> None:
-    if seeds:
-        raise ValueError(
-            f"a curvature at the roots does not go with {method!r}: arm the parameters with "
-            "'hesscale', 'hesscale_gn' or 'bl89', or pass hess=0"
-        )
 
 
 def _refuse_hidden(params: list[Tensor]) -> None:
@@ -307,10 +242,3 @@ class _TakenOff:
             of: Any = kept()
             if of is grad and grad._version == version:
                 mark.kept = kept
-
-
-def _as_tuple(tensors: Any) -> tuple[Any, ...]:
-    """Return the arguments that ``backward`` takes one by one, in a dict or in any iterable."""
-    if isinstance(tensors, (Tensor, GradientEdge)):
-        return (tensors,)
-    return tuple(tensors.values() if isinstance(tensors, dict) else tensors)
