@@ -47,6 +47,7 @@ from hesrl.rl.training_state import (
     checkpoint,
     curvature_metrics,
     curvature_of,
+    diverging_at,
     restore,
 )
 from hesrl.runs import Session
@@ -303,7 +304,8 @@ def main(args: Args) -> int:
             global_step += storage.rewards.size
             batch = make_batch(storage, acting, args.gamma, args.gae_lambda).to(args.device)
             taken = inds if len(batch.obs) == args.batch_size else inds[: len(batch.obs)]
-            row, *curvature = train_step(batch, taken)
+            with diverging_at(global_step):
+                row, *curvature = train_step(batch, taken)
 
             last = global_step + args.batch_size > args.total_timesteps
             if not last and iteration % args.log_interval:

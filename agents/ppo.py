@@ -43,6 +43,7 @@ from hesrl.rl.training_state import (
     checkpoint,
     curvature_metrics,
     curvature_of,
+    diverging_at,
     restore,
 )
 from hesrl.runs import Session
@@ -345,7 +346,8 @@ def main(args: Args) -> int:
             for steps, episode in storage.episodes:
                 session.log_episode(start_step + steps, episode)
             batch = make_batch(storage, acting, args.gamma, args.gae_lambda).to(args.device)
-            metrics = update(train_step, batch, log_probabilities(agent, batch), args)
+            with diverging_at(global_step):
+                metrics = update(train_step, batch, log_probabilities(agent, batch), args)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
             metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}

@@ -162,8 +162,9 @@ class CurvatureOptimizer(Optimizer):
             What the closure returned, or None.
 
         Raises:
-            RuntimeError: A parameter has a gradient but no curvature, or one that is not finite
-                where the gradient is, or a sparse gradient; nothing has changed then.
+            RuntimeError: A parameter has a gradient but no curvature, or a sparse gradient.
+            FloatingPointError: A curvature is not finite where the gradient is. Nothing has
+                changed then.
         """
         loss = None
         if closure is not None:

@@ -40,9 +40,9 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
     h is zero where the gradient was set to zeros, as by ``zero_grad(set_to_none=False)``.
 
     Raises:
-        RuntimeError: A parameter has a gradient but no curvature, or one of another gradient, or
-            one that is not finite where the gradient is. On a GPU and while operations are
-            recorded no number is asked for, and none of the last kind is found.
+        RuntimeError: A parameter has a gradient but no curvature, or one of another gradient.
+        FloatingPointError: A curvature is not finite where the gradient is. On a GPU and while
+            operations are recorded no number is asked for, and none is found.
     """
     lazy = group["curvature_every"] > 1
     hessians: list[Any] = []
@@ -78,7 +78,7 @@ def _refuse_not_finite(group: dict[str, Any], params: list[Tensor], hessians: li
         if hess is not None and param.grad is not None:
             wrong = int((~hess.isfinite() & param.grad.isfinite()).sum())
             if wrong:
-                raise RuntimeError(
+                raise FloatingPointError(
                     f"the curvature of {_name(group, param)} is not finite in {wrong} entries in "
                     "which the gradient is: zero_grad() skips this step, and "
                     "hesrl.curvature.explain(loss) lists the operations that it comes from"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,9 @@ def curvature_metrics(curvature: Sequence[Tensor]) -> dict[str, float]:
     }
 
 
+REMEDY = "try a smaller --learning-rate or a larger --eps; the last checkpoint is kept"
+
+
 def check_finite(
     agent: Agent, optimizer: optim.CurvatureOptimizer, loss: float, global_step: int
 ) -> None:
@@ -83,10 +87,21 @@ def check_finite(
     sums = {name: sum(t.sum() for t in group) for name, group in tensors.items()}
     for name, value in {"loss": loss, **sums}.items():
         if not math.isfinite(float(value)):
-            raise FloatingPointError(
-                f"the {name} is not finite at step {global_step}: try a smaller "
-                "--learning-rate or a larger --eps; the last checkpoint is kept"
-            )
+            raise FloatingPointError(f"the {name} is not finite at step {global_step}: {REMEDY}")
+
+
+@contextmanager
+def diverging_at(global_step: int) -> Iterator[None]:
+    """Say of a step that was refused for its numbers when it was, and what to do.
+
+    Raises:
+        FloatingPointError: The optimizer has refused a step.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        what = str(error).partition(":")[0]
+        raise FloatingPointError(f"{what}, at step {global_step}: {REMEDY}") from error
 
 
 def checkpoint(

@@ -29,12 +29,11 @@ from hesrl.envs.vector import Episode
 from hesrl.errors import UserError, one_line
 from hesrl.rl.optimizer_settings import hyperparameters
 from hesrl.rl.threads import limit_threads
+from hesrl.rl.training_state import REMEDY
 from hesrl.runs import Session, rng_state, set_rng_state
 from hesrl.sb3.callbacks import CurvatureCallback
 from hesrl.sb3.policies import MlpPolicy
 from hesrl.sb3.training_settings import SB3Args
-
-REMEDY = "try a smaller --learning-rate or a larger --eps; the last checkpoint is kept"
 
 
 def train(
@@ -67,6 +66,13 @@ def train(
                     model.learn(
                         steps, callbacks, log_interval=sys.maxsize, reset_num_timesteps=False
                     )
+                except FloatingPointError as error:
+                    if str(error).endswith(REMEDY):
+                        raise
+                    what = str(error).partition(":")[0]
+                    raise FloatingPointError(
+                        f"{what}, at step {model.num_timesteps}: {REMEDY}"
+                    ) from error
                 except ValueError as error:
                     # So begins what a distribution says of a mean that is NaN or a σ that is 0.
                     if not str(error).startswith("Expected parameter"):

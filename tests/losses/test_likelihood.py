@@ -169,8 +169,9 @@ def test_a_policy_loss_has_no_likelihood():
 def test_an_optimizer_draws_for_them_as_for_the_losses_of_torch(ours, theirs):
     target = CHOICES if isinstance(ours, losses.CrossEntropyLoss) else TARGETS
     nets = network(), network()
-    for net, loss in zip(nets, (lambda z: ours(z, target), theirs), strict=True):
-        optimizer = AdaGGNMC(net.parameters(), lr=0.05)
+    optimizers = [AdaGGNMC(net.parameters(), lr=0.05) for net in nets]
+    of_nets = zip(nets, optimizers, (lambda z: ours(z, target), theirs), strict=True)
+    for net, optimizer, loss in of_nets:
         for step in range(3):
             optimizer.zero_grad()
             torch.manual_seed(step)
