@@ -28,6 +28,7 @@ _LEFT_OUT = {
     "hardsigmoid": "PyTorch's own gradient rounds its constants to float32",
     "max_norm": "an embedding that changes its weight in place",
     "scaled by frequency": "PyTorch's gradient is that of another function",
+    "fake quantize": "PyTorch's gradient is that of another function",
     "weight_norm (4, 1)": "the direction of one entry is constant, and its derivatives rounding",
     "ctc": "PyTorch's gradient is that of another function, unless a log-softmax is below",
     "grouped_mm": "computes in single precision, and leaves rows unwritten",
