@@ -31,7 +31,8 @@ from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
 COMPILED_BASELINE = "compiled Adam"
-_LEARNING_RATE = 1e-4
+_LEARNING_RATE = 1e-7
+"""So small that networks keep the numbers that they start with: what is measured is time."""
 _TURN = 0.1
 """Shortest time that a turn takes, in seconds."""
 

@@ -76,7 +76,8 @@ def of_segments(reduce: str) -> Callable[[Tensor], Tensor]:
         parts = [first[:1] * first[1:], second, third[:1] * third[1:]]
         if reduce != "prod":
             parts = [functions[reduce](part, 0, keepdim=True) for part in (first, second, third)]
-        return torch.cat([*parts[:2], torch.zeros_like(x[:1]), parts[2]])
+        empty = torch.ones_like if reduce == "prod" else torch.zeros_like
+        return torch.cat([*parts[:2], empty(x[:1]), parts[2]])
 
     return function
 
