@@ -31,8 +31,7 @@ from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
 COMPILED_BASELINE = "compiled Adam"
-_LEARNING_RATE = 1e-7
-"""So small that networks keep the numbers that they start with: what is measured is time."""
+_LEARNING_RATE = 1e-4
 _TURN = 0.1
 """Shortest time that a turn takes, in seconds."""
 
@@ -144,7 +143,7 @@ TASKS: dict[str, Callable[[], tuple[nn.Module, Loss]]] = {
 }
 
 
-def _step_with(
+def step_with(
     make: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
 ) -> Callable[[nn.Module, Loss], Update]:
     """Return what makes an update of a model and its loss, given an optimizer's constructor."""
@@ -204,9 +203,9 @@ def _refuse(line: str) -> None:
 
 
 CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
-    BASELINE: _step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
-    "hesrl Adam": _step_with(lambda params: Adam(params, lr=_LEARNING_RATE)),
-    "AdaHesScale": _step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
+    BASELINE: step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
+    "hesrl Adam": step_with(lambda params: Adam(params, lr=_LEARNING_RATE)),
+    "AdaHesScale": step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
     "AdaHessian": adahessian_update,
 }
 BESIDE = "unarmed Adam"
