@@ -132,12 +132,12 @@ def test_a_compiled_step_without_curvature_is_refused():
 
 
 @pytest.mark.parametrize("way", ["context", "config"])
-def test_compiled_autograd_is_refused_before_any_gradient_changes(way, monkeypatch):
+def test_compiled_autograd_is_refused_before_any_gradient_changes(way):
     net = make_net()
     with pytest.raises(RuntimeError, match=r"^compiled autograd hides the backward pass"):
         if way == "config":
-            monkeypatch.setattr(torch._dynamo.config, "compiled_autograd", True)
-            compiled(step, "eager")(net)
+            with torch._dynamo.config.patch(compiled_autograd=True):
+                compiled(step, "eager")(net)
         else:
             with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
                 loss_of(net).backward()

@@ -26,8 +26,8 @@ from hesrl.curvature.registry import Adjoint, Local, Rule
 _FLAT = frozenset({"sgn", "sign"})
 """Operations whose derivative is zero."""
 
-_SELECTS = frozenset({"copy_", "where"})
-"""Operations that take each entry from one of several tensors."""
+_INDEXED = frozenset({"gather", "index", "index_select", "scatter", "scatter_add"})
+"""Operations by an index, which may repeat: entries of several tensors could meet in one."""
 
 _RESULT = -1
 """Stands, among the numbers of the inputs, for the new entries of the region."""
@@ -69,6 +69,9 @@ def look_into(node: Any) -> InPlace:
     constant: dict[int, frozenset[int]] = {}
     """The other tensors, with the inputs that they depend on."""
     scales = False
+    is_indexed = any(call.name in _INDEXED for call in calls)
+    selects = {"copy_"} if is_indexed else {"copy_", "where"}
+    """Operations that take each entry from one of several tensors."""
     for call in calls:
         through = [t for t in call.inputs() if id(t) in moving]
         depends = _NOTHING.union(*(_depends(t, node, constant) for t in call.inputs()))
@@ -82,7 +85,7 @@ def look_into(node: Any) -> InPlace:
         if (
             call.name not in MOVES.union(SCALES)
             or (into_part and call.args[0]._is_view())
-            or (len(through) > 1 and call.name not in _SELECTS)
+            or (len(through) > 1 and call.name not in selects)
         ):
             return InPlace(f"aten::{call.name}")
         if call.name == "copy_":

@@ -121,7 +121,7 @@ MIXING = [
     "F.conv1d(a[None], w[:1, : a.shape[0], None])[0]",
     "F.layer_norm(a, a.shape[1:])",
     "F.layer_norm(a, a.shape[1:], b.expand_as(a)[0], c.expand_as(a)[0])",
-    "F.batch_norm(a.mT, None, None, b.expand_as(a)[:, 0], None, True).mT",
+    "F.batch_norm(a.mT, None, None, b.expand_as(a)[:, 0].clone(), None, True).mT",
     "F.group_norm(a[None], 1)[0]",
     "a.softmax(1)",
     "a.log_softmax(0)",
