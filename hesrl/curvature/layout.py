@@ -22,6 +22,9 @@ from hesrl.curvature.graph import Edge
 from hesrl.curvature.moves import Axes, Fit
 from hesrl.curvature.registry import Masked
 
+_NEW = -1
+"""Stands for the axis of a dimension along which the entry is copied for the first time."""
+
 
 class Layout:
     """The index space of a diamond.
@@ -41,7 +44,6 @@ class Layout:
         self.axes: dict[Edge, Axes] = {entry: own}
         self.terms: dict[int, Axes] = {}
         self.copies: dict[int, tuple[int, ...]] = {}
-        self._entry = entry
         self._own = len(ones)
         self._collapsed: dict[Edge, frozenset[int]] = {entry: frozenset()}
         self._same_as: list[int] = list(range(self._own))
@@ -182,6 +184,3 @@ class Layout:
         for part in summed[1:]:
             total = total + part
         return total.expand(tuple(shape)).contiguous()
-
-
-_NEW = -1
