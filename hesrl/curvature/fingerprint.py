@@ -68,7 +68,9 @@ class Fingerprint:
         """Compare the gradient of now with that of then."""
         then, now = self._values, self._read(grad)
         if not any(then):
-            return Relation.OTHER if grad.detach().any() else Relation.ZERO_AS_BEFORE
+            # Zeros that a norm of inf or NaN scaled are NaN.
+            was_set = grad.detach().nan_to_num(0.0, 0.0, 0.0).any()
+            return Relation.OTHER if was_set else Relation.ZERO_AS_BEFORE
         if now == then:
             return Relation.SAME
         near, least = _PRECISION[grad.dtype]
