@@ -42,7 +42,8 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
     Raises:
         RuntimeError: A parameter has a gradient but no curvature, or one of another gradient.
         FloatingPointError: A curvature is not finite where the gradient is. On a GPU and while
-            operations are recorded no number is asked for, and none is found.
+            operations are recorded no number is asked for; there an entry whose h is not finite
+            has one so large that the entry stays where it is.
     """
     lazy = group["curvature_every"] > 1
     hessians: list[Any] = []
@@ -59,18 +60,27 @@ def take_due(group: dict[str, Any], params: list[Tensor], state: Any) -> list[An
         if hess is None or relation is Relation.CLEARED:
             hess = torch.zeros_like(param)
         hessians.append(hess)
-    _refuse_not_finite(group, params, hessians)
+    fresh = [hess for hess in hessians if hess is not None]
+    if is_recording() or not all(hess.is_cpu for hess in fresh):
+        return [None if hess is None else _bounded(hess) for hess in hessians]
+    if fresh:
+        _refuse_not_finite(group, params, hessians, fresh)
     return hessians
+
+
+def _bounded(hess: Tensor) -> Tensor:
+    """Return h, in place of NaN and infinity the largest number whose square is finite."""
+    largest = math.sqrt(torch.finfo(hess.dtype).max) / 2
+    return hess.nan_to_num(largest, largest, largest)
 
 
 def _has_gradient(param: Tensor) -> bool:
     return param.grad is None or bool(param.grad.any())
 
 
-def _refuse_not_finite(group: dict[str, Any], params: list[Tensor], hessians: list[Any]) -> None:
-    fresh = [hess for hess in hessians if hess is not None]
-    if not fresh or is_recording() or not all(hess.is_cpu for hess in fresh):
-        return
+def _refuse_not_finite(
+    group: dict[str, Any], params: list[Tensor], hessians: list[Any], fresh: list[Tensor]
+) -> None:
     norms = torch._foreach_norm(fresh)
     if math.isfinite(sum(norms[1:], norms[0]).item()):
         return  # else there is one, or the squares overflow

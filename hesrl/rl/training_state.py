@@ -61,6 +61,9 @@ def curvature_metrics(curvature: Sequence[Tensor]) -> dict[str, float]:
     }
 
 
+UNLIKELY = 1e30
+"""Mean square of the curvature above which a recorded step has met one that is not finite."""
+
 REMEDY = "try a smaller --learning-rate or a larger --eps; the last checkpoint is kept"
 
 
@@ -86,7 +89,8 @@ def check_finite(
     tensors["sum of the parameters"] = [p.detach() for p in agent.parameters()]
     sums = {name: sum(t.sum() for t in group) for name, group in tensors.items()}
     for name, value in {"loss": loss, **sums}.items():
-        if not math.isfinite(float(value)):
+        bound = UNLIKELY if name == "squared curvature" else math.inf
+        if not abs(float(value)) < bound:
             raise FloatingPointError(f"the {name} is not finite at step {global_step}: {REMEDY}")
 
 

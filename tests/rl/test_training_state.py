@@ -9,6 +9,7 @@ import torch
 
 from hesrl import optim
 from hesrl.envs.vector import NormalizedEnvs
+from hesrl.optim.sources import _bounded
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.rollout import rollout
@@ -55,7 +56,17 @@ def test_what_is_not_finite_is_named(key, name, value):
             agent.critic[2].bias[1] = value
         elif key != "loss":
             optimizer.state[agent.critic[2].bias][key][1] = value
-    loss = value if key == "loss" else 1.0
+    check_refused(agent, optimizer, name, value if key == "loss" else 1.0)
+
+
+def test_the_large_number_in_place_of_a_curvature_that_is_not_finite_is_named():
+    agent, optimizer = after_one_step("adahesscale")
+    bounded = _bounded(torch.tensor([math.nan]))
+    optimizer.state[agent.critic[2].bias]["exp_hess_sq"] += 0.001 * bounded.square()
+    check_refused(agent, optimizer, "squared curvature", 1.0)
+
+
+def check_refused(agent, optimizer, name, loss):
     expected = f"the {name} is not finite at step 640: try a smaller --learning-rate or a larger"
     with pytest.raises(FloatingPointError, match=expected):
         check_finite(agent, optimizer, loss, global_step=640)

@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 
+from hesrl import optim
+from hesrl.train_step import TrainStep
 from tests.train_step.steps import (
     N,
     Separate,
@@ -148,3 +150,24 @@ def test_metrics_of_earlier_steps_stay():
     (first, _), (second, _) = take(step, batch, 1), take(step, batch, 1, seed=1)
     assert first.data_ptr() != second.data_ptr()
     assert first != second
+
+
+@pytest.mark.parametrize("name", ["adahesscale", "adahesscalegn", "scaled-adahesscale"])
+def test_an_entry_whose_curvature_is_not_finite_stays_where_it_is(name):
+    # Of x^1.5 at zero the slope is zero and the curvature infinite.
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0, 1.0]))
+
+    def loss_fn(x):
+        loss = (weight * x).pow(1.5).sum()
+        return loss, (loss.detach(),)
+
+    optimizer = optim.get(name)([weight], lr=0.01)
+    step = TrainStep(loss_fn, optimizer)
+    batch = [torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])]
+    for _ in range(3):
+        step(batch, torch.tensor([0]))
+    before = weight.tolist()
+    step(batch, torch.tensor([1]))
+    assert step.tier == "replayed"
+    assert [a < b for a, b in zip(weight.tolist(), before, strict=True)] == [True, True, False]
+    assert weight[2] == before[2]
