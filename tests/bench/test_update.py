@@ -5,7 +5,6 @@ from itertools import product
 
 import pytest
 
-from hesrl import train_step
 from hesrl.bench import memory, update
 from hesrl.errors import UserError
 
@@ -46,7 +45,7 @@ def interpreted(monkeypatch):
     def interpret(graph, inputs):
         return update.torch.no_grad()(lambda tensors: graph(*tensors))
 
-    monkeypatch.setattr(train_step, "compiled", interpret)
+    monkeypatch.setattr("hesrl.train_step.step.compiled", interpret)
 
 
 def test_compiled_contenders_stand_beside_the_others(interpreted, capsys):
@@ -60,7 +59,7 @@ def test_a_step_that_is_not_compiled_is_not_reported_as_one(monkeypatch):
     def fail(graph, inputs):
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr(train_step, "compiled", fail)
+    monkeypatch.setattr("hesrl.train_step.step.compiled", fail)
     with pytest.raises(UserError, match="RuntimeError: no compiler; leave out --tasks ppo-minib"):
         update.main(update.Args(tasks=("ppo-minibatch",), rounds=1))
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from hesrl import train_step
-from hesrl.lowering import lowered
+from hesrl.train_step.lowering import lowered
 
 
 @pytest.fixture
@@ -15,4 +14,4 @@ def interpreted(monkeypatch):
         graph = lowered(graph)
         return torch.no_grad()(lambda tensors: graph(*tensors))
 
-    monkeypatch.setattr(train_step, "compiled", interpret)
+    monkeypatch.setattr("hesrl.train_step.step.compiled", interpret)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from hesrl.compilation import cache_folder
+from hesrl.train_step.compilation import cache_folder
 from tests.train_step.steps import Separate, Shared, assert_equal_state, make, take
 
 COMPILER = pytest.mark.skipif(

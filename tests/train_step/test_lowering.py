@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hesrl.lowering import lowered
-from hesrl.recording import record
+from hesrl.train_step.lowering import lowered
+from hesrl.train_step.recording import record
 
 
 def rewritten(function, *tensors):

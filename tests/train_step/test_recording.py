@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hesrl.recording import record, replayed
+from hesrl.train_step.recording import record, replayed
 from tests.train_step.steps import Separate, Shared, make, take
 
 FORMS = pytest.mark.parametrize("form", ["interpreter", "python"], indirect=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hesrl import optim, train_step
+from hesrl import optim
 from hesrl.train_step import BREAK_EVEN, TrainStep
 from tests.train_step.steps import Separate, VarianceNetwork, assert_equal_state, draw, make, take
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_compiled_is_replayed(monkeypatch):
     def fail(graph, inputs):
         raise OSError("no compiler\nand more")
 
-    monkeypatch.setattr(train_step, "compiled", fail)
+    monkeypatch.setattr("hesrl.train_step.step.compiled", fail)
     ends, lines = [], []
     for how in ("on", "auto"):
         step, optimizer, _, batch = make(compile=how, report=lines.append)

@@ -1,9 +1,9 @@
 """One call of a function, written down as tensor operations, and replayed.
 
-`record` runs a function once and writes down every tensor operation that it takes, those of the
-backward pass, of curvature and of the optimizer as well, in one straight line. `replayed` runs that
-line: the same operations in the same order, without what decides on them. `hesrl.compilation` makes
-a library of it.
+`record` runs a function once and writes down every tensor operation that it takes, in one straight
+line; the backward pass, its curvature and the optimizer's step are part of it. `replayed` runs that
+line: the same operations in the same order, without the Python that decided on them.
+`hesrl.train_step.compilation` makes a library of it.
 """
 
 from __future__ import annotations

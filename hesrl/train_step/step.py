@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.nn.utils import clip_grad_norm_
 
-from hesrl.compilation import compiled
 from hesrl.errors import one_line
 from hesrl.losses.checks import without_value_checks
 from hesrl.optim.base import CurvatureOptimizer
-from hesrl.recording import Program, record, replayed, signature
+from hesrl.train_step.compilation import compiled
+from hesrl.train_step.recording import Program, record, replayed, signature
 
 COMPILE = ("auto", "on", "off")
 BREAK_EVEN = 40_000
@@ -37,9 +37,8 @@ class TrainStep:
     The first step of a new optimizer is eager, with all checks, and makes its state. At the next
     one, also of an optimizer that was loaded, the operations are recorded (0.3 s) and, if that
     pays, compiled (15 to 20 s, or 0.5 s if an earlier process has left the result in
-    `hesrl.compilation.cache_folder`); it and all later ones are replayed or compiled steps, so a
-    run that is resumed goes on bit for bit. They check shapes, but no values: NaN and what makes
-    NaN reach the metrics.
+    `cache_folder()`). This step and all later ones are replayed or compiled, so a resumed run goes
+    on bit for bit. They check shapes, but no values: NaN and what makes NaN reach the metrics.
 
     What the loss function decides or computes in Python is fixed with the record: what changes
     between steps must be a tensor that is passed or changed in place. Minibatches of other shapes

@@ -28,7 +28,7 @@ _Q = (1.0, 0.467143892367, 0.0258771956415, 0.000328571907832, 7.77696671563e-7)
 
 
 def lowered(graph_module: GraphModule) -> GraphModule:
-    """Return a copy of the graph of a `hesrl.recording.Record` that compiles to a faster program.
+    """Return a copy of the graph of a `Record` that compiles to a faster program.
 
     Operations in half precision stay as they are, and tanh in double precision, too.
     """

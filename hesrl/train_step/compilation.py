@@ -1,7 +1,7 @@
 """Records compiled for the CPU, and kept on disk.
 
-`compiled` turns what `hesrl.recording` has written down into a shared library, by PyTorch's
-AOTInductor, or finds the one of an earlier process.
+`compiled` makes a shared library of a record, by PyTorch's AOTInductor, or finds the library that
+an earlier process has made.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from hesrl.lowering import lowered
-from hesrl.recording import Program, signature
+from hesrl.train_step.lowering import lowered
+from hesrl.train_step.recording import Program, signature
 
 _OPTIONS = {"fallback_random": True, "pattern_matcher": False, "compile_threads": 1}
-"""Random numbers are those of eager PyTorch, what `hesrl.lowering` takes apart stays apart, and no
-pool of processes is left behind."""
+"""Random numbers are those of eager PyTorch, what `lowered` takes apart stays apart, and no pool of
+processes is left behind."""
 
 
 def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     """Compile a graph for inputs of this signature, or load what an earlier process compiled.
 
     Args:
-        graph: That of a `hesrl.recording.Record`.
+        graph: That of a `Record`.
         inputs: Its arguments and constants, on the CPU; they are not read.
 
     Raises:
