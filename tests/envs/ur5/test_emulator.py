@@ -175,11 +175,9 @@ def test_a_client_that_reads_nothing_is_dropped():
 
 def test_the_command_serves_this_machine_until_it_is_interrupted():
     ports = ["--port", "0", "--dashboard-port", "0"]
-    code = "import sys; from hesrl.cli import run_command; from hesrl.ur5.emulator import *; "
-    code += "sys.exit(run_command(Args, main))"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *ports], stdout=subprocess.PIPE, text=True
-    ) as process:
+    code = "import sys; from hesrl.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "ur5", "emulator", *ports]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith("emulated UR controller at 127.0.0.1: real-time port ")
         port = int(line.split("real-time port ")[1].split(",")[0])

@@ -7,7 +7,7 @@ import builtins
 import pytest
 
 from hesrl.cli import run_command
-from hesrl.ur5 import timing
+from hesrl.envs.ur5.commands import timing
 from tests.envs.ur5.emulated import commands, emulate
 
 

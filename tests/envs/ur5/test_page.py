@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.envs.ur5.emulated import emulate
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ur5.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "ur5.md").read_text()
 
 
 def test_the_example_runs_at_the_emulator(capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hesrl.cli import run_command
-from hesrl.ur5 import check, emulator, jog
+from hesrl.envs.ur5.commands import check, emulator, jog
 from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually
 
 
