@@ -28,7 +28,7 @@ from torch import Tensor
 
 from hesrl import optim
 from hesrl.cli import run_command
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import ACTIVATIONS, Agent

@@ -10,11 +10,11 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.envs.faults import check_numbers, raised
+from hesrl.envs.env_errors import check_numbers, raised
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
+from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.spaces import actions_for
-from hesrl.envs.vector import Episode
 from hesrl.errors import EnvironmentFault
 from hesrl.runs.checkpoint import rng_state, set_rng_state
 

@@ -16,7 +16,7 @@ import torch
 from gymnasium.envs.mujoco import MujocoEnv
 from numpy.typing import NDArray
 
-from hesrl.envs.progress import EpisodeProgress
+from hesrl.envs.episode_progress import EpisodeProgress
 from hesrl.envs.spaces import check_spaces, is_image
 from hesrl.errors import UserError, one_line
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hesrl.envs.ur5.real import UR5ReacherReal
 
 MAX_EPISODE_STEPS = 100
-"""Actions in an episode: 4 s at 0.04 s each, as `hesrl.envs.ur5.settings` has it."""
+"""Actions in an episode: 4 s at 0.04 s each, as `hesrl.envs.ur5.reacher_settings` has it."""
 
 
 def make_real(*args: Any, backend: str = "driver", **options: Any) -> UR5ReacherReal:
@@ -40,7 +40,7 @@ def make_real(*args: Any, backend: str = "driver", **options: Any) -> UR5Reacher
 gym.register(
     "hesrl/UR5Reacher-v0",
     entry_point="hesrl.envs.ur5.simulation:UR5ReacherSim",
-    vector_entry_point="hesrl.envs.ur5.vector:UR5ReacherVec",
+    vector_entry_point="hesrl.envs.ur5.vector_simulation:UR5ReacherVec",
     max_episode_steps=MAX_EPISODE_STEPS,
 )
 gym.register(

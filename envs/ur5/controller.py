@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hesrl.envs.ur5.arm import Arm
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED
-from hesrl.envs.ur5.faults import Faults
+from hesrl.envs.ur5.emulated_faults import Faults
 from hesrl.envs.ur5.kinematics import forward
 from hesrl.envs.ur5.protocol import (
     CYCLE,

@@ -6,7 +6,7 @@ and takes faults to play on a control port, one line each:
     protective_stop        emergency_stop        safety_mode 1        drop
     silent on              fragment 700          delay 0.3            clear            state
 
-`hesrl.envs.ur5.faults` lists the faults; ``clear`` ends them, ``state`` answers with JSON.
+`hesrl.envs.ur5.emulated_faults` lists the faults; ``clear`` ends them, ``state`` answers with JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 
 from hesrl.envs.ur5.controller import Controller
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
-from hesrl.envs.ur5.faults import set_fault
+from hesrl.envs.ur5.emulated_faults import set_fault
 from hesrl.envs.ur5.line_server import Client, LineServer
 from hesrl.envs.ur5.protocol import CYCLE, PROTECTIVE_STOP, REALTIME_PORT, SAFETY_MODES
 from hesrl.errors import UserError

@@ -19,7 +19,7 @@ import math
 from typing import NamedTuple
 
 from hesrl.envs.ur5.kinematics import Pair, Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 RETURN_SPEED = 0.1
 """Norm of the joints' speeds on the way back into the box (rad/s)."""
@@ -51,7 +51,7 @@ class Guards:
         active: The guard that replaced the last command: ``"box"``, ``"joint"`` or None.
     """
 
-    def __init__(self, settings: Settings, plane: Plane) -> None:
+    def __init__(self, settings: ReacherSettings, plane: Plane) -> None:
         self._settings, self._plane = settings, plane
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
             settings.box_low,

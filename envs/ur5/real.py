@@ -31,17 +31,17 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.real_time import RealTimeEnv
+from hesrl.envs.ur5.cycle_counts import CycleCounts
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
-from hesrl.envs.ur5.settings import Settings
 from hesrl.envs.ur5.start import PATIENCE, STOP, check_ready, go_to_start, stop, unlock
 from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
-from hesrl.envs.ur5.timing import Timing
 from hesrl.errors import EnvironmentFault, UserError
 
 HOST_VARIABLE = "HESRL_UR5_HOST"
@@ -74,7 +74,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         reconnect_wait: Time between two attempts (s).
         stale_after: Largest age of the newest packet (s).
         reset_speed: Largest speed of a joint on the way to the start (rad/s).
-        **settings: Fields of `Settings`, such as ``speed_limit=1.0``.
+        **settings: Fields of `ReacherSettings`, such as ``speed_limit=1.0``.
 
     Attributes:
         settings: The numbers of the task.
@@ -116,7 +116,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
                 "be negative"
             )
         self.render_mode = render_mode
-        self.settings = Settings(**settings)
+        self.settings = ReacherSettings(**settings)
         self.observation_space = observation_space(self.settings)
         self.action_space = action_space()
         self._host, self._port, self._dashboard_port = host, port, dashboard_port
@@ -130,7 +130,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._steps = 0
         self._observed = self._due = -math.inf
         self._start_angles = np.array(self.settings.q_ref)
-        self._timing = Timing()
+        self._counts = CycleCounts()
 
     @property
     def max_episode_steps(self) -> int:
@@ -186,7 +186,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             delay = driver.state.time - self._due
             late = delay > dt - _ROUNDING
             self._due += dt + (delay if late else 0.0)
-            self._timing.acted(delay, late)
+            self._counts.acted(delay, late)
             self._act(clipped)
             state = self._wait(
                 driver, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
@@ -204,7 +204,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             # Over a lost connection nothing can be sent; the driver has tried.
             with contextlib.suppress(EnvironmentFault):
                 driver.stop(STOP)
-            self._timing.end(fault=fault is not None)
+            self._counts.end(fault=fault is not None)
         if fault is not None:
             if state.safety_mode not in _TRUNCATING:
                 raise EnvironmentFault(fault)
@@ -235,8 +235,8 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
                 self._driver.stop(_HALT)
 
     def take_metrics(self) -> dict[str, float]:
-        """Return what has been counted since the last call; `Timing` says what."""
-        return self._timing.take()
+        """Return what has been counted since the last call; `CycleCounts` says what."""
+        return self._counts.take()
 
     def close(self) -> None:
         """Stop the arm and close the connection."""
@@ -258,14 +258,14 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         if moved > _MOVED and state.stop is None:
             raise EnvironmentFault(f"{driver.where}: moved by {moved:.2g} rad since the reset")
         self._due = state.time
-        self._timing.begin()
+        self._counts.begin()
 
     def _wait(self, driver: Driver, time: float, what: str) -> State:
         """Return the first packet that is newer than ``time`` (s), or that shows a stop."""
 
         def condition(state: State) -> bool:
             # The driver calls it with its lock held, so that both numbers belong together.
-            self._timing.seen(state.time, driver.packets)
+            self._counts.seen(state.time, driver.packets)
             return state.time > time or state.stop is not None
 
         return driver.wait(condition, self.settings.dt + PATIENCE, what)

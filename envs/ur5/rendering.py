@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.ur5.kinematics import Pair, Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 FRAMES_PER_SECOND = 25
 """Pictures per second of the real time of the arm: one for every action."""
@@ -41,7 +41,7 @@ class Picture:
         plane: The arm.
     """
 
-    def __init__(self, settings: Settings, plane: Plane) -> None:
+    def __init__(self, settings: ReacherSettings, plane: Plane) -> None:
         self._plane = plane
         self._background = np.full((SIZE, SIZE, 3), WHITE, dtype=np.uint8)
         draw_line(self._background, [(VIEW_LOW[0], 0.0), (VIEW_HIGH[0], 0.0)], 0.006, FLOOR)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.protocol import State
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
-from hesrl.envs.ur5.settings import Settings
 from hesrl.errors import UserError
 
 INSTALL = "pip install --no-deps git+https://github.com/kindredresearch/SenseAct"
@@ -80,9 +80,10 @@ class UR5ReacherSenseAct(UR5ReacherReal):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._link_class = load_link().SenseActLink
         super().__init__(*args, **options)
-        if self.settings.joints != Settings.joints:
+        if self.settings.joints != ReacherSettings.joints:
             raise UserError(
-                f"joints is {self.settings.joints}; backend 'senseact' moves {Settings.joints} only"
+                f"joints is {self.settings.joints}; backend 'senseact' moves only "
+                f"{ReacherSettings.joints}"
             )
         self._link: Any = None
 

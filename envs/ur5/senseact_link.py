@@ -22,10 +22,10 @@ from senseact.devices.ur import ur_utils
 from hesrl.envs.ur5.driver import address, connected
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.protocol import State, unpack
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact import gymnasium_as_gym
 from hesrl.envs.ur5.senseact_communicator import END_TIME
 from hesrl.envs.ur5.senseact_reacher import Reacher
-from hesrl.envs.ur5.settings import Settings
 from hesrl.errors import EnvironmentFault
 
 _POLL = 0.0005
@@ -54,7 +54,7 @@ class SenseActLink:
         self,
         host: str,
         port: int,
-        settings: Settings,
+        settings: ReacherSettings,
         *,
         stale_after: float = 0.1,
         timeout: float = 2.0,
@@ -202,7 +202,7 @@ class SenseActLink:
         raise EnvironmentFault(self._fault)
 
 
-def _made(settings: Settings, host: str, connection: socket.socket) -> Reacher:
+def _made(settings: ReacherSettings, host: str, connection: socket.socket) -> Reacher:
     with gymnasium_as_gym(), warnings.catch_warnings():
         # Of the space that SenseAct declares, which is not the one of its observations.
         warnings.filterwarnings("ignore", ".*Box .* precision lowered", UserWarning)

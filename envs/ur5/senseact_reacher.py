@@ -22,8 +22,8 @@ from senseact.envs.ur.reacher_env import ReacherEnv
 from senseact.rtrl_base_env import RTRLBaseEnv
 
 from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact_communicator import Communicator
-from hesrl.envs.ur5.settings import Settings
 
 _ARM = "UR5"
 """SenseAct's name of the arm."""
@@ -53,7 +53,7 @@ class Reacher(ReacherEnv, _WithCommunicator):
             None before the first.
     """
 
-    def __init__(self, settings: Settings, host: str, connection: socket.socket) -> None:
+    def __init__(self, settings: ReacherSettings, host: str, connection: socket.socket) -> None:
         self._connection = connection
         self.window: tuple[Any, ...] | None = None
         default = setups["UR5_default"]

@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, LAG, TICK
 from hesrl.envs.ur5.guards import Command
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
-from hesrl.envs.ur5.settings import Settings
 from hesrl.envs.ur5.task import Task, action_space, observation_space
 from hesrl.errors import UserError
 
@@ -43,7 +43,7 @@ class UR5ReacherSim(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         cycle_jitter: Standard deviation of the time between two actions (s).
         randomization: At every reset, lag, speeds and accelerations of the arm are multiplied by
             factors drawn from 1 − randomization … 1 + randomization.
-        **settings: Fields of `Settings`, such as ``speed_limit=1.0``.
+        **settings: Fields of `ReacherSettings`, such as ``speed_limit=1.0``.
 
     Attributes:
         settings: The numbers of the task.
@@ -79,7 +79,7 @@ class UR5ReacherSim(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         if not math.isclose(extra_ticks * TICK, extra_latency, rel_tol=1e-9):
             raise UserError(f"extra_latency is {extra_latency} s; it must be a multiple of 8 ms")
         self.render_mode = render_mode
-        self.settings = Settings(**settings)
+        self.settings = ReacherSettings(**settings)
         space = observation_space(self.settings)
         self.observation_space, self._low, self._high = space, space.low, space.high
         self.action_space = action_space()

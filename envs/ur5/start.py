@@ -7,7 +7,7 @@ import numpy as np
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED, ask
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.protocol import PROTECTIVE_STOP, State
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.errors import EnvironmentFault
 
 PATIENCE = 2.0
@@ -65,7 +65,7 @@ def stop(driver: Driver) -> State:
     return driver.wait(_rests, PATIENCE, "the arm to come to rest")
 
 
-def go_to_start(driver: Driver, settings: Settings, speed: float) -> State:
+def go_to_start(driver: Driver, settings: ReacherSettings, speed: float) -> State:
     """Move an arm that rests to ``settings.q_ref``.
 
     Args:

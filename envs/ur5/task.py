@@ -34,7 +34,7 @@ from numpy.typing import ArrayLike, NDArray
 from hesrl.envs.ur5.arm import MAX_SPEED, TICK
 from hesrl.envs.ur5.guards import Command, Guards
 from hesrl.envs.ur5.kinematics import Pair, Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.errors import UserError, one_line
 
 REWARD_WIDTH = 0.01
@@ -57,7 +57,7 @@ def action_space() -> Box[np.float32]:
     return Box(-1.0, 1.0, (2,), np.float32)
 
 
-def observation_space(settings: Settings) -> Box[np.float32]:
+def observation_space(settings: ReacherSettings) -> Box[np.float32]:
     """Return the space of the observations, which the arm cannot leave.
 
     A joint turns at most once around, either way, and no faster than π rad/s.
@@ -70,7 +70,7 @@ def observation_space(settings: Settings) -> Box[np.float32]:
     return Box(low.astype(np.float32), high.astype(np.float32))
 
 
-def sample_target(settings: Settings, plane: Plane, rng: np.random.Generator) -> Pair:
+def sample_target(settings: ReacherSettings, plane: Plane, rng: np.random.Generator) -> Pair:
     """Return y and z of a target (m).
 
     Angles are drawn uniformly from the joints' limits until they bring the tool into the box.
@@ -84,7 +84,7 @@ def sample_target(settings: Settings, plane: Plane, rng: np.random.Generator) ->
             return y, z
 
 
-def target_of(options: dict[str, Any] | None, settings: Settings) -> Pair | None:
+def target_of(options: dict[str, Any] | None, settings: ReacherSettings) -> Pair | None:
     """Return the target that the options of a reset name, or None.
 
     Args:
@@ -138,7 +138,7 @@ class Task:
         distance: From tool to target when it was last observed (m).
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ReacherSettings) -> None:
         self.settings = settings
         self.plane = Plane(settings.q_ref)
         self.guards = Guards(settings, self.plane)

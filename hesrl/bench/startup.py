@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 from hesrl.bench.machine import peak_memory
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 
 
 def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hesrl.bench.machine import describe_machine
 from hesrl.envs.ur5.simulation import UR5ReacherSim
-from hesrl.envs.ur5.vector import UR5ReacherVec
+from hesrl.envs.ur5.vector_simulation import UR5ReacherVec
 from hesrl.errors import UserError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from hesrl.envs.evaluation import Evaluator
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import env_options

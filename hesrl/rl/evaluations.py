@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from hesrl.envs.evaluation import Evaluator
-from hesrl.envs.vector import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.envs.video import VideoRecorder
 from hesrl.rl.env_options import EnvSettings, env_options
 from hesrl.rl.numpy_forward import Acting

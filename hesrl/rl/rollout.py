@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hesrl.envs.vector import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.rl.gae import compute_gae
 from hesrl.rl.numpy_forward import Acting
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hesrl import optim
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.rl.actor_critic import Agent
 from hesrl.runs import generator_state, set_generator_state
 

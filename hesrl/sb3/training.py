@@ -24,8 +24,8 @@ from hesrl import optim
 from hesrl.envs.evaluation import evaluate
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import PlainObservations
+from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.spaces import is_image
-from hesrl.envs.vector import Episode
 from hesrl.errors import UserError, one_line
 from hesrl.rl.optimizer_settings import hyperparameters
 from hesrl.rl.threads import limit_threads

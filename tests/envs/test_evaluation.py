@@ -12,7 +12,7 @@ import torch
 from hesrl.envs.evaluation import Evaluator, evaluate
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import ObservationNormalizer
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs import rng_state
 

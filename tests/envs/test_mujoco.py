@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
 from hesrl.envs.mujoco import _derived, env_state, make_env, set_env_state
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.runs import load_checkpoint, save_checkpoint
 

@@ -16,7 +16,7 @@ from gymnasium.wrappers.utils import RunningMeanStd as GymnasiumRunningMeanStd
 
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.runs import load_checkpoint, save_checkpoint
 
 GAMMA = 0.97

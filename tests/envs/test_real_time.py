@@ -9,8 +9,8 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
 from hesrl.envs.mujoco import make_env
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.real_time import RealTimeEnv, real_time
-from hesrl.envs.vector import NormalizedEnvs
 from hesrl.errors import UserError
 
 

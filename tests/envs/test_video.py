@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hesrl.envs.evaluation import evaluate
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.video import VideoRecorder
 from hesrl.errors import UserError
 from hesrl.runs import rng_state

@@ -10,7 +10,7 @@ import torch
 
 from hesrl.agents import a2c, ppo
 from hesrl.cli import run_command
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options

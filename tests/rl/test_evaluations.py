@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.evaluations import Evaluations

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hesrl.envs.vector import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.rollout import make_batch, rollout

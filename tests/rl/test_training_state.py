@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hesrl import optim
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.optim.sources import _bounded
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting

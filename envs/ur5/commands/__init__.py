@@ -1,1 +1,1 @@
-"""The commands ``hesrl ur5 emulator``, ``check`` and ``jog``."""
+"""The commands ``hesrl ur5 check``, ``emulator``, ``jog`` and ``timing``."""

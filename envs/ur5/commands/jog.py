@@ -12,7 +12,7 @@ from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, Command, Guards
 from hesrl.envs.ur5.kinematics import Pair, Plane, forward
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import REALTIME_PORT, State
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.start import PATIENCE, check_ready, go_to_start, stop
 from hesrl.errors import EnvironmentFault, UserError
 
@@ -46,7 +46,7 @@ class Args:
     """largest speed of a joint (rad/s), at most 0.1"""
 
 
-def move_by(driver: Driver, settings: Settings, goal: Pair, speed: float) -> State:
+def move_by(driver: Driver, settings: ReacherSettings, goal: Pair, speed: float) -> State:
     """Bring shoulder and elbow to angles, with the guards of the task.
 
     Args:
@@ -104,7 +104,7 @@ def main(args: Args) -> int:
         raise UserError(f"--shoulder {args.shoulder} --elbow {args.elbow}: must be finite")
     if args.to_start == bool(args.shoulder or args.elbow):
         raise UserError("give either --to-start, or --shoulder or --elbow with an angle (rad)")
-    settings = Settings()
+    settings = ReacherSettings()
     driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(RETURN_ACCELERATIONS)))
     try:
         check_ready(driver)
@@ -130,7 +130,7 @@ def main(args: Args) -> int:
     return 0
 
 
-def _goal(driver: Driver, settings: Settings, args: Args) -> Pair:
+def _goal(driver: Driver, settings: ReacherSettings, args: Args) -> Pair:
     """Return the angles to go to, if they are allowed."""
     q = driver.state.q_actual
     for joint in range(6):

@@ -7,10 +7,10 @@ import time
 import numpy as np
 
 from hesrl.envs.ur5.emulator import Emulator
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
-from hesrl.envs.ur5.settings import Settings
 
-SETTINGS = Settings()
+SETTINGS = ReacherSettings()
 ACTION = np.float32([0.5, -0.5])
 
 

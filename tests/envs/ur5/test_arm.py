@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, LAG, MAX_SPEED, TICK, Arm
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
-Q_REF = np.array(Settings().q_ref)
+Q_REF = np.array(ReacherSettings().q_ref)
 SHOULDER, ELBOW = np.eye(6)[1:3]
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from hesrl.envs.ur5.guards import Command, Guards
 from hesrl.envs.ur5.kinematics import Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
-SETTINGS = Settings()
+SETTINGS = ReacherSettings()
 PLANE = Plane(SETTINGS.q_ref)
 START = (-2.4, 1.5)
 WISH = Command(0.3, -0.2, 1.4)
@@ -76,13 +76,13 @@ def test_at_the_point_of_return_the_arm_stands():
 
 def test_an_arm_too_short_to_return_stops():
     # Stretched out, with the box far away.
-    guards = Guards(Settings(box_low=(0.9, 1.9), box_high=(1.1, 2.1)), PLANE)
+    guards = Guards(ReacherSettings(box_low=(0.9, 1.9), box_high=(1.1, 2.1)), PLANE)
     assert guards(WISH, START, START, (0.3, 0.3))[:2] == (0.0, 0.0)
 
 
 def wide(**limits):
     """Guards without a box to leave."""
-    return Guards(Settings(box_low=(-9.0, -9.0), box_high=(9.0, 9.0), **limits), PLANE)
+    return Guards(ReacherSettings(box_low=(-9.0, -9.0), box_high=(9.0, 9.0), **limits), PLANE)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,6 @@ def test_within_the_buffer_a_joint_beyond_by_its_target_turns_inward():
 
 
 def test_the_box_comes_before_the_joints():
-    guards = Guards(Settings(joint_high=(-3.0, 1.0)), PLANE)
+    guards = Guards(ReacherSettings(joint_high=(-3.0, 1.0)), PLANE)
     guards(WISH, LEFT, LEFT, (0.0, 0.0))
     assert guards.active == "box"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5.kinematics import A2, A3, D1, D4, D5, D6, Plane, forward
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
-Q_REF = Settings().q_ref
+Q_REF = ReacherSettings().q_ref
 PLANE = Plane(Q_REF)
 
 
@@ -31,7 +31,7 @@ def pose(q):
 
 
 def random_pairs(n, seed=0):
-    settings = Settings()
+    settings = ReacherSettings()
     return np.random.default_rng(seed).uniform(settings.joint_low, settings.joint_high, (n, 2))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5.kinematics import Plane
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import (
     JOINTS,
     LINKS,
@@ -21,10 +22,9 @@ from hesrl.envs.ur5.rendering import (
     Picture,
     draw_line,
 )
-from hesrl.envs.ur5.settings import Settings
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 
-PLANE = Plane(Settings().q_ref)
+PLANE = Plane(ReacherSettings().q_ref)
 START = (-2.4, 1.5)
 
 
@@ -40,7 +40,7 @@ def count(image, color):
 
 
 def test_the_picture_shows_links_joints_tool_and_target_where_they_are():
-    image = Picture(Settings(), PLANE).draw(START, (0.2, 0.8))
+    image = Picture(ReacherSettings(), PLANE).draw(START, (0.2, 0.8))
     points = PLANE.links(START)
     assert image.shape == (SIZE, SIZE, 3) and image.dtype == np.uint8
     assert [at(image, joint) for joint in points[1:4]] == [JOINTS] * 3
@@ -52,7 +52,7 @@ def test_the_picture_shows_links_joints_tool_and_target_where_they_are():
 
 
 def test_the_tool_leaves_a_trail_until_the_next_episode():
-    picture = Picture(Settings(), PLANE)
+    picture = Picture(ReacherSettings(), PLANE)
     first = picture.draw(START, (0.2, 0.8))
     assert count(first, TRAIL) == 0
     moved = picture.draw((-2.6, 1.5), (0.2, 0.8))

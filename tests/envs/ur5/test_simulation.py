@@ -16,7 +16,7 @@ from hesrl.envs.ur5.arm import Arm
 from hesrl.envs.ur5.kinematics import forward
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
-from tests.envs.ur5.controllers import reach
+from tests.envs.ur5.reaching import reach
 
 
 def play(env, act, seed):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5.kinematics import Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.task import (
     Task,
     clipped_action,
@@ -19,20 +19,20 @@ from hesrl.envs.ur5.task import (
 )
 from hesrl.errors import UserError
 
-SETTINGS = Settings()
+SETTINGS = ReacherSettings()
 PLANE = Plane(SETTINGS.q_ref)
 START = (-2.4, 1.5)
 
 
 def started(target=(0.1, 0.7), **settings):
-    task = Task(Settings(**settings))
+    task = Task(ReacherSettings(**settings))
     task.reset(np.random.default_rng(0), {"target": target})
     return task
 
 
 def test_an_episode_is_100_steps_of_5_ticks():
     assert (SETTINGS.max_episode_steps, SETTINGS.ticks_per_step) == (100, 5)
-    assert Settings(dt=0.008, episode_time=0.8).max_episode_steps == 100
+    assert ReacherSettings(dt=0.008, episode_time=0.8).max_episode_steps == 100
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_an_episode_is_100_steps_of_5_ticks():
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        Settings(**settings)
+        ReacherSettings(**settings)
 
 
 def test_the_observation_holds_what_the_table_says():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hesrl.cli import run_command
-from hesrl.envs.ur5.commands import check, emulator, jog
+from hesrl.envs.ur5.commands import check, jog, serve_emulator
 from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually
 
 
@@ -170,9 +170,9 @@ def test_jog_ends_when_the_arm_is_stopped(run, served, monkeypatch):
 
 
 def test_the_emulator_is_for_this_machine_only_unless_it_is_told_otherwise(capsys):
-    assert emulator.Args().host == "127.0.0.1" and emulator.Args().control_port is None
+    assert serve_emulator.Args().host == "127.0.0.1" and serve_emulator.Args().control_port is None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert run_command(emulator.Args, emulator.main, ["--port", port]) == 2
+        assert run_command(serve_emulator.Args, serve_emulator.main, ["--port", port]) == 2
     assert f"error: cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
-    assert run_command(emulator.Args, emulator.main, ["--speed", "0"]) == 2
+    assert run_command(serve_emulator.Args, serve_emulator.main, ["--speed", "0"]) == 2

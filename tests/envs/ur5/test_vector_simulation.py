@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import hesrl.envs  # noqa: F401  registers the environments
 from hesrl.envs.ur5.simulation import UR5ReacherSim
-from hesrl.envs.ur5.vector import UR5ReacherVec
+from hesrl.envs.ur5.vector_simulation import UR5ReacherVec
 from hesrl.errors import UserError
 
 N = 6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.vector import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.runs import load_checkpoint, save_checkpoint
 
 FINE = ([0.5, 1.0], 1.0, False, False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.emulator import Emulator
 from hesrl.envs.ur5.protocol import REALTIME_PORT
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 
 @dataclass
@@ -37,7 +37,7 @@ def main(args: Args) -> int:
         print(line, flush=True)
 
     emulator = Emulator(
-        Settings().q_ref,
+        ReacherSettings().q_ref,
         host=args.host,
         port=args.port,
         dashboard_port=args.dashboard_port,

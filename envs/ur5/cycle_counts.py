@@ -8,7 +8,7 @@ _FAST_CYCLE = 0.002
 """Time between two packets of an e-Series controller (s); a CB3 controller's is `CYCLE`."""
 
 
-class Timing:
+class CycleCounts:
     """Counts what went wrong in the episodes since `take` was last called.
 
     An episode is `begin`, any number of `acted`, `end`. `seen` goes with every packet that the

@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, LAG, TICK
 from hesrl.envs.ur5.guards import Command, Guards
 from hesrl.envs.ur5.kinematics import Plane
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
-from hesrl.envs.ur5.settings import Settings
 from hesrl.envs.ur5.task import action_space, observation_space, reward, sample_target, target_of
 from hesrl.errors import UserError, one_line
 
@@ -37,7 +37,7 @@ class UR5ReacherVec(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         num_envs: N.
         render_mode: ``"rgb_array"`` for pictures, or None.
         max_episode_steps: Ends episodes earlier than ``episode_time`` does.
-        **settings: Fields of `Settings`, such as ``speed_limit=1.0``.
+        **settings: Fields of `ReacherSettings`, such as ``speed_limit=1.0``.
 
     Attributes:
         settings: The numbers of the task.
@@ -65,7 +65,7 @@ class UR5ReacherVec(VectorEnv[NDArray[np.float32], NDArray[np.float32], NDArray[
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
         self.num_envs, self.render_mode = num_envs, render_mode
-        self.settings = Settings(**settings)
+        self.settings = ReacherSettings(**settings)
         self._episode_steps = self.settings.max_episode_steps
         if max_episode_steps is not None:
             if max_episode_steps < 1:

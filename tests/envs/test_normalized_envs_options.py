@@ -10,7 +10,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete
 
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs import load_checkpoint, save_checkpoint
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from hesrl.envs.ur5.kinematics import Plane
-from hesrl.envs.ur5.settings import Settings
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
-PLANE = Plane(Settings().q_ref)
+PLANE = Plane(ReacherSettings().q_ref)
 
 
 def reach(obs, speed_limit=0.3, gain=4.0):

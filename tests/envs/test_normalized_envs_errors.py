@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from hesrl.envs.vector import NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
 
 FINE = ([0.5, 1.0], 1.0, False, False)

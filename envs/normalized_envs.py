@@ -16,7 +16,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
-from hesrl.envs.faults import check_numbers, check_shape, raised
+from hesrl.envs.env_errors import check_numbers, check_shape, raised
 from hesrl.envs.mujoco import env_state, make_env, set_env_state
 from hesrl.envs.normalize import (
     ObservationNormalizer,

@@ -7,7 +7,7 @@ import builtins
 import pytest
 
 from hesrl.cli import run_command
-from hesrl.envs.ur5.commands import timing
+from hesrl.envs.ur5.commands import step_times
 from tests.envs.ur5.emulated import commands, emulate
 
 
@@ -24,7 +24,7 @@ def run(served, capsys, monkeypatch):
     def run(*options, answer="move"):
         monkeypatch.setattr(builtins, "input", lambda prompt: answer)
         at = ("--host", "127.0.0.1", "--port", str(served.port))
-        status = run_command(timing.Args, timing.main, [*at, *options])
+        status = run_command(step_times.Args, step_times.main, [*at, *options])
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 

@@ -1,0 +1,32 @@
+"""The counts of what went wrong with an arm's cycles."""
+
+from __future__ import annotations
+
+import pytest
+
+from hesrl.envs.ur5.cycle_counts import CycleCounts
+
+
+@pytest.mark.parametrize(
+    ("cycle", "missing"), [(0.008, 0), (0.008, 3), (0.008, 40), (0.002, 0), (0.002, 30)]
+)
+def test_packets_that_are_missing_are_counted_at_either_rate(cycle, missing):
+    counts = CycleCounts()
+    counts.seen(7.0, 300)
+    counts.begin()
+    counts.seen(7.0 + 100 * cycle, 400 - missing)
+    counts.end(fault=False)
+    assert counts.take()["ur5/lost_packets"] == missing
+
+
+def test_each_count_is_taken_once():
+    counts = CycleCounts()
+    counts.begin()
+    counts.acted(0.0, False)
+    counts.acted(0.048, True)
+    counts.acted(0.008, False)
+    counts.end(fault=True)
+    assert counts.take() == {
+        "ur5/late_steps": 1, "ur5/longest_delay": 0.048, "ur5/lost_packets": 0, "ur5/faults": 1,
+    }  # fmt: skip
+    assert not any(counts.take().values())
