@@ -1,8 +1,6 @@
 """Optimizers: curvature source × moment form × step scaling, each coded once."""
 
-from hesrl.optim.adaptive import Adaptive
-from hesrl.optim.base import CurvatureOptimizer
-from hesrl.optim.names import (
+from hesrl.optim.adam_family import (
     AdaBL89,
     AdaGGNMC,
     AdaHesScale,
@@ -16,7 +14,9 @@ from hesrl.optim.names import (
     ScaledAdaHessian,
     ScaledAdam,
 )
-from hesrl.optim.registry import get, known
+from hesrl.optim.adaptive import Adaptive
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.by_name import get, known
 from hesrl.optim.scaled import Scaled, ScaledSGD
 from hesrl.optim.sgd import SGD
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from hesrl.optim import names
+from hesrl.optim import adam_family
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.scaled import ScaledSGD
 from hesrl.optim.sgd import SGD
 
 _OPTIMIZERS: dict[str, type[CurvatureOptimizer]] = {
     "sgd": SGD,
-    "adam": names.Adam,
-    "adahessian": names.AdaHessian,
-    "adahesscale": names.AdaHesScale,
-    "adahesscalegn": names.AdaHesScaleGN,
-    "adabl89": names.AdaBL89,
-    "adaggnmc": names.AdaGGNMC,
+    "adam": adam_family.Adam,
+    "adahessian": adam_family.AdaHessian,
+    "adahesscale": adam_family.AdaHesScale,
+    "adahesscalegn": adam_family.AdaHesScaleGN,
+    "adabl89": adam_family.AdaBL89,
+    "adaggnmc": adam_family.AdaGGNMC,
     "scaled-sgd": ScaledSGD,
-    "scaled-adam": names.ScaledAdam,
-    "scaled-adahessian": names.ScaledAdaHessian,
-    "scaled-adahesscale": names.ScaledAdaHesScale,
-    "scaled-adahesscalegn": names.ScaledAdaHesScaleGN,
-    "scaled-adabl89": names.ScaledAdaBL89,
-    "scaled-adaggnmc": names.ScaledAdaGGNMC,
+    "scaled-adam": adam_family.ScaledAdam,
+    "scaled-adahessian": adam_family.ScaledAdaHessian,
+    "scaled-adahesscale": adam_family.ScaledAdaHesScale,
+    "scaled-adahesscalegn": adam_family.ScaledAdaHesScaleGN,
+    "scaled-adabl89": adam_family.ScaledAdaBL89,
+    "scaled-adaggnmc": adam_family.ScaledAdaGGNMC,
 }
 
 
