@@ -27,11 +27,11 @@ from torch import nn
 
 from hesrl.agents import a2c, ppo
 from hesrl.bench.agent_parts import PARTS, Parts, timed_parts
-from hesrl.bench.machine import describe_machine
 from hesrl.bench.startup import measure_startup
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.runs import RunDirectory, read_metric
+from hesrl.runs.machine import describe_machine
 
 AGENTS: dict[str, Any] = {"PPO": ppo, "A2C": a2c}
 """The agents by the name that Stable-Baselines3 gives them."""

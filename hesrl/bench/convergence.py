@@ -24,11 +24,11 @@ from hesrl.bench.convergence_runs import (
     to_trials,
     without_curve,
 )
-from hesrl.bench.machine import describe_machine
 from hesrl.errors import UserError
-from hesrl.paper.collect import collect
-from hesrl.paper.digits import load_digits
-from hesrl.paper.report import Claim, Report, markdown_table, new_figure, write_report
+from hesrl.measuring.collect import collect
+from hesrl.measuring.digits import load_digits
+from hesrl.measuring.report import Claim, Report, markdown_table, new_figure, write_report
+from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_between, require_positive
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesrl.paper.digits import load_digits
-from hesrl.paper.network import tanh_network
+from hesrl.measuring.digits import load_digits
+from hesrl.measuring.networks import tanh_network
 
 DIMENSIONS = 50
 """Of the quadratics."""

@@ -28,8 +28,8 @@ from rich.table import Table
 
 from hesrl.bench import coverage_diffusers, coverage_graphs, coverage_transformers, coverage_vision
 from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Build, Row, examine
-from hesrl.bench.machine import describe_machine
 from hesrl.errors import UserError
+from hesrl.runs.machine import describe_machine
 
 
 @dataclass(frozen=True)

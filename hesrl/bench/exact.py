@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hesrl.bench.machine import describe_machine
 from hesrl.bench.update import measure
 from hesrl.curvature import hess_diag
 from hesrl.errors import UserError
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.machine import describe_machine
 
 INSTALL = "BackPACK is not installed: pip install backpack-for-pytorch==1.7.1"
 EXTENSIONS = {"hessian": "DiagHessian", "ggn": "DiagGGNExact"}

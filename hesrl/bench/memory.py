@@ -13,9 +13,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hesrl.bench.machine import describe_machine, peak_memory
 from hesrl.bench.update import BASELINE, CONTENDERS, image_classifier
 from hesrl.errors import UserError
+from hesrl.runs.machine import describe_machine, peak_memory
 
 
 @dataclass

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from hesrl.bench.machine import describe_machine
 from hesrl.bench.model_zoo import MODELS
 from hesrl.bench.update import BASELINE, Update, measure, step_with
 from hesrl.errors import UserError
 from hesrl.optim import AdaHesScale
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.machine import describe_machine
 
 CONTENDER = "AdaHesScale"
 _LEARNING_RATE = 1e-7

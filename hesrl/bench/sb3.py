@@ -20,9 +20,9 @@ from rich.table import Table
 from stable_baselines3 import A2C, PPO
 
 from hesrl import optim
-from hesrl.bench.machine import describe_machine
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
+from hesrl.runs.machine import describe_machine
 
 ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C}
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from hesrl.bench.machine import peak_memory
 from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.runs.machine import peak_memory
 
 
 def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float]:

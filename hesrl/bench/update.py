@@ -19,14 +19,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from hesrl.bench.machine import describe_machine
+from hesrl.bench.all_cnn_c import all_cnn_c
 from hesrl.curvature import disarm, give_curvature, patch_torch
 from hesrl.errors import UserError
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
-from hesrl.networks import all_cnn_c
 from hesrl.optim import AdaHesScale, AdaHessian, Adam
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.machine import describe_machine
 from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"

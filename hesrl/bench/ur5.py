@@ -13,10 +13,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hesrl.bench.machine import describe_machine
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.envs.ur5.vector_simulation import UR5ReacherVec
 from hesrl.errors import UserError
+from hesrl.runs.machine import describe_machine
 
 
 @dataclass

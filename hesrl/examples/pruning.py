@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from hesrl.curvature import hess_diag
 from hesrl.examples.table import accuracy_cell
-from hesrl.paper.digits import load_digits
+from hesrl.measuring.digits import load_digits
 from hesrl.settings import require_between, require_positive
 
 Data = tuple[Tensor, Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hesrl.experiments.table import mean_and_margin
+from hesrl.measuring.tables import mean_and_margin
 
 
 def accuracy_cell(values: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from hesrl.errors import UserError
 from hesrl.experiments.curves_plot import plot_curves
-from hesrl.experiments.table import mean_and_margin
+from hesrl.measuring.tables import mean_and_margin
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
 from hesrl.settings import require_positive

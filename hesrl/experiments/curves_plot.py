@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesrl.paper.report import new_figure
+from hesrl.measuring.report import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

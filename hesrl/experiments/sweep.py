@@ -26,7 +26,7 @@ from rich.console import Console
 from hesrl.agents import a2c, ppo
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.experiments.table import markdown_table
+from hesrl.measuring.tables import markdown_table
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
 

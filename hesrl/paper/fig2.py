@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from hesrl.curvature import hess_diag
 from hesrl.curvature.preactivation import preactivation_hessians
-from hesrl.paper.collect import collect
+from hesrl.measuring.collect import collect
+from hesrl.measuring.report import Claim, Report, markdown_table, write_report
 from hesrl.paper.fig2_errors import (
     EXACT,
     GN_TO_GGN,
@@ -29,7 +30,6 @@ from hesrl.paper.fig2_errors import (
     Row,
 )
 from hesrl.paper.fig2_plot import plot_errors
-from hesrl.paper.report import Claim, Report, markdown_table, write_report
 from hesrl.paper.training import Stage, TrainingArgs, train
 
 

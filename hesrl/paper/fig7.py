@@ -17,11 +17,11 @@ from pathlib import Path
 
 from hesrl.agents import ppo
 from hesrl.errors import UserError
-from hesrl.experiments.table import mean_and_margin
-from hesrl.paper.collect import collect
+from hesrl.measuring.collect import collect
+from hesrl.measuring.report import Claim, Report, markdown_table, write_report
+from hesrl.measuring.tables import mean_and_margin
 from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
 from hesrl.paper.fig7_plot import plot_curves
-from hesrl.paper.report import Claim, Report, markdown_table, write_report
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.settings import require_between
 

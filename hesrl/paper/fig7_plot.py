@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hesrl.measuring.report import new_figure
 from hesrl.paper.fig7_curves import GOOD, Curve
-from hesrl.paper.report import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hesrl.bench.machine import describe_machine
 from hesrl.errors import UserError
+from hesrl.measuring.collect import collect
+from hesrl.measuring.networks import tanh_network
+from hesrl.measuring.report import Claim, Report, markdown_table, write_report
 from hesrl.optim import get
 from hesrl.optim.base import CurvatureOptimizer
-from hesrl.paper.collect import collect
 from hesrl.paper.fig8_plot import plot_times
 from hesrl.paper.fig8_times import BASELINE, PAPER_RATIOS, PARTS, Row, Times
-from hesrl.paper.network import tanh_network
-from hesrl.paper.report import Claim, Report, markdown_table, write_report
+from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_between
 from hesrl.train_step import TrainStep
 

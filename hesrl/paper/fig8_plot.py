@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hesrl.measuring.report import new_figure
 from hesrl.paper.fig8_times import BASELINE, FLOP_BOUND, PAPER_RATIOS, PARTS, Times
-from hesrl.paper.report import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

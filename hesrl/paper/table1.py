@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hesrl.curvature.preactivation import preactivation_hessians
-from hesrl.paper.collect import collect
-from hesrl.paper.report import Claim, Report, markdown_table, new_figure, write_report
+from hesrl.measuring.collect import collect
+from hesrl.measuring.report import Claim, Report, markdown_table, new_figure, write_report
 from hesrl.paper.training import TrainingArgs, train
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hesrl.errors import UserError
-from hesrl.paper.digits import Digits, load_digits
-from hesrl.paper.network import tanh_network
+from hesrl.measuring.digits import Digits, load_digits
+from hesrl.measuring.networks import tanh_network
 from hesrl.settings import require_between, require_positive
 
 

@@ -25,7 +25,7 @@ from hesrl.bench.convergence_runs import (
 )
 from hesrl.errors import UserError
 from hesrl.optim import AdaHesScale
-from tests.paper.files import write_digits
+from tests.measuring.files import write_digits
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from torch import nn
 from hesrl.errors import UserError
 from hesrl.examples import pruning
 from hesrl.examples.pruning import COLUMNS, Args, accuracies, by_curvature, main, prune, train
-from tests.paper.files import write_digits
+from tests.measuring.files import write_digits
 
 
 def tiny(tmp_path, **settings):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hesrl.examples.upgd import UPGD, Args, main, online_accuracy
-from tests.paper.files import write_digits
+from tests.measuring.files import write_digits
 
 
 def test_a_step_is_the_one_of_the_equation():

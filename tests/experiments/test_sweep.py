@@ -20,7 +20,7 @@ from hesrl.experiments.sweep import (
     read_results,
     write_results,
 )
-from hesrl.experiments.table import markdown_table, mean_and_margin
+from hesrl.measuring.tables import markdown_table, mean_and_margin
 
 
 def test_table_has_mean_and_interval_of_the_seeds():

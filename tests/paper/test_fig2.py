@@ -16,7 +16,7 @@ from hesrl.curvature import hess_diag
 from hesrl.errors import UserError
 from hesrl.paper.fig2 import Args, exact_diagonals, main
 from hesrl.paper.training import train
-from tests.paper.files import write_digits
+from tests.measuring.files import write_digits
 
 
 @pytest.fixture

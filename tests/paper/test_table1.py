@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hesrl.paper.table1 import Args, diagonal_dominance, main
-from tests.paper.files import write_digits
+from tests.measuring.files import write_digits
 
 
 def test_diagonal_dominance_of_known_matrices():

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import gymnasium as gym
 
-from hesrl.bench.machine import describe_machine
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.real_time import real_time
 from hesrl.envs.ur5.commands.jog import confirm
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.protocol import REALTIME_PORT
 from hesrl.errors import EnvironmentFault, UserError
+from hesrl.runs.machine import describe_machine
 
 _OPTIONS = ("host", "port", "dashboard_port", "backend", "speed_limit")
 """Settings that are arguments of the environment."""

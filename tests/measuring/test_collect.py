@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from hesrl.errors import UserError
-from hesrl.paper.collect import collect
+from hesrl.measuring.collect import collect
 
 
 class Row(NamedTuple):

@@ -1,0 +1,1 @@
+"""What benchmarks, figures and examples share: data, networks, collected results, reports."""
