@@ -27,7 +27,9 @@ from hesrl.bench.convergence_runs import (
 from hesrl.errors import UserError
 from hesrl.measuring.collect import collect
 from hesrl.measuring.digits import load_digits
-from hesrl.measuring.report import Claim, Report, markdown_table, new_figure, write_report
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import markdown_table
+from hesrl.runs.figures import new_figure
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_between, require_positive
 

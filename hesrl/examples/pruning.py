@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hesrl.curvature import hess_diag
-from hesrl.examples.table import accuracy_cell
 from hesrl.measuring.digits import load_digits
+from hesrl.measuring.tables import mean_cell
 from hesrl.settings import require_between, require_positive
 
 Data = tuple[Tensor, Tensor]
@@ -78,7 +78,7 @@ def main(args: Args) -> int:
     table = Table("pruned by", *COLUMNS, title=f"{args.sparsity:.4g} of the weights deleted")
     for name in found[0]:
         columns = zip(*(of_seed[name] for of_seed in found), strict=True)
-        table.add_row(name, *map(accuracy_cell, columns))
+        table.add_row(name, *(mean_cell(column, ".3f") for column in columns))
     Console().print(table)
     return 0
 

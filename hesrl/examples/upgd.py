@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hesrl.curvature import arm, take_curvature
-from hesrl.examples.table import accuracy_cell
 from hesrl.measuring.digits import load_digits
+from hesrl.measuring.tables import mean_cell
 from hesrl.settings import require_between, require_positive
 
 
@@ -114,7 +114,7 @@ def main(args: Args) -> int:
     for name, rate in itertools.product(OPTIMIZERS, args.learning_rates):
         found = [online_accuracy(args, seed, name, rate) for seed in range(1, args.seeds + 1)]
         cells = [
-            accuracy_cell([accuracy[half].mean().item() for accuracy in found])
+            mean_cell([accuracy[half].mean().item() for accuracy in found], ".3f")
             for half in halves.values()
         ]
         table.add_row(name, f"{rate:g}", *cells)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,9 +16,10 @@ from rich.console import Console
 
 from hesrl.errors import UserError
 from hesrl.experiments.curves_plot import plot_curves
-from hesrl.measuring.tables import mean_and_margin
+from hesrl.measuring.tables import mean_and_margin, to_csv
 from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.atomic import write_atomically
+from hesrl.runs.figures import write_png
 from hesrl.settings import require_positive
 
 NOT_COMPARED = {
@@ -78,10 +77,14 @@ def main(args: Args) -> int:
     if args.out.suffix != ".png":
         raise UserError(f"--out {args.out}: must end with .png")
     curves = learning_curves(find_runs(args.runs), args.key, args.points)
-    image = io.BytesIO()
-    plot_curves(curves, args.key).savefig(image, format="png")
-    write_atomically(args.out, image.getbuffer())
-    write_atomically(args.out.with_suffix(".csv"), to_csv(curves))
+    write_png(args.out, plot_curves(curves, args.key))
+    rows = (
+        (curve.env_id, curve.label, curve.seeds, step, f"{mean:.6g}", f"{margin:.6g}")
+        for curve in curves
+        for step, mean, margin in curve.points
+    )
+    columns = ("env_id", "curve", "seeds", *Point._fields)
+    write_atomically(args.out.with_suffix(".csv"), to_csv(columns, rows))
     console = Console()
     for curve in curves:
         line = f"{curve.env_id} {curve.label}: {curve.seeds} run(s), {_last(curve)}"
@@ -174,15 +177,3 @@ def _last(curve: Curve) -> str:
     step, mean, margin = points[-1]
     interval = "" if math.isnan(margin) else f" ± {margin:,.4g}"
     return f"{mean:,.4g}{interval} at step {step:,}"
-
-
-def to_csv(curves: Iterable[Curve]) -> bytes:
-    """Return the points of all curves as a tidy table."""
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["env_id", "curve", "seeds", *Point._fields])
-    for curve in curves:
-        for step, mean, margin in curve.points:
-            numbers = f"{mean:.6g}", f"{margin:.6g}"
-            writer.writerow([curve.env_id, curve.label, curve.seeds, step, *numbers])
-    return table.getvalue().encode()

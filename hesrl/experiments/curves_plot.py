@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesrl.measuring.report import new_figure
+from hesrl.runs.figures import label_steps, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,8 +26,6 @@ def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
         curves: Those of `hesrl.experiments.curves`.
         ylabel: Name of the metric.
     """
-    from matplotlib.ticker import EngFormatter
-
     env_ids = list(dict.fromkeys(curve.env_id for curve in curves))
     labels = sorted({curve.label for curve in curves})
     rows = -(-len(env_ids) // COLUMNS)
@@ -40,12 +38,8 @@ def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
             if curve.env_id == env_id:
                 lines[curve.label] = _draw(ax, curve, labels.index(curve.label))
         ax.set_title(env_id, fontsize=13, loc="left")
-        ax.set_xlabel("environment steps", fontsize=11)
-        ax.set_xlim(left=0)
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-        ax.grid(color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
+        label_steps(ax, fontsize=11)
+        style_axes(ax, grid="both")
     for ax in panels[len(env_ids) :]:
         ax.set_axis_off()
     for ax in panels[::columns]:

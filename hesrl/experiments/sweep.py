@@ -7,27 +7,26 @@ directories are not needed for that.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import re
 import shlex
-import subprocess
-import sys
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from rich.console import Console
 
 from hesrl.agents import a2c, ppo
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.measuring.tables import markdown_table
-from hesrl.runs import RunDirectory, read_metric
+from hesrl.experiments.training_run import train
+from hesrl.measuring.tables import markdown_table, mean_cell, read_csv, to_csv
+from hesrl.runs import read_metric
 from hesrl.runs.atomic import write_atomically
 
 AGENTS = {
@@ -83,8 +82,12 @@ class Trial(NamedTuple):
         return " ".join(map(str, self)).rstrip()
 
 
-COLUMNS = [*Trial._fields, "training_return", "evaluation_return"]
-"""Of ``results.csv``."""
+COLUMNS: dict[str, Any] = {
+    **get_type_hints(Trial),
+    "training_return": float,
+    "evaluation_return": float,
+}
+"""Names and types of the columns of ``results.csv``."""
 
 
 class Result(NamedTuple):
@@ -124,7 +127,7 @@ def main(args: Args) -> int:
                 )
         finally:
             pool.shutdown(cancel_futures=True)
-    table = markdown_table([results[trial] for trial in trials])
+    table = returns_table([results[trial] for trial in trials])
     write_atomically(args.folder / "table.md", table.encode())
     console.print(table, markup=False, highlight=False, soft_wrap=True)
     return 0
@@ -167,19 +170,14 @@ def _run(trial: Trial, args: Args) -> Result:
     Raises:
         UserError: It failed; the message has the last line of its error output.
     """
-    runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", str(trial))
-    command = [
-        sys.executable, "-m", "hesrl.cli", "train", trial.agent,
+    options = (
         "--env-id", trial.env_id, "--optimizer", trial.optimizer,
         "--learning-rate", str(trial.learning_rate), "--seed", str(trial.seed),
-        "--total-timesteps", str(trial.total_timesteps), "--runs-dir", str(runs), *args.options,
-    ]  # fmt: skip
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode != 0:
-        lines = process.stderr.strip().splitlines() or [f"exit status {process.returncode}"]
-        raise UserError(f"{trial}: {lines[-1].removeprefix('error: ')}")
-    run = RunDirectory.open(max(runs.iterdir()), read_only=True)
-    summary = json.loads((run.path / "summary.json").read_text())
+        "--total-timesteps", str(trial.total_timesteps), *args.options,
+    )  # fmt: skip
+    runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", str(trial))
+    run = train(trial.agent, options, runs, name=str(trial))
+    summary = json.loads(run.summary.read_text())
     steps, returns = read_metric(run, "charts/episodic_return")
     last = returns[steps > (1 - LAST_PART) * trial.total_timesteps]
     training_return = float(last.mean()) if len(last) else float("nan")
@@ -195,29 +193,36 @@ def read_results(folder: Path) -> dict[Trial, Result]:
     path = folder / "results.csv"
     if not path.exists():
         return {}
-    results = {}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != COLUMNS:
-            raise UserError(
-                f"{path}: its columns must be {','.join(COLUMNS)}; move it away, or mend it"
-            )
-        for row in reader:
-            trial = Trial(
-                row["agent"], row["env_id"], row["optimizer"], float(row["learning_rate"]),
-                int(row["seed"]), int(row["total_timesteps"]), row["options"],
-            )  # fmt: skip
-            returns = float(row["training_return"]), float(row["evaluation_return"])
-            results[trial] = Result(trial, *returns)
-    return results
+    try:
+        rows = read_csv(path, COLUMNS)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: its columns must be {','.join(COLUMNS)}; move it away, or mend it ({error})"
+        ) from error
+    results = (Result(Trial(*row[:-2]), *row[-2:]) for row in rows)
+    return {result.trial: result for result in results}
 
 
 def write_results(folder: Path, results: dict[Trial, Result]) -> None:
     """Write all finished trials to a sweep's folder, in order."""
-    rows = io.StringIO()
-    writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for trial in sorted(results):
-        _, training_return, evaluation_return = results[trial]
-        writer.writerow([*trial, f"{training_return:.1f}", f"{evaluation_return:.1f}"])
-    write_atomically(folder / "results.csv", rows.getvalue().encode())
+    rows = (
+        (*trial, f"{results[trial].training_return:.1f}", f"{results[trial].evaluation_return:.1f}")
+        for trial in sorted(results)
+    )
+    write_atomically(folder / "results.csv", to_csv(COLUMNS, rows))
+
+
+def returns_table(results: Iterable[Result]) -> str:
+    """Return the mean training return with its 95 % interval, a column for each step size."""
+    cells: dict[tuple[str, str, str], dict[float, list[float]]]
+    cells = defaultdict(lambda: defaultdict(list))
+    for trial, training_return, _ in results:
+        names = f"{trial.agent} {trial.options}".strip(), trial.env_id, trial.optimizer
+        cells[names][trial.learning_rate].append(training_return)
+    rates = sorted({rate for row in cells.values() for rate in row})
+    rows = [
+        (*names, *(mean_cell(row[rate], ",.0f") if rate in row else "" for rate in rates))
+        for names, row in sorted(cells.items())
+    ]
+    header = ["agent", "environment", "optimizer", *(f"{rate:g}" for rate in rates)]
+    return markdown_table(header, rows, names=3)

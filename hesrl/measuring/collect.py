@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -20,6 +18,7 @@ import torch
 from rich.console import Console
 
 from hesrl.errors import UserError
+from hesrl.measuring.tables import read_csv, to_csv
 from hesrl.runs.atomic import cannot_write, write_atomically
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
@@ -81,21 +80,12 @@ def collect(
     console.print(f"{len(pieces)} parts, {len(missing)} to do, {jobs} at a time")
     with closing(_spread(measure, missing, jobs)) as results:
         for number, (piece, rows) in enumerate(results, start=1):
-            write_atomically(files[piece], to_csv(rows))
+            write_atomically(files[piece], to_csv(get_type_hints(row_type), rows))
             seconds = before + time.perf_counter() - start
             write_atomically(clock, f"{seconds:.1f}\n".encode())
             console.print(f"{number}/{len(missing)} {piece}", highlight=False)
     rows = [row for file in files.values() for row in _read(file, row_type)]
     return Collected(rows, len(missing), seconds)
-
-
-def to_csv(rows: Sequence[tuple[Any, ...]]) -> bytes:
-    """Return a table of rows, of the same `NamedTuple`, with its fields in the first line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0]._fields)  # type: ignore[attr-defined]
-    writer.writerows(rows)
-    return text.getvalue().encode()
 
 
 def _check_settings(file: Path, settings: Mapping[str, Any]) -> None:
@@ -115,15 +105,9 @@ def _check_settings(file: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _read(file: Path, row_type: type[RowT]) -> Iterable[RowT]:
-    kinds = get_type_hints(row_type)
+def _read(file: Path, row_type: type[RowT]) -> list[RowT]:
     try:
-        with file.open(newline="") as lines:
-            header, *rows = csv.reader(lines)
-        if header != list(kinds):
-            raise ValueError(f"it has the columns {', '.join(header)}")
-        for row in rows:
-            yield row_type(*(k(v) for k, v in zip(kinds.values(), row, strict=True)))
+        return [row_type(*row) for row in read_csv(file, get_type_hints(row_type))]
     except ValueError as error:
         raise UserError(f"{file} is damaged: delete it ({error})") from error
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from hesrl.measuring.collect import Collected, to_csv
+from hesrl.measuring.collect import Collected
+from hesrl.measuring.tables import markdown_table, to_csv
 from hesrl.runs.atomic import write_atomically
+from hesrl.runs.figures import write_png
 from hesrl.runs.machine import describe_machine
 from hesrl.runs.provenance import provenance
 from hesrl.settings import flag
@@ -62,11 +63,10 @@ def write_report(report: Report, args: Any, collected: Collected[Any], figure: F
     Raises:
         UserError: The folder cannot be written.
     """
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
     page = _page(report, args, collected)
-    write_atomically(args.out / f"{report.name}.png", image.getbuffer())
-    write_atomically(args.out / f"{report.name}.csv", to_csv(collected.rows))
+    write_png(args.out / f"{report.name}.png", figure)
+    columns = collected.rows[0]._fields
+    write_atomically(args.out / f"{report.name}.csv", to_csv(columns, collected.rows))
     write_atomically(args.out / f"{report.name}.md", page.encode())
     console = Console()
     for claim in report.claims:
@@ -75,29 +75,12 @@ def write_report(report: Report, args: Any, collected: Collected[Any], figure: F
     console.print(f"report in {args.out / report.name}.md", highlight=False, soft_wrap=True)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose first column is text and whose others are numbers."""
-    rules = ["---"] + ["---:"] * (len(header) - 1)
-    lines = [" | ".join(cells) for cells in (header, rules, *rows)]
-    return "".join(f"| {line} |\n" for line in lines)
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, in inches, that leaves matplotlib's global state alone."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
     source = provenance()
     commit = source["commit"] or "unknown"
     state = " with changes" if source["dirty"] else ""
     claims = [
-        f"| {claim.text} | {'holds' if claim.holds else '**does not hold**'} | {claim.found} |\n"
+        (claim.text, "holds" if claim.holds else "**does not hold**", claim.found)
         for claim in report.claims
     ]
     return "\n".join(
@@ -106,7 +89,7 @@ def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
             f"{report.text}\n",
             f"    {_command(report, args)}\n",
             f"![{report.title}]({report.name}.png)\n",
-            f"| {report.heading} | here | numbers |\n|---|---|---|\n" + "".join(claims),
+            markdown_table([report.heading, "here", "numbers"], claims, names=3),
             *report.tables,
             f"Data: [{report.name}.csv]({report.name}.csv). Machine: {describe_machine()}. "
             f"hesrl {source['versions']['hesrl']}, commit {commit[:12]}{state}. "

@@ -1,14 +1,18 @@
-"""Tables of returns over seeds."""
+"""Tables of results: Markdown, CSV files, and means with their 95 % intervals."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import t as students_t
+
+from hesrl.runs.atomic import cannot_write, write_atomically
 
 CONFIDENCE = 0.95
 
@@ -25,30 +29,65 @@ def mean_and_margin(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
-def markdown_table(results: Iterable[Any]) -> str:
-    """Return the mean training return and its 95 % interval, a column for each step size.
+def mean_cell(values: Sequence[float], form: str) -> str:
+    """Return ``mean ± margin`` of the seeds; the mean alone where there is no margin.
 
     Args:
-        results: Those of a sweep, with ``trial`` and ``training_return``.
+        values: One value for each seed.
+        form: Format of the numbers, such as ``".3f"``.
     """
-    cells: dict[tuple[str, str, str], dict[float, list[float]]]
-    cells = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        trial = result.trial
-        agent = f"{trial.agent} {trial.options}".strip()
-        row = cells[agent, trial.env_id, trial.optimizer]
-        row[trial.learning_rate].append(result.training_return)
-    rates = sorted({rate for row in cells.values() for rate in row})
-    lines = [
-        "| agent | environment | optimizer | " + " | ".join(f"{rate:g}" for rate in rates) + " |",
-        "|---|---|---|" + "---:|" * len(rates),
-    ]
-    for names, row in sorted(cells.items()):
-        entries = [_cell(row[rate]) if rate in row else "" for rate in rates]
-        lines.append(f"| {' | '.join(names)} | {' | '.join(entries)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(values: Sequence[float]) -> str:
     mean, margin = mean_and_margin(values)
-    return f"{mean:,.0f}" if math.isnan(margin) else f"{mean:,.0f} ± {margin:,.0f}"
+    return f"{mean:{form}}" if math.isnan(margin) else f"{mean:{form}} ± {margin:{form}}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], names: int = 1) -> str:
+    """Return a table in Markdown.
+
+    Args:
+        header: Names of the columns.
+        rows: The cells.
+        names: How many columns at the left are text; all others are numbers.
+    """
+    rules = ["---"] * names + ["---:"] * (len(header) - names)
+    lines = [" | ".join(cells) for cells in (header, rules, *rows)]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return rows as CSV, with the names of the columns in the first line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Replace ``path`` by a table; its folder is made if missing.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    write_atomically(path, to_csv(columns, rows))
+
+
+def read_csv(path: Path, columns: Mapping[str, Callable[[str], Any]]) -> list[list[Any]]:
+    """Read a table that `to_csv` wrote.
+
+    Args:
+        path: The file.
+        columns: What turns the text of each column into a value, by the column's name.
+
+    Raises:
+        ValueError: The file has other columns, a row of another length, or a wrong value.
+    """
+    with path.open(newline="", encoding="utf-8") as lines:
+        header, *rows = csv.reader(lines)
+    if header != list(columns):
+        raise ValueError(f"it has the columns {', '.join(header)}")
+    kinds = columns.values()
+    return [[kind(cell) for kind, cell in zip(kinds, row, strict=True)] for row in rows]

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from hesrl.curvature import hess_diag
 from hesrl.curvature.preactivation import preactivation_hessians
 from hesrl.measuring.collect import collect
-from hesrl.measuring.report import Claim, Report, markdown_table, write_report
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import markdown_table
 from hesrl.paper.fig2_errors import (
     EXACT,
     GN_TO_GGN,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesrl.measuring.report import new_figure
 from hesrl.paper.fig2_errors import METHODS, STAGES, Errors
+from hesrl.runs.figures import new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +42,7 @@ def plot_errors(errors: Errors) -> Figure:
     )
     for ax in axes.flat:
         ax.set_yscale("log")
-        ax.grid(axis="y", color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=10)
+        style_axes(ax)
     return figure
 
 

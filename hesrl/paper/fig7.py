@@ -6,9 +6,6 @@ near the end of a run: annealing, and the clipping of gradients and values.
 
 from __future__ import annotations
 
-import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +14,13 @@ from pathlib import Path
 
 from hesrl.agents import ppo
 from hesrl.errors import UserError
+from hesrl.experiments.training_run import train
 from hesrl.measuring.collect import collect
-from hesrl.measuring.report import Claim, Report, markdown_table, write_report
-from hesrl.measuring.tables import mean_and_margin
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
 from hesrl.paper.fig7_plot import plot_curves
-from hesrl.runs import RunDirectory, read_metric
+from hesrl.runs import read_metric
 from hesrl.settings import require_between
 
 PAPER_OPTIONS = (
@@ -97,19 +95,12 @@ def measure(args: Args, run: str) -> list[Row]:
     """
     optimizer, _, seed = run.rpartition("-")
     with tempfile.TemporaryDirectory(prefix="hesrl-fig7-") as folder:
-        command = [
-            sys.executable, "-m", "hesrl.cli", "train", "ppo", "--ur5", "--optimizer", optimizer,
-            "--seed", seed, "--total-timesteps", str(args.steps), "--eval-episodes", "1",
-            "--runs-dir", folder, *PAPER_OPTIONS, *args.options,
-        ]  # fmt: skip
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        if process.returncode != 0:
-            last = (process.stderr.strip() or f"exit status {process.returncode}").splitlines()[-1]
-            raise UserError(f"the run {run} failed: {last}")
-        (path,) = Path(folder).iterdir()
-        steps, returns = read_metric(
-            RunDirectory.open(path, read_only=True), "charts/episodic_return"
-        )
+        options = (
+            "--ur5", "--optimizer", optimizer, "--seed", seed, "--total-timesteps", str(args.steps),
+            "--eval-episodes", "1", *PAPER_OPTIONS, *args.options,
+        )  # fmt: skip
+        trained = train("ppo", options, Path(folder), name=f"the run {run} failed")
+        steps, returns = read_metric(trained, "charts/episodic_return")
     if len(returns) < EPISODES * SMOOTHED:
         raise UserError(
             f"the run {run} had {len(returns)} episodes; a curve needs {EPISODES * SMOOTHED}: "
@@ -140,15 +131,13 @@ def find_claims(found: dict[str, list[Curve]]) -> Iterator[Claim]:
 def _summary_table(found: dict[str, list[Curve]]) -> str:
     rows = []
     for optimizer, runs in found.items():
-        mean, margin = mean_and_margin([curve.final for curve in runs])
-        interval = "" if math.isnan(margin) else f" ± {margin:.0f}"
         good = [curve.steps_to_good for curve in runs]
         reached = [step for step in good if step is not None]
         steps = f"{sum(reached) / len(reached):,.0f}" if reached else "–"
         rows.append(
             [
                 optimizer,
-                f"{mean:.0f}{interval}",
+                mean_cell([curve.final for curve in runs], ".0f"),
                 steps,
                 f"{len(reached)} of {len(runs)}",
                 f"{sum(curve.deteriorates for curve in runs)} of {len(runs)}",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesrl.measuring.report import new_figure
 from hesrl.paper.fig7_curves import GOOD, Curve
+from hesrl.runs.figures import label_steps, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,9 +30,8 @@ def plot_curves(found: Mapping[str, Sequence[Curve]]) -> Figure:
     for ax, (optimizer, runs) in zip(panels, found.items(), strict=True):
         _draw(ax, runs, _COLORS.get(optimizer) or next(others))
         ax.set_title(optimizer, fontsize=14, loc="left")
-        ax.set_xlabel("environment steps", fontsize=12)
+        label_steps(ax)
     panels[0].set_ylabel("return, mean of 100 episodes", fontsize=12)
-    panels[0].set_xlim(left=0)
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         frameon=False,
@@ -44,8 +43,6 @@ def plot_curves(found: Mapping[str, Sequence[Curve]]) -> Figure:
 
 
 def _draw(ax: Axes, runs: Sequence[Curve], color: str) -> None:
-    from matplotlib.ticker import EngFormatter
-
     ax.axhline(GOOD, color="0.6", linestyle=":", linewidth=1.3, label=f"{GOOD:+}")
     for number, curve in enumerate(runs):
         labels = ("one run", "its peak") if number == 0 else ("_", "_")
@@ -55,8 +52,4 @@ def _draw(ax: Axes, runs: Sequence[Curve], color: str) -> None:
         )
     mean = np.mean([curve.returns for curve in runs], axis=0)
     ax.plot(runs[0].steps, mean, color="black", linewidth=2, label="mean of the runs")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=10)
+    style_axes(ax)

@@ -21,7 +21,8 @@ from torch import nn
 from hesrl.errors import UserError
 from hesrl.measuring.collect import collect
 from hesrl.measuring.networks import tanh_network
-from hesrl.measuring.report import Claim, Report, markdown_table, write_report
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import markdown_table
 from hesrl.optim import get
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.paper.fig8_plot import plot_times

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hesrl.measuring.report import new_figure
 from hesrl.paper.fig8_times import BASELINE, FLOP_BOUND, PAPER_RATIOS, PARTS, Times
+from hesrl.runs.figures import new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,10 +58,7 @@ def _draw(ax: Axes, times: Times, part: str, value: str) -> None:
         style = "o--" if name.endswith("compiled") else "o-"
         ax.plot(sizes, values, style, color=_COLORS[name], markersize=4, label=name)
     ax.set_xscale("log", base=2)
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=10)
+    style_axes(ax)
 
 
 def _reference_lines(ax: Axes, label: bool) -> None:

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from hesrl.curvature.preactivation import preactivation_hessians
 from hesrl.measuring.collect import collect
-from hesrl.measuring.report import Claim, Report, markdown_table, new_figure, write_report
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import markdown_table
 from hesrl.paper.training import TrainingArgs, train
+from hesrl.runs.figures import new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -189,8 +191,6 @@ def _plot(table: Table) -> Figure:
     ax.set_title(
         "Diagonal of the pre-activation Hessians, a point for each seed", fontsize=14, loc="left"
     )
-    ax.grid(axis="y", color="0.9")
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    style_axes(ax)
     figure.legend(frameon=False, fontsize=10, loc="outside lower center", ncols=3)
     return figure

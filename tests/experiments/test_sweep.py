@@ -18,9 +18,10 @@ from hesrl.experiments.sweep import (
     grid,
     main,
     read_results,
+    returns_table,
     write_results,
 )
-from hesrl.measuring.tables import markdown_table, mean_and_margin
+from hesrl.measuring.tables import mean_and_margin
 
 
 def test_table_has_mean_and_interval_of_the_seeds():
@@ -33,9 +34,9 @@ def test_table_has_mean_and_interval_of_the_seeds():
             (1e-3, 1, 7.0, "--eps=1e-2"),
         ]
     ]
-    assert markdown_table(results).splitlines() == [
+    assert returns_table(results).splitlines() == [
         "| agent | environment | optimizer | 0.0003 | 0.001 |",
-        "|---|---|---|---:|---:|",
+        "| --- | --- | --- | ---: | ---: |",
         "| ppo | Hopper-v5 | adam | -5 | 520 ± 6,480 |",
         "| ppo --eps=1e-2 | Hopper-v5 | adam |  | 7 |",
     ]

@@ -47,7 +47,7 @@ def test_figure_data_and_report(args: Args, capsys: pytest.CaptureFixture[str]):
 
 
 def test_a_run_that_fails_is_named(args: Args):
-    with pytest.raises(UserError, match=r"run adam-1 failed: error: --learning-rate -1\.0: must"):
+    with pytest.raises(UserError, match=r"run adam-1 failed: --learning-rate -1\.0: must"):
         main(replace(args, options=("--learning-rate=-1",)))
     with pytest.raises(UserError, match=r"run adam-1 had 80 episodes; a curve needs 100: raise"):
         main(replace(args, options=(*QUICK, "--num-steps=8000"), out=args.out / "other"))
