@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import tyro
 
 from hesrl.errors import EnvironmentFault, UserError
-from hesrl.presets import defaults_for
+from hesrl.settings import defaults_for
 
 ArgsT = TypeVar("ArgsT")
 

@@ -1,20 +1,22 @@
-"""The settings of an agent, an ``Args`` dataclass: checks, and those of a run that is resumed."""
+"""The settings of a command: presets, the settings of a resumed run, and checks."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+import yaml
 
 from hesrl.errors import UserError, one_line
 from hesrl.runs.directory import RunDirectory
 
 
-class Settings(Protocol):
-    """What a session needs to know of an agent's ``Args``, a dataclass."""
+class SessionSettings(Protocol):
+    """The settings that `hesrl.runs.Session` reads."""
 
     seed: int
     runs_dir: Path
@@ -24,18 +26,56 @@ class Settings(Protocol):
     optimizer: str
 
 
-ArgsT = TypeVar("ArgsT", bound=Settings)
+ArgsT = TypeVar("ArgsT")
+SessionSettingsT = TypeVar("SessionSettingsT", bound=SessionSettings)
 
 
-def settings_in_force(args: ArgsT) -> ArgsT:
-    """Return the settings to train with: ``args``, or those of the run that it resumes.
+def preset(args_class: type[ArgsT], name: str) -> ArgsT:
+    """Return the settings of a preset, a file in ``configs/``.
+
+    Args:
+        args_class: The ``Args`` of an agent. It has a flag of the preset's name.
+        name: Key of the class attribute ``PRESETS``, which holds the name of the file.
+    """
+    file = args_class.PRESETS[name]  # type: ignore[attr-defined]
+    settings = yaml.safe_load((files("hesrl.configs") / file).read_text(encoding="utf-8"))
+    return args_class(**settings, **{name: True})
+
+
+def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
+    """Return the settings of the preset whose flag is on a command line, or None.
+
+    ``--resume`` leaves presets out, because a resumed run takes its own settings.
+    """
+    options = {word.split("=")[0] for word in argv}
+    for name in getattr(args_class, "PRESETS", ()):
+        if f"--{name}" in options and "--resume" not in options:
+            return preset(args_class, name)
+    return None
+
+
+def is_of_preset(args: Any, name: str) -> bool:
+    """Return whether a setting has the value that the chosen preset gives it.
+
+    Args:
+        args: Settings of an agent.
+        name: Name of the setting.
+    """
+    for key in getattr(args, "PRESETS", ()):
+        if getattr(args, key):
+            return bool(getattr(args, name) == getattr(preset(type(args), key), name))
+    return False
+
+
+def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
+    """Return the settings to train with: ``args``, or the settings of the run that it resumes.
 
     Args:
         args: The settings of the command line, an instance of a dataclass.
 
     Raises:
-        UserError: ``args`` resumes a run and sets something besides, the run is not one of this
-            agent, or it has no checkpoint.
+        UserError: ``args`` sets something besides ``resume``, another agent or version made the
+            run, or the run has no checkpoint.
     """
     if args.resume is None:
         return args
@@ -50,7 +90,10 @@ def settings_in_force(args: ArgsT) -> ArgsT:
     settings = dict(run.settings)
     if run.settings.keys() | {"resume"} != fields.keys():
         odd = ", ".join(sorted((run.settings.keys() | {"resume"}) ^ fields.keys()))
-        raise UserError(f"{run.config} is of another agent or version (differs in: {odd})")
+        raise UserError(
+            f"{run.config} is of another agent or version (differs in: {odd}): resume it with the "
+            "one that wrote it, or start anew"
+        )
     if not run.checkpoint.exists():
         raise UserError(f"{run.path} has no checkpoint yet: start the run anew")
     for name, value in settings.items():

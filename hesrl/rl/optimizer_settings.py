@@ -7,8 +7,7 @@ from typing import Any
 
 from hesrl import optim
 from hesrl.errors import UserError
-from hesrl.presets import is_of_preset
-from hesrl.settings import flag, require_positive
+from hesrl.settings import flag, is_of_preset, require_positive
 
 Defaults = Mapping[str, float]
 """What one optimizer brings along, by the name of the setting."""

@@ -22,7 +22,7 @@ from hesrl.runs.summary import print_summary, write_summary
 from hesrl.runs.tracking import Tracker
 
 if TYPE_CHECKING:  # it imports this package
-    from hesrl.settings import Settings
+    from hesrl.settings import SessionSettings
 
 LAST_EPISODES = 20
 """Training episodes at the end of a run whose mean return the summary gives."""
@@ -61,7 +61,7 @@ class Session:
     def __init__(
         self,
         agent: str,
-        args: Settings,
+        args: SessionSettings,
         *,
         wandb_project: str | None = None,
         halt: Callable[[], None] | None = None,

@@ -9,8 +9,8 @@ import torch
 from hesrl import optim
 from hesrl.agents.a2c import DEFAULTS, METRICS, Args, make_loss
 from hesrl.errors import UserError
-from hesrl.presets import defaults_for, preset
 from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.settings import defaults_for, preset
 from hesrl.train_step import TrainStep
 from tests.agents.written_out import (
     VARIANTS,

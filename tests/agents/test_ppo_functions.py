@@ -9,11 +9,11 @@ import torch
 from hesrl import optim
 from hesrl.agents.ppo import DEFAULTS, METRICS, Args, log_probabilities, make_loss, update
 from hesrl.errors import UserError
-from hesrl.presets import defaults_for, preset
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import hyperparameters
 from hesrl.rl.rollout import make_batch
 from hesrl.rl.training_state import curvature_of
+from hesrl.settings import defaults_for, preset
 from hesrl.train_step import TrainStep
 from tests.agents.written_out import (
     VARIANTS,

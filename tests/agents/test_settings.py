@@ -6,7 +6,7 @@ import pytest
 
 from hesrl.agents import a2c, ppo
 from hesrl.errors import UserError
-from hesrl.presets import preset
+from hesrl.settings import preset
 
 NAN = math.nan
 each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
