@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from hesrl.curvature import MissingRuleError
-from hesrl.curvature.graph import LEAF, Graph
-from hesrl.curvature.registry import find_rule
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.rule_registry import find_rule
+from hesrl.curvature.structure import LEAF
 from hesrl.errors import one_line
 from hesrl.optim import AdaHesScale
 

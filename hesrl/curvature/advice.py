@@ -53,7 +53,7 @@ def advice(name: str, detail: object = None) -> str:
 
     Args:
         name: The node's name.
-        detail: What its rule depends on (`hesrl.curvature.patterns.detail`).
+        detail: What its rule depends on (`hesrl.curvature.patterns.find.detail`).
     """
     if name in _ADVICE:
         return _ADVICE[name]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
-
 from hesrl.curvature.advice import advice, advice_without, no_rule
-from hesrl.curvature.diamond import Diamond, Step, Use, find_diamond
-from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.moves import CONSTANT_MOVES, MOVES, Fit, fit_of
-from hesrl.curvature.patterns import find_patterns
+from hesrl.curvature.diamonds.diamond import Diamond, Step, Use, find_diamond
+from hesrl.curvature.diamonds.moves import CONSTANT_MOVES, MOVES, Fit, fit_of
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.method import Method
+from hesrl.curvature.patterns.find import find_patterns
 from hesrl.curvature.reads import unreadable
-from hesrl.curvature.registry import (
+from hesrl.curvature.rule_registry import (
     Adjoint,
     Local,
     MissingRuleError,
@@ -20,26 +19,7 @@ from hesrl.curvature.registry import (
     find_rule,
 )
 from hesrl.curvature.rules.complex_numbers import complex_rule, is_complex
-
-Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89", "hutchinson", "ggn_mc"]
-"""The estimators that a backward pass can compute:
-
-- ``"hesscale"`` follows the definition of `hesrl.curvature.rules` everywhere;
-- ``"hesscale_gn"`` drops ``Σ g ∂²y`` below layers, where the nonlinearities of the network are, and
-  keeps it above the last layer, in losses and log-densities (generalized Gauss-Newton);
-- ``"bl89"`` treats softmax and log-softmax as if they were elementwise (Becker and LeCun, 1989);
-- ``"hutchinson"`` and ``"ggn_mc"`` are random, see `hesrl.curvature.sampling`.
-"""
-
-
-def check_method(method: str) -> None:
-    """Refuse a name that is not that of a `Method`.
-
-    Raises:
-        ValueError: The method is unknown.
-    """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
+from hesrl.curvature.structure import Edge
 
 
 class Analysis:
@@ -60,6 +40,7 @@ class Analysis:
         forced: The nodes that the method treats as if they were elementwise.
         curved: For each elementwise node the pairs of inputs with a second derivative.
         diamond_at: The diamond below each tensor that has one.
+        nonzero: The nodes at whose outputs the curvature can differ from zero.
 
     Raises:
         MissingRuleError: A node that leads to a wanted leaf has no rule.
@@ -86,9 +67,10 @@ class Analysis:
         self._is_curved_above = self._find_curved_above(seeded)
         self.fits: dict[tuple[int, int], Fit] = {}
         self._graph: Graph | None = graph
-        self.diamond_at = self._find_diamonds()
+        found = ((entry, find_diamond(entry, self)) for entry in self.uses)
+        self.diamond_at = {entry: diamond for entry, diamond in found if diamond is not None}
         self._graph = None
-        self._nonzero = {node for node, _ in seeded}
+        self.nonzero = {node for node, _ in seeded}
         self._find_nonzero()
 
     def _find_useful(self, wanted: frozenset[int]) -> list[bool]:
@@ -207,14 +189,6 @@ class Analysis:
             for (node, output), fit in self.fits.items()
         )
 
-    def _find_diamonds(self) -> dict[Edge, Diamond]:
-        found = {}
-        for entry in self.uses:
-            diamond = find_diamond(entry, self)
-            if diamond is not None:
-                found[entry] = diamond
-        return found
-
     def _find_nonzero(self) -> None:
         """Find the nodes whose curvature can differ from zero, and the steps of diamonds."""
         for entry in sorted(self.uses, reverse=True):
@@ -223,7 +197,7 @@ class Analysis:
             if diamond is not None:
                 self._set_steps(diamond)
             if (diamond is not None and diamond.steps) or self._gets_from_outside(entry, members):
-                self._nonzero.add(entry[0])
+                self.nonzero.add(entry[0])
 
     def _gets_from_outside(self, edge: Edge, members: frozenset[int]) -> bool:
         """Whether consumers other than the members of a diamond give curvature to a tensor."""
@@ -236,14 +210,10 @@ class Analysis:
         """Whether a node can give one of its inputs a curvature other than zero."""
         rule = self.rules[node]
         return (
-            node in self._nonzero
+            node in self.nonzero
             or (position, position) in self.curved[node]
             or (isinstance(rule, Local) and self.needs_gradient(node))
         )
-
-    def is_nonzero(self, node: int) -> bool:
-        """Whether the curvature at a node's outputs can differ from zero."""
-        return node in self._nonzero
 
     def needs_gradient(self, node: int) -> bool:
         """Whether the rule of a node that is not elementwise uses the gradient."""
@@ -259,7 +229,7 @@ class Analysis:
             positions = {position for position, _ in inner}
             pairs = tuple(p for p in self.curved[node] if positions.issuperset(p))
             if node == diamond.last:
-                outside = node in self._nonzero
+                outside = node in self.nonzero
             else:
                 outside = self._gets_from_outside((node, 0), diamond.members)
             tangent = outside or node in with_tangent

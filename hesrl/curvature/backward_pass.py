@@ -1,7 +1,7 @@
 """A backward pass that leaves curvature with the gradients of armed parameters.
 
 `backward` does what `torch.autograd.backward` does, with curvature. While parameters are armed,
-`hesrl.curvature.process` makes ``loss.backward()`` do the same.
+`hesrl.curvature.arming.process` makes ``loss.backward()`` do the same.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 
 from hesrl.curvature.advice import hidden_by
-from hesrl.curvature.analysis import Method
-from hesrl.curvature.distributed import average_over_ranks
-from hesrl.curvature.graph import Graph, node_of
-from hesrl.curvature.plan import plan_for
-from hesrl.curvature.registry import MissingRuleError
-from hesrl.curvature.roots import Hess, as_tuple, refuse_seeds, seeds_of
-from hesrl.curvature.sampling import GaussNewtonMC, Hutchinson
-from hesrl.curvature.store import (
-    Kept,
-    carried_over,
+from hesrl.curvature.arming.distributed import average_over_ranks
+from hesrl.curvature.arming.store import (
+    Stored,
+    accumulated_curvature,
     is_any_armed,
     is_armed,
-    keep,
-    kept_curvature,
     mark_of,
+    store_curvature,
+    stored_curvature,
     untraced,
 )
+from hesrl.curvature.estimators.sampling import GaussNewtonMC, Hutchinson
+from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.method import Method
+from hesrl.curvature.plan import plan_for
+from hesrl.curvature.roots import Hess, as_tuple, refuse_seeds, seeds_of
+from hesrl.curvature.rule_registry import MissingRuleError
 from hesrl.curvature.sweep import Sweep
 
 _native = torch.autograd.backward
@@ -197,15 +197,15 @@ class _TakenOff:
         self._params = params
 
     def __enter__(self) -> _TakenOff:
-        self._before = [carried_over(param) for param in self._params]
-        self._kept: dict[int, tuple[Kept | None, int]] = {}
+        self._before = [accumulated_curvature(param) for param in self._params]
+        self._stored: dict[int, tuple[Stored | None, int]] = {}
         """Of the parameters that no outer pass has taken, with the version of the gradient."""
         for number, param in enumerate(self._params):
             mark = mark_of(param)
             if mark is not None and mark.within is None:
                 version = -1 if param.grad is None else param.grad._version
-                self._kept[number] = mark.kept, version
-                mark.within, mark.kept = 0.0, None
+                self._stored[number] = mark.stored, version
+                mark.within, mark.stored = 0.0, None
         return self
 
     def put_back(self, hessians: list[Tensor | None]) -> None:
@@ -218,27 +218,27 @@ class _TakenOff:
             if mark is None or param.grad is None:
                 continue
             total: Any = torch.zeros_like(param) if hess is None else hess
-            if number in self._kept:
+            if number in self._stored:
                 before, within = self._before[number], mark.within
                 if before is None:
                     continue
                 for part in (before, within):
                     if isinstance(part, Tensor):
                         total = part + total
-                keep(param, total)
+                store_curvature(param, total)
             elif mark.within is not None:
                 mark.within = mark.within + total
-            elif (before := kept_curvature(param)) is not None:  # the outer pass was quicker
-                keep(param, before + total)
+            elif (before := stored_curvature(param)) is not None:  # the outer pass was quicker
+                store_curvature(param, before + total)
 
     def __exit__(self, *exception: object) -> None:
-        for number, (kept, version) in self._kept.items():
+        for number, (stored, version) in self._stored.items():
             mark, grad = mark_of(self._params[number]), self._params[number].grad
             if mark is None:
                 continue
             mark.within = None
-            if exception[0] is None or kept is None or grad is None:
+            if exception[0] is None or stored is None or grad is None:
                 continue
-            of: Any = kept()
+            of: Any = stored()
             if of is grad and grad._version == version:
-                mark.kept = kept
+                mark.stored = stored

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Coefficient, Masked
+from hesrl.curvature.rule_registry import Coefficient, Masked
 
 _select = torch.ops.aten.threshold_backward
 

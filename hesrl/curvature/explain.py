@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from hesrl.curvature.analysis import Method, check_method
+from hesrl.curvature.arming.store import is_armed
 from hesrl.curvature.coefficients import adjoint
 from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.method import Method, check_method
 from hesrl.curvature.parameter_names import names_of
 from hesrl.curvature.plan import Plan, plan_for
-from hesrl.curvature.registry import Local, Pointwise
-from hesrl.curvature.store import is_armed
-from hesrl.curvature.table import Row, lines
+from hesrl.curvature.rule_registry import Local, Pointwise
 
 _EXACT, _DIAGONAL = "exact", "drops off-diagonals"
 _PARAMETER, _FORK = "parameter", "drops cross terms"
+Row: TypeAlias = tuple[str, ...]
+
 _HEADINGS = (
     "operation",
     "output",
@@ -28,6 +30,8 @@ _HEADINGS = (
     "exactness",
     "where its output forks",
 )
+_LONGEST = 500
+"""The most lines of a block that is looked for."""
 
 
 def explain(
@@ -81,7 +85,7 @@ def explain(
         else:
             continue
         rows.append((name, _shape(graph, node), *described, _FORK if node in forks else ""))
-    print(*lines(_HEADINGS, rows), *_summary(rows, len(plan.diamonds)), sep="\n")
+    print(*table_lines(_HEADINGS, rows), *_summary(rows, len(plan.diamonds)), sep="\n")
 
 
 def _named(params: nn.Module | Mapping[str, Tensor] | Iterable[Tensor]) -> dict[int, str]:
@@ -127,7 +131,7 @@ def _crossing_forks(plan: Plan) -> set[int]:
     """For each node, as bits, the nodes from it to the loss that have curvature."""
     for node in range(len(plan.rules) - 1, -1, -1):
         is_curved = bool(facts.curved[node]) or facts.needs_gradient(node)
-        above[node] = (is_curved or facts.is_nonzero(node)) << node
+        above[node] = (is_curved or node in facts.nonzero) << node
         for consumer in consumers.get(node, ()):
             above[node] |= above[consumer]
     forks = set()
@@ -173,7 +177,7 @@ def _exactness(graph: Graph, plan: Plan, node: int) -> str:
     if node in plan.facts.forced:
         return "as if elementwise"
     # A node that hands no curvature on is there for its diamonds only.
-    if isinstance(rule, Pointwise) or not plan.facts.is_nonzero(node) or not plan.targets[node]:
+    if isinstance(rule, Pointwise) or node not in plan.facts.nonzero or not plan.targets[node]:
         return _EXACT
     if isinstance(rule, Local):
         one_entry = _shape(graph, node) == "()"
@@ -194,3 +198,41 @@ def _is_separate(node: Any) -> bool:
 
 def _name(rule: Callable[..., Any]) -> str:
     return f"{rule.__module__.removeprefix('hesrl.curvature.')}.{rule.__name__.lstrip('_')}"
+
+
+def table_lines(heading: Row, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of a table, whose columns are aligned.
+
+    A run of equal blocks is printed once, and below it how many lines are repeated, and how often.
+    Numbers within the first column may differ, as those of layers do.
+    """
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+
+    def line(row: Row) -> str:
+        return "  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip()
+
+    yield line(heading)
+    for start, size, count in _blocks(rows):
+        yield from map(line, rows[start : start + size])
+        if count > 1:
+            yield f"… × {count}, the last {size} lines" if size > 1 else f"… × {count}"
+
+
+def _blocks(rows: Sequence[Row]) -> Iterator[tuple[int, int, int]]:
+    """Split rows into blocks: where each starts, how long it is, and how often it comes."""
+    kinds = [(re.sub(r"\d+", "0", first), *others) for first, *others in rows]
+    best = [(0, 1, 1)] * len(rows)
+    """For each row the block from it on that saves most lines, with how many."""
+    for size in range(1, min(len(rows) // 2, _LONGEST) + 1):
+        equal = 0
+        for start in range(len(rows) - size - 1, -1, -1):
+            equal = equal + 1 if kinds[start] == kinds[start + size] else 0
+            count = equal // size + 1
+            best[start] = max(best[start], (size * (count - 1) - 1, size, count))
+    start = 0
+    while start < len(rows):
+        saved, size, count = best[start]
+        if saved < 1:
+            size = count = 1
+        yield start, size, count
+        start += size * count

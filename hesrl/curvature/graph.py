@@ -8,26 +8,16 @@ for every batch of a training loop; only this walk is repeated in every backward
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
 from itertools import islice
 from threading import RLock
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from hesrl.curvature.patterns import DETAILED, detail, is_detailed
-from hesrl.curvature.softmax_forms import order_of
-
-Edge: TypeAlias = tuple[int, int]
-"""A tensor of the graph: the number of the node that made it, and which of its outputs it is."""
-
-Sources: TypeAlias = "tuple[Edge | None, ...]"
-"""The tensors that a node takes; None for one that takes no gradient."""
-
-LEAF: Any = type(get_gradient_edge(torch.empty(0, requires_grad=True)).node)
-"""The kind of node that accumulates the gradient of a leaf tensor."""
+from hesrl.curvature.patterns.details import DETAILED, detail, is_detailed
+from hesrl.curvature.patterns.softmax_forms import order_of
+from hesrl.curvature.structure import LEAF, Sources, Structure
 
 _SHARED_BY_KINDS = "CppFunction"
 """Python class of the nodes that have no class of their own; their name tells them apart."""
@@ -37,30 +27,6 @@ _kept: dict[Hashable, Structure] = {}
 """The structures of graphs that were seen before, the last ones last."""
 _lock = RLock()
 """Held while `_kept` is read or changed: several threads may train."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Structure:
-    """What graphs of the same operations have in common; one object for all of them.
-
-    The nodes are numbered so that inputs come first, and of the softmaxes of a tensor the one that
-    stands for all (`hesrl.curvature.softmax_forms`). There are no tensors in it.
-    """
-
-    kinds: tuple[Any, ...]
-    """For each node the kind of operation, for which `find_rule` finds the rule."""
-    sources: tuple[Sources, ...]
-    """For each node the tensors that it takes."""
-    details: dict[int, Hashable]
-    """Saved values on which the choice of a node's rule depends, by its number."""
-    roots: tuple[int, ...]
-    """The numbers of the nodes that the graph starts from."""
-    leaves: tuple[int, ...] = ()
-    """The numbers of the leaf nodes."""
-    order: list[int] | None = None
-    """The nodes of a walk in the order of their numbers, if it is another one."""
-    plans: dict[Hashable, Any] = field(default_factory=dict)
-    """The plans made for it (`hesrl.curvature.plan.plan_for`)."""
 
 
 class Graph:

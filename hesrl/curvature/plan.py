@@ -5,7 +5,7 @@ A plan says, for the parameters whose curvature is wanted,
 - which rule each node has, and which of its inputs it hands curvature on to: none where that is
   known to be zero (``h(L) = 0``, and linear operations keep it zero) or where nobody needs it;
 - which nodes must wait for their gradient, and how many contributions each waits for;
-- the diamonds (`hesrl.curvature.diamond`), with the steps through each.
+- the diamonds (`hesrl.curvature.diamonds.diamond`), with the steps through each.
 
 It holds no tensors and is kept for the next batch, whose graph has the same structure.
 """
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hesrl.curvature.analysis import Analysis, Method
-from hesrl.curvature.diamond import Diamond
-from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.registry import Adjoint, Local, Pointwise
+from hesrl.curvature.analysis import Analysis
+from hesrl.curvature.diamonds.diamond import Diamond
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.method import Method
+from hesrl.curvature.rule_registry import Adjoint, Local, Pointwise
+from hesrl.curvature.structure import Edge
 
 _MAX_KEPT = 16
 """How many plans a structure keeps, for different parameters and methods."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch.autograd.function import BackwardCFunction
 
-from hesrl.curvature.registry import Adjoint, Local, Pointwise, Rule
+from hesrl.curvature.rule_registry import Adjoint, Local, Pointwise, Rule
 
 _PREFIX = "_saved_"
 

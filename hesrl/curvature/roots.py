@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from hesrl.curvature.analysis import Method
-from hesrl.curvature.graph import Edge, Graph, node_of
+from hesrl.curvature.graph import Graph, node_of
+from hesrl.curvature.method import Method
+from hesrl.curvature.structure import Edge
 
 Hess: TypeAlias = "Tensor | float | None"
 """The curvature at a root; the number 0 or None if it is a loss."""

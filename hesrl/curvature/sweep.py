@@ -22,25 +22,26 @@ import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
-from hesrl.curvature.coefficients import add, adjoint, dense, fit, square, times
-from hesrl.curvature.crossing import Crossing, Products, Slopes
-from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.moves import slope_of
+from hesrl.curvature.coefficients import add, adjoint, dense, square, times
+from hesrl.curvature.diamonds.crossing import Products
+from hesrl.curvature.diamonds.moves import slope_of
+from hesrl.curvature.graph import Graph
 from hesrl.curvature.plan import Plan
-from hesrl.curvature.registry import Adjoint, Coefficient, Local, Pointwise
+from hesrl.curvature.propagation import Grads, Propagation
+from hesrl.curvature.rule_registry import Coefficient, Local, Pointwise
+from hesrl.curvature.structure import Edge
 
-_Apart = getattr(checkpoint, "GraphExecGroup", nullcontext)
+_ReadGroup = getattr(checkpoint, "GraphExecGroup", nullcontext)
 """Entered where rules read saved tensors: a checkpoint hands each of them out once per group.
 
 So it recomputes them for the rules apart from the native pass. A PyTorch without groups raises
 its own CheckpointError.
 """
 
-_Grads = tuple[Tensor | None, ...]
 _NO_SEEDS: Mapping[Edge, Tensor] = {}
 
 
-class Sweep:
+class Sweep(Propagation):
     """One pass of curvature from the roots of a graph to its wanted leaves.
 
     Use it as a context manager around the native backward pass, then call `curvature`.
@@ -52,26 +53,17 @@ class Sweep:
     """
 
     def __init__(self, graph: Graph, plan: Plan, seeds: Mapping[Edge, Tensor] = _NO_SEEDS) -> None:
-        self._nodes, self._sources = graph.nodes, plan.facts.sources
-        self._plan = plan
-        self._rules, self._targets = plan.rules, plan.targets
-        self._pending = plan.pending.copy()
-        self._ready: list[int] = []
-        self._sums: set[Edge] = set()
-        """The tensors whose curvature so far is a sum that nothing else holds."""
-        self._hess: dict[Edge, Tensor] = {}
+        super().__init__(graph, plan)
         self._grad_excess: dict[Edge, Tensor] = {}
-        self._crossings = {d.entry: Crossing(d, graph, plan.rules) for d in plan.diamonds}
-        self._late: dict[int, tuple[_Grads, Any]] = {}
         self._handles: list[Any] = []
         self._slopes: dict[int, Coefficient] = {}
-        self._apart, self._slopes_apart = _Apart(), _Apart()
+        self._read_group, self._slope_group = _ReadGroup(), _ReadGroup()
         self._seeds = seeds
 
     def __enter__(self) -> Sweep:
         """Hook the nodes that wait for their gradient, and visit those that wait for nothing."""
         if self._seeds:
-            with torch.no_grad(), self._apart:
+            with torch.no_grad(), self._read_group:
                 for edge, hess in self._seeds.items():
                     self._deliver(edge, hess)
                 while self._ready:
@@ -102,7 +94,7 @@ class Sweep:
             )
         return hess
 
-    def _visit_with_gradient(self, node: int, grads: _Grads) -> None:
+    def _visit_with_gradient(self, node: int, grads: Grads) -> None:
         """Visit a node, and then those whose curvature is complete by that."""
         if torch.is_grad_enabled():  # with create_graph=True, which the sweep is left out of
             with torch.no_grad():
@@ -110,23 +102,23 @@ class Sweep:
             return
         if node in self._plan.moves:
             # Apart from the rule, which reads the same saved tensors.
-            with self._slopes_apart:
+            with self._slope_group:
                 self._slopes[node] = slope_of(self._nodes[node])
-        with self._apart:
+        with self._read_group:
             if self._pending[node]:
-                self._put_off(node, grads)
+                self._postpone(node, grads)
                 return
             self._visit(node, grads)
             while self._ready:
                 self._visit(self._ready.pop(), None)
 
-    def _put_off(self, node: int, grads: _Grads) -> None:
+    def _postpone(self, node: int, grads: Grads) -> None:
         """Keep what the rule of a node needs until its curvature is complete."""
         rule = self._rules[node]
         assert isinstance(rule, Local) and rule.read is not None
         self._late[node] = grads, rule.read(self._nodes[node])
 
-    def _visit(self, node: int, grads: _Grads | None) -> None:
+    def _visit(self, node: int, grads: Grads | None) -> None:
         rule = self._rules[node]
         if isinstance(rule, Pointwise):
             self._visit_pointwise(node, rule, grads)
@@ -137,21 +129,21 @@ class Sweep:
 
     def _visit_adjoint(self, node: int) -> None:
         """``h(x) = Jᵀ h(y)``, by calling the gradient's own map."""
-        hess_out = self._take_all(node)
+        hess_out = self._pop_curvature(node)
         if self._targets[node]:
             is_zero = all(hess is None for hess in hess_out)
-            self._hand_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
+            self._pass_on(node, None if is_zero else adjoint(self._nodes[node], hess_out))
         if node in self._plan.diamonds_of:
             self._record(node, (self._slope(node),), [], hess_out[0])
 
-    def _visit_local(self, node: int, rule: Local, grads: _Grads | None) -> None:
-        hess_out = self._take_all(node)
+    def _visit_local(self, node: int, rule: Local, grads: Grads | None) -> None:
+        hess_out = self._pop_curvature(node)
         if len(hess_out) > 1:
             if grads is None and all(hess is None for hess in hess_out):
-                self._hand_on(node, None)
+                self._pass_on(node, None)
                 return
             grads_out: Any = grads or (None,) * len(hess_out)
-            self._hand_on(node, rule.curvature(self._nodes[node], grads_out, hess_out))
+            self._pass_on(node, rule.curvature(self._nodes[node], grads_out, hess_out))
             return
         (hess,) = hess_out
         source = self._nodes[node]
@@ -172,14 +164,14 @@ class Sweep:
                 return
         if hess is None:
             if grad is None:
-                self._hand_on(node, None)
+                self._pass_on(node, None)
                 return
             hess = torch.zeros_like(grad)
         elif grad is None and not rule.linear:
             grad = torch.zeros_like(hess)
-        self._hand_on(node, rule.curvature(source, grad, hess))
+        self._pass_on(node, rule.curvature(source, grad, hess))
 
-    def _visit_pointwise(self, node: int, rule: Pointwise, grads: _Grads | None) -> None:
+    def _visit_pointwise(self, node: int, rule: Pointwise, grads: Grads | None) -> None:
         """``h(x_i) = f_i² h(y) + f_ii g(y)``, and what the diamonds through the node need."""
         plan = self._plan
         hess = self._hess.pop((node, 0), None)
@@ -189,11 +181,11 @@ class Sweep:
         if hess is None and grad is None and not diamonds:
             if rule.gradient_excess is not None:
                 self._note_excess(node, rule, None, None, None)
-            self._hand_on(node, None)
+            self._pass_on(node, None)
             return
         knows_all = hess is not None and (grad is not None or rule.curved == ())
         if rule.alone is not None and knows_all and not diamonds:
-            self._hand_on(node, rule.alone(self._nodes[node], grad, hess))
+            self._pass_on(node, rule.alone(self._nodes[node], grad, hess))
             return
         first, second = rule.partials(self._nodes[node])
         if rule.gradient_excess is not None:
@@ -216,7 +208,7 @@ class Sweep:
             for i, j, q in curved:
                 if i == j:
                     parts[i] = add(parts[i], q)
-            self._hand_on(node, parts)
+            self._pass_on(node, parts)
         if diamonds:
             self._record(node, first, curved, hess)
 
@@ -225,14 +217,7 @@ class Sweep:
         slope = self._slopes.pop(node, None)
         return slope_of(self._nodes[node]) if slope is None else slope
 
-    def _record(self, node: int, first: Slopes, curved: Products, hess: Tensor | None) -> None:
-        """Note what the diamonds through a node need; after the last node, they are complete."""
-        for diamond in self._plan.diamonds_of[node]:
-            crossing = self._crossings[diamond.entry]
-            if crossing.record(node, first, curved, hess):
-                self._deliver(diamond.entry, crossing.curvature())
-
-    def _grad(self, node: int, grads: _Grads) -> Tensor | None:
+    def _grad(self, node: int, grads: Grads) -> Tensor | None:
         """Return the gradient at a node's first output, as the rules of its consumers define it."""
         grad = grads[0]
         if self._grad_excess:
@@ -262,57 +247,3 @@ class Sweep:
             if part is not None:
                 self._grad_excess[edge] = add(self._grad_excess.get(edge), part)
         self._deliver(edge, None)
-
-    def _take_all(self, node: int) -> tuple[Tensor | None, ...]:
-        """Return the complete curvature of a node's outputs, None for zero."""
-        outputs = len(self._nodes[node]._input_metadata)
-        if outputs == 1:
-            return (self._hess.pop((node, 0), None),)
-        return tuple(self._hess.pop((node, output), None) for output in range(outputs))
-
-    def _hand_on(self, node: int, hess_in: Any) -> None:
-        """Hand the curvature of a node's inputs on to the nodes that made them."""
-        is_tensor = isinstance(hess_in, Tensor)
-        for target in self._targets[node]:
-            hess = hess_in if is_tensor or hess_in is None else hess_in[target.position]
-            if hess is not None:
-                if target.fit is not None:
-                    hess = fit(hess, self._nodes[target.fit[0]], target.fit[1])
-                for passed, position in target.chain:
-                    hess = self._pass_through(passed, position, hess)
-                for diamond in target.outside_of:
-                    self._crossings[diamond.entry].add_from_outside(target.edge[0], hess)
-            if target.is_total:
-                self._deliver(target.edge, hess)
-
-    def _pass_through(self, node: int, position: int, hess: Tensor) -> Tensor:
-        """Return what a node with constant coefficients makes of the curvature of its output."""
-        rule = self._rules[node]
-        if isinstance(rule, Adjoint):
-            if rule.apply is not None:
-                return rule.apply(hess)
-            hess_in = self._nodes[node](hess)
-            passed: Tensor = hess_in[position] if isinstance(hess_in, tuple) else hess_in
-            return passed
-        assert isinstance(rule, Pointwise)
-        slope = rule.partials(self._nodes[node])[0][position]
-        assert slope is not None
-        hess = dense(times(square(slope), hess), hess.dtype)
-        source, output = self._nodes[node].next_functions[position]
-        return fit(hess, source, output) if len(self._sources[node]) > 1 else hess
-
-    def _deliver(self, edge: Edge, hess: Tensor | None) -> None:
-        """Add one contribution to the curvature of a tensor; after the last its node is ready."""
-        if hess is not None:
-            before = self._hess.get(edge)
-            if before is None:
-                self._hess[edge] = hess
-            elif edge in self._sums and before.shape == hess.shape and before.dtype == hess.dtype:
-                before += hess
-            else:
-                self._hess[edge] = before + hess
-                self._sums.add(edge)
-        node = edge[0]
-        self._pending[node] -= 1
-        if self._pending[node] == 0 and (self._plan.is_eager[node] or node in self._late):
-            self._ready.append(node)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.likelihood import Edges, Output, separable
+from hesrl.curvature.estimators.likelihood import Edges, Output, separable
 from hesrl.losses.checks import (
     require_constant,
     require_positive,

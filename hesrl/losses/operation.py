@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hesrl.curvature import register_rule
-from hesrl.curvature.likelihood import LIKELIHOODS, Edges, Likelihood, Output, separable
+from hesrl.curvature.estimators.likelihood import LIKELIHOODS, Edges, Likelihood, Output, separable
 
 Form = Callable[..., tuple[Tensor, ...]]
 """From inputs, constants (all tensors, or None) and settings, in this order, to L, further outputs
@@ -162,7 +162,8 @@ class ClosedFormLoss(nn.Module):
         Args:
             form: The loss with its derivatives.
             inputs: How many of the form's first arguments take a gradient.
-            likelihood: What the Gauss-Newton methods need, see `hesrl.curvature.likelihood`.
+            likelihood: What the Gauss-Newton methods need, see
+                `hesrl.curvature.estimators.likelihood`.
             **kwargs: For other bases.
         """
         super().__init_subclass__(**kwargs)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.likelihood import Categorical, Edges, Output
+from hesrl.curvature.estimators.likelihood import Categorical, Edges, Output
 from hesrl.losses.checks import require_classes, require_constant, require_shape
 from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce, separable_terms, spread
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hesrl.curvature import Method, clear_curvature
-from hesrl.curvature.store import untraced
+from hesrl.curvature.arming.store import untraced
 from hesrl.optim.hyperparameters import check_group
 from hesrl.optim.sources import arm_due, take_due
 from hesrl.optim.update import HALF, Update, average_squares

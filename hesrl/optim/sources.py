@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hesrl.curvature import Method, arm, is_armed
-from hesrl.curvature.armed import pause
-from hesrl.curvature.fingerprint import Relation, is_recording
-from hesrl.curvature.store import changed, look_up
+from hesrl.curvature.arming.armed import pause
+from hesrl.curvature.arming.fingerprint import Relation, is_recording
+from hesrl.curvature.arming.store import changed, look_up
 
 
 def is_due(group: dict[str, Any], state: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import NamedTuple
 
-from hesrl.curvature.estimators import Estimator
+from hesrl.curvature.estimators.hess_diag import Estimator
 
 METHODS: dict[str, tuple[Estimator, int]] = {
     "HesScale": ("hesscale", 1),

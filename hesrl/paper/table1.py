@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.preactivation import preactivation_hessians
+from hesrl.curvature.estimators.preactivation import preactivation_hessians
 from hesrl.measuring.collect import collect
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hesrl.curvature import exact, hess_diag
+from hesrl.curvature import hess_diag
+from hesrl.curvature.estimators import products
+from hesrl.curvature.estimators.likelihood import find_outputs
 from hesrl.curvature.graph import Graph
-from hesrl.curvature.likelihood import find_outputs
 
 METHODS = ("hessian", "ggn")
 
@@ -18,8 +19,8 @@ METHODS = ("hessian", "ggn")
 def general(loss: Tensor, params: Sequence[Tensor], method: str) -> list[Tensor]:
     """The diagonal by Hessian-vector products, or by a product for each row and factor."""
     if method == "hessian":
-        return exact.hessian_diagonal(loss, params)
-    return exact.ggn_diagonal(find_outputs(Graph([loss.grad_fn]), (loss,)), params)
+        return products.hessian_diagonal(loss, params)
+    return products.ggn_diagonal(find_outputs(Graph([loss.grad_fn]), (loss,)), params)
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
@@ -34,7 +35,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         return call
 
     for name in ("hessian_diagonal", "ggn_diagonal"):
-        monkeypatch.setattr(exact, name, noting(getattr(exact, name)))
+        monkeypatch.setattr(products, name, noting(getattr(products, name)))
     return params
 
 

@@ -15,7 +15,7 @@ from hesrl.curvature import (
     register_pointwise,
     register_rule,
 )
-from hesrl.curvature.registry import _RULES
+from hesrl.curvature.rule_registry import _RULES
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import assert_equal, curvatures
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hesrl.curvature import Method, MissingRuleError, arm, explain
-from hesrl.curvature.table import lines
+from hesrl.curvature.explain import table_lines
 from tests.curvature.nets import X, assert_equal, curvatures, fresh_curvatures, loss_of, make_net
 
 LABELS = torch.tensor([0, 1, 0, 1, 0])
@@ -179,14 +179,14 @@ def test_folded_lines_unfold_to_all_of_them(seed):
     block = [(generator.choice("abc"), "x") for _ in range(generator.randint(1, 6))]
     rows = [(generator.choice("abc"), "x") for _ in range(5)] + block * generator.randint(2, 5)
     unfolded: list[str] = []
-    for line in lines(("", ""), rows):
+    for line in table_lines(("", ""), rows):
         found = re.fullmatch(r"… × (\d+)(?:, the last (\d+) lines)?", line)
         if found:
             unfolded += unfolded[-int(found[2] or 1) :] * (int(found[1]) - 1)
         else:
             unfolded.append(line)
     assert unfolded == ["", *(f"{first}  x" for first, _ in rows)]
-    assert any("×" in line for line in lines(("", ""), block * 4))
+    assert any("×" in line for line in table_lines(("", ""), block * 4))
 
 
 def test_armed_parameters_alone_or_those_that_are_named(capsys):

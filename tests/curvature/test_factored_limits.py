@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hesrl.curvature import arm, factored, hess_diag, layers
+from hesrl.curvature import arm, hess_diag
+from hesrl.curvature.estimators import factored, layers
 from tests import reference
 from tests.curvature.both_ways import METHODS, assert_both_ways, noted
 from tests.curvature.comparison import normal

@@ -23,10 +23,9 @@ from hesrl.curvature import (
     give_curvature,
     is_armed,
     patch_torch,
-    process,
-    store,
     take_curvature,
 )
+from hesrl.curvature.arming import process, store
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     Net,

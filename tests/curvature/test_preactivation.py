@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import jacrev
 
 from hesrl.curvature import hess_diag
-from hesrl.curvature.preactivation import preactivation_hessians
+from hesrl.curvature.estimators.preactivation import preactivation_hessians
 from tests.curvature.comparison import normal
 
 TARGET = torch.tensor([0, 2, 1, 1])

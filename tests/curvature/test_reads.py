@@ -12,7 +12,7 @@ from torch import nn
 from hesrl.curvature import MissingRuleError, arm, register_pointwise, register_rule
 from hesrl.curvature.analysis import Analysis
 from hesrl.curvature.reads import _functions, _reads, unreadable
-from hesrl.curvature.registry import _RULES, Local, Pointwise
+from hesrl.curvature.rule_registry import _RULES, Local, Pointwise
 from tests.curvature.rows import TABLE
 from tests.curvature.seeding import grad_and_hess
 

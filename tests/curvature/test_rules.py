@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from hesrl.curvature import arm
-from hesrl.curvature.registry import _RULES, _class_name
+from hesrl.curvature.rule_registry import _RULES, _class_name
 from tests import reference
 from tests.curvature.rows import ALL, TABLE
 from tests.curvature.rows.row import pair

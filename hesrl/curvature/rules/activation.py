@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Masked, Partials, register_pointwise, register_rule
+from hesrl.curvature.rule_registry import Masked, Partials, register_pointwise, register_rule
 from hesrl.curvature.rules.partials import curved
 from hesrl.curvature.rules.softmax import saved_dim
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Coefficient, Partials, register_pointwise
+from hesrl.curvature.rule_registry import Coefficient, Partials, register_pointwise
 
 
 @register_pointwise("AddBackward0", constant=True)

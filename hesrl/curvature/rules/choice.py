@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise
+from hesrl.curvature.rule_registry import Partials, register_pointwise
 from hesrl.curvature.rules import ties
 
 

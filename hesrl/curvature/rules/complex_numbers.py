@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import (
+from hesrl.curvature.rule_registry import (
     Adjoint,
     Local,
     Pointwise,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 
 aten = torch.ops.aten
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Local, register_rule
+from hesrl.curvature.rule_registry import Local, register_rule
 
 
 @register_rule("CtcLossBackward0", "CtcLossBackward1")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 from hesrl.curvature.rules.moment import inverse, norm_slopes
 from hesrl.curvature.rules.softmax import saved_dim
 

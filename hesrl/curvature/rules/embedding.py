@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 
 aten = torch.ops.aten
 _SUM, _MEAN = 0, 1

@@ -1,7 +1,7 @@
 """Operations in place on a view: a region of the base became ``f(region, x_1, …)``.
 
 Autograd has one node for all of them, and does not tell which it is, but the operations of its map
-``v ↦ Jᵀ v`` do (`hesrl.curvature.gradient_map`). Where each of them only scales or moves the
+``v ↦ Jᵀ v`` do (`hesrl.curvature.rules.gradient_map`). Where each of them only scales or moves the
 entries of ``v``, every entry of J is one product of their coefficients, and
 
     h(x)_j = Σ_k J_kj² h(y)_k + Σ_k g(y)_k ∂J_kj/∂x_j
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from hesrl.curvature.gradient_map import MOVES, PIECES, SCALES, Call, again, watch
-from hesrl.curvature.registry import Adjoint, Local, Rule
+from hesrl.curvature.rule_registry import Adjoint, Local, Rule
+from hesrl.curvature.rules.gradient_map import MOVES, PIECES, SCALES, Call, again, watch
 
 _FLAT = frozenset({"sgn", "sign"})
 """Operations whose derivative is zero."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_adjoint, register_rule
+from hesrl.curvature.rule_registry import register_adjoint, register_rule
 
 aten = torch.ops.aten
 

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 from hesrl.curvature.rules.softmax import saved_dim
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"

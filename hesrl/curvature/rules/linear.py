@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Local, Pointwise, register_rule
+from hesrl.curvature.rule_registry import Local, Pointwise, register_rule
 from hesrl.curvature.rules.arithmetic import multiply
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"

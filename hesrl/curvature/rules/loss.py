@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import (
+from hesrl.curvature.rule_registry import (
     Pairs,
     Partials,
     PointwiseRule,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 from hesrl.curvature.rules.reduce import reduced_dims, restored
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Coefficient, Partials
+from hesrl.curvature.rule_registry import Coefficient, Partials
 
 
 def curved(df: Coefficient, d2f: Coefficient) -> Partials:

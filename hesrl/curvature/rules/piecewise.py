@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Masked, Partials, register_pointwise
+from hesrl.curvature.rule_registry import Masked, Partials, register_pointwise
 from hesrl.curvature.rules import ties
 from hesrl.curvature.rules.partials import native_slope, routed, straight
 

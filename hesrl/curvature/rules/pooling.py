@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import register_adjoint, register_rule
+from hesrl.curvature.rule_registry import register_adjoint, register_rule
 
 register_adjoint(
     "AdaptiveMaxPool2DBackward0",

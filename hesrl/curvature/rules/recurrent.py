@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import register_adjoint, register_rule
+from hesrl.curvature.rule_registry import register_adjoint, register_rule
 
 Outputs: TypeAlias = "tuple[Tensor | None, ...]"
 Steps: TypeAlias = "tuple[Sequence[Tensor], Sequence[Tensor]]"

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_pointwise, register_rule
+from hesrl.curvature.rule_registry import Partials, register_pointwise, register_rule
 from hesrl.curvature.rules.partials import curved
 
 _TAU = torch.linspace(-3.6, 4.4, 72, dtype=torch.float64)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules._functions import BackwardHookFunction
 
-from hesrl.curvature.registry import register_adjoint, register_rule
+from hesrl.curvature.rule_registry import register_adjoint, register_rule
 
 register_adjoint("TBackward0", "TBackward1", one_output=True, apply=Tensor.t)
 register_adjoint(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Partials, register_rule
+from hesrl.curvature.rule_registry import Partials, register_rule
 
 
 def saved_dim(dim: int, ndim: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from hesrl.curvature.registry import Excess, Local, Partials, Pointwise
+from hesrl.curvature.rule_registry import Excess, Local, Partials, Pointwise
 from hesrl.curvature.rules.reduce import restored
 from hesrl.curvature.rules.softmax import log_softmax_curvature, softmax_curvature
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hesrl.curvature.registry import Masked
+from hesrl.curvature.rule_registry import Masked
 
 
 def _are_shared() -> bool:

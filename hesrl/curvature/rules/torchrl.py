@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from hesrl.curvature.registry import Partials, register_pointwise
+from hesrl.curvature.rule_registry import Partials, register_pointwise
 from hesrl.curvature.rules.partials import curved
 
 _MODULE = "torchrl.modules.distributions.utils"

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hesrl.curvature.registry import register_rule
+from hesrl.curvature.rule_registry import register_rule
 from hesrl.curvature.rules.softmax import saved_dim
 
 

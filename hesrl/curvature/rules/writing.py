@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hesrl.curvature.registry import register_adjoint, register_rule
+from hesrl.curvature.rule_registry import register_adjoint, register_rule
 
 register_adjoint(
     "AsStridedScatterBackward0",

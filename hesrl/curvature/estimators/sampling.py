@@ -4,8 +4,8 @@
   AdaHessian uses (Yao et al., 2021). It differentiates the gradient once more.
 - ``"ggn_mc"``: ``h = (Jᵀ s)²``, where J is the Jacobian of the network's outputs and s the
   gradient of the loss there for targets drawn from the model's own likelihood
-  (`hesrl.curvature.likelihood`). They are drawn independently, so that the mean over draws is the
-  diagonal of the generalized Gauss-Newton matrix. The gradient pass through the network runs twice.
+  (`likelihood.py`). They are drawn independently, so that the mean over draws is the diagonal of
+  the generalized Gauss-Newton matrix. The gradient pass through the network runs twice.
 
 Both are used like a `Sweep`, around the native backward pass.
 """
@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesrl.curvature.estimators.likelihood import find_outputs
 from hesrl.curvature.graph import Graph
-from hesrl.curvature.likelihood import find_outputs
-from hesrl.curvature.registry import MissingRuleError
+from hesrl.curvature.rule_registry import MissingRuleError
 
 _FUSED_ATTENTION = (
     "ScaledDotProductFlashAttentionForCpuBackward0",

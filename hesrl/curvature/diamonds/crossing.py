@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.coefficients import add, dense, fit, plus, square, times
-from hesrl.curvature.diamond import Diamond, Step
-from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.moves import input_shape, slope_of
-from hesrl.curvature.registry import Coefficient, Pointwise, Rule
+from hesrl.curvature.diamonds.diamond import Diamond, Step
+from hesrl.curvature.diamonds.moves import input_shape, slope_of
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.rule_registry import Coefficient, Pointwise, Rule
+from hesrl.curvature.structure import Edge
 
 Slopes: TypeAlias = "tuple[Coefficient | None, ...]"
 Products: TypeAlias = list[tuple[int, int, Tensor]]

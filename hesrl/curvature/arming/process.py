@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from hesrl.curvature.amp import unscaling_both
+from hesrl.curvature.arming.amp import unscaling_both
+from hesrl.curvature.arming.distributed import noting_forward
+from hesrl.curvature.arming.store import get_hess_diag, is_any_armed, lock, when_empty
 from hesrl.curvature.backward_pass import run_backward
-from hesrl.curvature.distributed import noting_forward
-from hesrl.curvature.store import get_hess_diag, is_any_armed, lock, when_empty
 
 _ABSENT: Any = object()
 

@@ -6,7 +6,7 @@ for its gradient. A rule is therefore registered under the node's name, as ``gra
 prints it (``"TanhBackward0"``), or under a `torch.autograd.Function`: the class, or its full name
 (``"package.module.Class"``) if the package need not be there.
 
-There are three kinds (MATH: ``h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²``):
+There are three kinds (``h(x)_j = Σ_k (∂y_k/∂x_j)² h(y)_k + Σ_k g(y)_k ∂²y_k/∂x_j²``):
 
 - `Pointwise`: ``y_k`` depends on one entry of each (broadcast) input. The rule gives first and
   second partial derivatives; the sweep composes neighbours exactly.
@@ -153,8 +153,8 @@ def register_pointwise(
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the
         shape of ``y`` or one that broadcasts to it (a float if constant, a mask of dtype bool if 0
         or 1, `Masked` if 0 or anything else by selection, None for an input that takes no
-        gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for
-        ``i ≤ j``, without the entries that are zero.
+        gradient). ``second`` lists ``(i, j, ∂²y/∂x_i∂x_j)`` for ``i ≤ j``, without the entries that
+        are zero.
 
     Raises:
         ValueError: An operation already has a rule.
@@ -179,8 +179,7 @@ def register_rule(
     """Register the curvature of an operation that is not elementwise.
 
     Args:
-        *operations: Node names (``"AddmmBackward0"``) or `torch.autograd.Function` classes, or the
-            full names of such classes.
+        *operations: As for `register_pointwise`.
         linear: The operation has no second derivative with respect to any one entry of its
             inputs, so that curvature zero at the output is curvature zero at every input. The
             rule is then called only with a curvature that is not zero, and without a gradient.
@@ -206,12 +205,8 @@ def register_rule(
 
     def register(rule: LocalRule) -> LocalRule:
         for operation in operations:
-            _add(
-                operation,
-                Local(
-                    rule, linear, layer, elementwise and Pointwise(elementwise), separate=separate
-                ),
-            )
+            as_elementwise = elementwise and Pointwise(elementwise)
+            _add(operation, Local(rule, linear, layer, as_elementwise, separate=separate))
         return rule
 
     return register
@@ -225,8 +220,7 @@ def register_adjoint(
     """Register linear operations whose coefficients are all 0 or 1.
 
     Args:
-        *operations: Node names (``"ViewBackward0"``) or `torch.autograd.Function` classes, or the
-            full names of such classes.
+        *operations: As for `register_pointwise`.
         one_output: They always have a single output, which makes them cheaper.
         apply: The gradient's map from output to input, if it needs nothing from the node.
 

@@ -1,6 +1,6 @@
 """Nodes whose rule depends on more than their kind.
 
-- Softmax and log-softmax in the forms in which they are written (`hesrl.curvature.softmax_forms`):
+- Softmax and log-softmax in the forms in which they are written (`softmax_forms.py`):
   node by node they are only estimates, because the parts mix the same entries again.
 - Connectionist temporal classification of a log-softmax, maybe transposed, likewise.
 - RMS norm as ``x · rsqrt(mean(x²) + ε)``, as PyTorch writes it on a CPU, for the same reason.
@@ -15,95 +15,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
-from hesrl.curvature.registry import Pointwise, Rule, find_rule
-from hesrl.curvature.rules.complex_numbers import is_complex
+from hesrl.curvature.patterns.details import PARTLY_REFUSED, RSQRT
+from hesrl.curvature.patterns.softmax_forms import find_forms, first_of_each
+from hesrl.curvature.rule_registry import Pointwise, Rule, find_rule
 from hesrl.curvature.rules.ctc import CTC_OF_LOG_SOFTMAX, LOG_SOFTMAX_BELOW_CTC
-from hesrl.curvature.rules.in_place import InPlace, look_into
+from hesrl.curvature.rules.in_place import InPlace
 from hesrl.curvature.rules.linear import LINEAR_LAYERS, OUTER_PRODUCT
-from hesrl.curvature.rules.loss import LOSSES
-from hesrl.curvature.rules.normalization import RMS_NORM_BY_RSQRT, mean_square_dims
-from hesrl.curvature.rules.reduce import reduced_dims
-from hesrl.curvature.rules.softmax import saved_dim
+from hesrl.curvature.rules.rms_norm import RMS_NORM_BY_RSQRT
 from hesrl.curvature.rules.softmax_group import (
     elementwise_form,
     first_form,
     form_beside,
     form_of_form,
 )
-from hesrl.curvature.softmax_forms import find_forms, first_of_each
+from hesrl.curvature.structure import Edge, Sources, Structure, kind_name
 
-if TYPE_CHECKING:
-    from hesrl.curvature.graph import Edge, Sources, Structure
-
-_RSQRT, _POWER, _PRODUCT = "RsqrtBackward0", "PowBackward0", "MulBackward0"
-_IN_PLACE_ON_VIEW = "CopySlices"
-_EMBEDDINGS = frozenset({"EmbeddingBackward0", "EmbeddingBagBackward0"})
-_PARTLY_REFUSED = _EMBEDDINGS.union([_IN_PLACE_ON_VIEW])
-_SOFTMAXES = frozenset({"SoftmaxBackward0", "LogSoftmaxBackward0"})
-_SUMS = frozenset({"SumBackward0", "SumBackward1"})
-_REDUCTIONS = _SUMS.union(["MaxBackward0", "MaxBackward1", "AmaxBackward0", "LogsumexpBackward0"])
-_SCALED = frozenset({"AddBackward0", "SubBackward0"})
-_UNSQUEEZE, _LOGARITHM = "UnsqueezeBackward0", "LogBackward0"
-
+_POWER, _PRODUCT = "PowBackward0", "MulBackward0"
 _CTC = frozenset({"CtcLossBackward0", "CtcLossBackward1"})
 _REORDERED = frozenset({"PermuteBackward0", "TransposeBackward0", "UnsqueezeBackward0"})
-_TO_REAL = frozenset({"AbsBackward0", "AngleBackward0", "LinalgVectorNormBackward0"})
-DETAILED: dict[str, frozenset[str] | None] = {
-    **dict.fromkeys(
-        _PARTLY_REFUSED.union([_RSQRT], LOSSES, _TO_REAL, _SOFTMAXES, _REDUCTIONS - _SUMS)
-    ),
-    **dict.fromkeys(_SUMS, _SOFTMAXES.union(["ExpBackward0", "DivBackward0"])),
-    "AddBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM]) - _SUMS,
-    "SubBackward0": _REDUCTIONS.union([_UNSQUEEZE, _LOGARITHM, "AddBackward0"]) - _SUMS,
-    _UNSQUEEZE: _REDUCTIONS.union([_LOGARITHM]),
-}
-"""Names of nodes whose `detail` decides about rules; of some only if one of these made an input."""
-
-
-def is_detailed(name: str, makers: Iterable[str]) -> bool:
-    """Whether the `detail` of a node decides about rules.
-
-    Args:
-        name: Its name, which is in `DETAILED`.
-        makers: The names of the nodes that made its inputs.
-    """
-    known = DETAILED[name]
-    return known is None or not known.isdisjoint(makers)
-
-
-def detail(name: str, node: Any) -> Hashable:
-    """Return what the choice of a rule needs to know of a node whose `is_detailed` is true."""
-    if name in _SCALED:
-        return bool(node._saved_alpha == 1)
-    if name == _IN_PLACE_ON_VIEW:
-        return look_into(node)
-    if name in _EMBEDDINGS:
-        return not node._saved_sparse
-    if name in LOSSES:
-        return int(node._saved_reduction)
-    if name in _TO_REAL:
-        return is_complex(node)
-    if name == _RSQRT:
-        return mean_square_dims(node)
-    if name == _UNSQUEEZE:
-        return saved_dim(node._saved_dim, len(node._input_metadata[0].shape))
-    if name in _SOFTMAXES:
-        return (saved_dim(node._saved_dim, len(node._input_metadata[0].shape)),)
-    return _reduction(node)
-
-
-def _reduction(node: Any) -> Hashable:
-    """Return the dimensions of a reduction and whether it keeps them; None if the dtype changes."""
-    ((maker, output), *_), reduced = node.next_functions, node._input_metadata[0]
-    x = maker._input_metadata[output]
-    dims = reduced_dims(getattr(node, "_saved_dim", None), len(x.shape))
-    return (
-        (tuple(dims), getattr(node, "_saved_keepdim", False)) if x.dtype == reduced.dtype else None
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +63,14 @@ def find_patterns(
     uses = Counter(source[0] for taken in sources for source in taken if source is not None)
     for number, detail_of_node in structure.details.items():
         name = structure.kinds[number].__name__
-        if name in _PARTLY_REFUSED and not detail_of_node:
+        if name in PARTLY_REFUSED and not detail_of_node:
             found.refused.add(number)
         elif isinstance(detail_of_node, InPlace):
             found.rules[number] = detail_of_node.rule
-        elif name == _RSQRT and detail_of_node is not None:
+        elif name == RSQRT and detail_of_node is not None:
             _find_rms_norm(number, structure, sources, uses, found)
     for number, kind in enumerate(structure.kinds):
-        name = getattr(kind, "__name__", "")
+        name = kind_name(kind)
         if name in LINEAR_LAYERS:
             _find_linear_layer(number, name, structure, sources, uses, found)
         elif name == _PRODUCT and all(_lacks_dimension(s, structure) for s in sources[number]):
@@ -186,7 +117,7 @@ def _lacks_dimension(factor: Edge | None, structure: Structure) -> bool:
     for _ in range(2):
         if factor is None:
             return False
-        names.append(getattr(structure.kinds[factor[0]], "__name__", ""))
+        names.append(kind_name(structure.kinds[factor[0]]))
         factor = next(iter(structure.sources[factor[0]]), None)
     return names == ["PermuteBackward0", "UnsqueezeBackward0"]
 
@@ -203,7 +134,7 @@ def _find_linear_layer(
     *others, factor = sources[product]
     if factor is None or uses[factor[0]] != 1:
         return
-    if getattr(structure.kinds[factor[0]], "__name__", "") == "TBackward0":
+    if kind_name(structure.kinds[factor[0]]) == "TBackward0":
         found.rules[product] = LINEAR_LAYERS[name]
         found.left_out.add(factor[0])
         sources[product] = (*others, structure.sources[factor[0]][0])
@@ -211,7 +142,7 @@ def _find_linear_layer(
 
 def _find_ctc(structure: Structure, sources: list[Sources], found: Patterns) -> None:
     """Note the losses of a log-softmax that nothing else takes."""
-    names = [getattr(kind, "__name__", "") for kind in structure.kinds]
+    names = [kind_name(kind) for kind in structure.kinds]
     uses = Counter(source[0] for taken in sources for source in taken if source is not None)
     for number, name in enumerate(names):
         source = sources[number][0] if name in _CTC else None

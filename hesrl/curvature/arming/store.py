@@ -3,7 +3,7 @@
 Nothing of it is kept in a tensor, so that copies and files of a parameter or gradient are plain.
 A `Mark` holds what is known of one armed parameter, and lives as long as the parameter. Its
 curvature lives as long as the gradient, and belongs to it as long as the gradient is what the
-backward pass has left, or a multiple of that (`hesrl.curvature.fingerprint`).
+backward pass has left, or a multiple of that (`hesrl.curvature.arming.fingerprint`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from hesrl.curvature.analysis import Method
-from hesrl.curvature.fingerprint import Fingerprint, Relation, is_readable, is_recording
+from hesrl.curvature.arming.fingerprint import Fingerprint, Relation, is_readable, is_recording
+from hesrl.curvature.method import Method
 
 untraced: Any = functools.cache(torch.compiler.disable)
-"""From a function to one that `torch.compile` leaves as it is. Its import takes a second, so it is
-not used before the first arming."""
+"""Keeps a function out of `torch.compile`. Its first call imports for a second."""
 
 USER = 0
 """The claim of who arms without an owner; other claims are the identities of their owners."""
@@ -36,7 +35,7 @@ when_empty: list[Callable[[], None]] = []
 """Called when the last mark is gone."""
 
 
-class Kept(ref):  # type: ignore[type-arg]
+class Stored(ref):  # type: ignore[type-arg]
     """A curvature, with a weak reference to the gradient that it belongs to."""
 
     __slots__ = ("fingerprint", "hess", "version")
@@ -46,20 +45,16 @@ class Kept(ref):  # type: ignore[type-arg]
     """That of the gradient then."""
 
 
-def _drop(kept: Kept) -> None:
-    kept.hess = None
-
-
 class Mark(ref):  # type: ignore[type-arg]
     """What is known of an armed parameter, to which it is a weak reference."""
 
-    __slots__ = ("claims", "is_armed", "kept", "key", "method", "within")
+    __slots__ = ("claims", "is_armed", "key", "method", "stored", "within")
     key: int
     method: Method
     claims: dict[int, bool]
     """For everyone who has armed the parameter whether they want the next curvature."""
     is_armed: bool
-    kept: Kept | None
+    stored: Stored | None
     within: Tensor | float | None
     """During a backward pass the curvature that passes inside it have added, else None."""
 
@@ -71,7 +66,7 @@ class Mark(ref):  # type: ignore[type-arg]
             self.claims[owner] = wanted
         self.is_armed = any(self.claims.values())
         if not self.is_armed:
-            self.kept = None
+            self.stored = None
         if not self.claims:
             _forget(self)
 
@@ -80,7 +75,7 @@ def _forget(mark: Mark) -> None:
     with lock:
         if _marks.get(mark.key) is mark:
             del _marks[mark.key]
-        mark.kept = None
+        mark.stored = None
         if not _marks:
             for function in when_empty:
                 function()
@@ -126,7 +121,7 @@ def add_mark(param: Tensor, method: Method) -> Mark:
         if mark is None:
             mark = Mark(param, _forget)
             mark.key, mark.method, mark.claims = id(param), method, {}
-            mark.is_armed, mark.kept, mark.within = False, None, None
+            mark.is_armed, mark.stored, mark.within = False, None, None
             _marks[mark.key] = mark
         return mark
 
@@ -147,26 +142,26 @@ def clear_curvature(params: Iterable[Tensor]) -> None:
     for param in params:
         mark = _marks.get(id(param))
         if mark is not None:
-            mark.kept = None
+            mark.stored = None
 
 
-def keep(param: Tensor, hess: Tensor) -> None:
+def store_curvature(param: Tensor, hess: Tensor) -> None:
     """Keep the curvature of an armed parameter, to belong to the gradient that it has now."""
     mark = _marks.get(id(param))
     if mark is not None and param.grad is not None:
         grad = param.grad
-        kept = Kept(grad, _drop)
-        kept.hess, kept.version = hess, grad._version
+        stored = Stored(grad, lambda gone: setattr(gone, "hess", None))
+        stored.hess, stored.version = hess, grad._version
         can_read = is_readable(grad) and not is_recording()
-        kept.fingerprint = Fingerprint(grad) if can_read else None
-        mark.kept = kept
+        stored.fingerprint = Fingerprint(grad) if can_read else None
+        mark.stored = stored
 
 
-def kept_curvature(param: Tensor) -> Tensor | None:
+def stored_curvature(param: Tensor) -> Tensor | None:
     """Return the curvature that was kept for a parameter's gradient, whatever became of it."""
     mark = _marks.get(id(param))
-    kept = None if mark is None else mark.kept
-    return None if kept is None or kept() is not param.grad else kept.hess
+    stored = None if mark is None else mark.stored
+    return None if stored is None or stored() is not param.grad else stored.hess
 
 
 def look_up(param: Tensor, wait: bool = False) -> tuple[Tensor | None, Relation]:
@@ -178,16 +173,16 @@ def look_up(param: Tensor, wait: bool = False) -> tuple[Tensor | None, Relation]
             the gradient passes for the same.
     """
     mark = _marks.get(id(param))
-    kept = None if mark is None else mark.kept
+    stored = None if mark is None else mark.stored
     grad: Tensor | None = param.grad
-    of: Any = None if kept is None else kept()
-    if kept is None or grad is None or of is not grad:
+    of: Any = None if stored is None else stored()
+    if stored is None or grad is None or of is not grad:
         return None, Relation.OTHER
-    hess = kept.hess
+    hess = stored.hess
     assert hess is not None
-    if kept.fingerprint is not None and not is_recording():
-        return hess, kept.fingerprint.relation(grad)
-    if wait and grad._version != kept.version and not grad.any() and hess.any():
+    if stored.fingerprint is not None and not is_recording():
+        return hess, stored.fingerprint.relation(grad)
+    if wait and grad._version != stored.version and not grad.any() and hess.any():
         return hess, Relation.CLEARED
     return hess, Relation.SAME
 
@@ -216,7 +211,7 @@ def changed(name: str) -> str:
     )
 
 
-def carried_over(param: Tensor) -> Tensor | float | None:
+def accumulated_curvature(param: Tensor) -> Tensor | float | None:
     """Return what the next curvature is added to.
 
     That is 0.0 if the gradient was cleared (set to None or to zeros) since the last backward pass,
@@ -230,8 +225,8 @@ def carried_over(param: Tensor) -> Tensor | float | None:
         return None if grad.any() else 0.0
     if related is Relation.OTHER:
         return None
-    kept = _marks[id(param)].kept
-    is_touched = kept is not None and kept.version != grad._version
+    stored = _marks[id(param)].stored
+    is_touched = stored is not None and stored.version != grad._version
     if related is Relation.ZERO_AS_BEFORE and is_touched:
         # Zeros that were scaled look like zeros that were cleared. Whoever adds to a gradient has
         # cleared it. A curvature of zeros, which a dead unit has beside them, is right for both.

@@ -19,15 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.coefficients import dense, times
 from hesrl.curvature.graph import Graph
-from hesrl.curvature.registry import Pointwise, find_rule
+from hesrl.curvature.rule_registry import Pointwise, find_rule
 from hesrl.curvature.rules.softmax import saved_dim
 
 
@@ -68,6 +70,23 @@ class Categorical:
         vectors = self.probs - unit.view(count, *[1] * (self.probs.dim() - 1), count)
         weights = (self.weight * self.probs).movedim(-1, 0).unsqueeze(-1)
         return vectors.movedim(-1, self.dim + 1), weights.movedim(-1, self.dim + 1)
+
+    def row_factors(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return w (V, N) of ``H = Σ_v w_v s_v s_vᵀ``, and a function from numbers v to s (V, N, …).
+
+        There is one v for each class and position of a row.
+        """
+        vectors, weights = self.parts()
+        vectors = vectors.movedim(self.dim + 1, -1)
+        positions = prod(weights.shape[2:])
+
+        def chosen(v: Tensor) -> Tensor:
+            of_class = vectors[v // positions]
+            at = F.one_hot(v % positions, positions).to(of_class.dtype)
+            at = at.view(len(v), 1, *of_class.shape[2:-1], 1)
+            return (of_class * at).movedim(-1, self.dim + 1)
+
+        return weights.flatten(2).transpose(1, 2).reshape(-1, weights.shape[1]), chosen
 
     def rows(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of z as (R, K), a row for each sample and position."""

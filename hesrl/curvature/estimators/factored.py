@@ -6,10 +6,10 @@ over the operations that are curved, and so is the Gauss-Newton matrix over the 
     ∂²L/∂θ² = Σ_t J_tᵀ B_t J_t,        B_t = Σ_v w_v s_v s_vᵀ
 
 For an elementwise ``y = f(t)`` it is diagonal, ``B = diag(g f''(t))``, and for log-softmax
-``B = c Σ_k p_k (p − e_k)(p − e_k)ᵀ``. Jacobians and ``f''`` are autograd's, not those of HesScale's
-rules, which this is to measure. Where no row meets another (`hesrl.curvature.rowwise`), ``s_v``
-goes backward for all rows at once, as a batch of vectors, and at a layer ``z = W a + b`` it gives
-``∂²L/∂W_oi² = Σ_nv w_nv (s_nvo a_ni)²`` (`hesrl.curvature.layers`).
+``B = c Σ_k p_k (p − e_k)(p − e_k)ᵀ``. Autograd gives the Jacobians and ``f''``: HesScale's
+rules, which are measured here, take no part. Where no row meets another (`rowwise.py`), ``s_v``
+goes backward for all rows at once, as a batch of vectors, and a layer ``z = W a + b`` makes of it
+``∂²L/∂W_oi² = Σ_nv w_nv (s_nvo a_ni)²`` (`layers.py`).
 
 A diagonal Hessian stays one below elementwise operations, so it is turned into vectors ``e_o``
 only where a layer or a mean lies below. Index legend: ``n`` rows, ``v`` vectors, ``o`` and ``i``
@@ -23,16 +23,16 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.coefficients import add
-from hesrl.curvature.graph import Edge, Graph
-from hesrl.curvature.layers import Layer, layer_of
-from hesrl.curvature.likelihood import LIKELIHOODS, Categorical, Output
-from hesrl.curvature.registry import Pointwise
-from hesrl.curvature.rowwise import COPIES, LAYERS, LOG_SOFTMAX, Rows
+from hesrl.curvature.estimators.layers import Layer, layer_of
+from hesrl.curvature.estimators.likelihood import LIKELIHOODS, Categorical, Output
+from hesrl.curvature.estimators.rowwise import COPIES, LAYERS, LOG_SOFTMAX, Rows
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.rule_registry import Pointwise
+from hesrl.curvature.structure import Edge
 
 _CHUNK = 256
 """How many vectors go through the graph at once."""
@@ -114,17 +114,7 @@ class _Descent:
         if edge[0] in self._rows.blocked:
             return
         if isinstance(output, Categorical):
-            vectors, weights = output.parts()
-            vectors = vectors.movedim(output.dim + 1, -1)
-            places = prod(weights.shape[2:])
-            self._factors.append(
-                _Factors(
-                    edge,
-                    weights.flatten(2).transpose(1, 2).reshape(-1, weights.shape[1]),
-                    lambda v: _at_place(vectors, v, places).movedim(-1, output.dim + 1),
-                    of_layer=True,
-                )
-            )
+            self._factors.append(_Factors(edge, *output.row_factors(), of_layer=True))
         else:
             self._put(edge, 2 * output.weight)
 
@@ -253,10 +243,3 @@ class _Descent:
             for n, product in zip(below, products, strict=True):
                 if product is not None:
                     layers[n].add(product, factors.weights[v])
-
-
-def _at_place(vectors: Tensor, v: Tensor, places: int) -> Tensor:
-    """Return the vectors of class ``v // places`` (N, …, K), zero but for place ``v % places``."""
-    chosen = vectors[v // places]
-    at = F.one_hot(v % places, places).to(chosen.dtype)
-    return chosen * at.view(len(v), 1, *chosen.shape[2:-1], 1)

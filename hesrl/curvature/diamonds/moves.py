@@ -1,8 +1,8 @@
 """Nodes that move entries, and what a diamond needs to know of them: views, copies, reductions.
 
 Every entry of their input reaches one entry of their output, or one for each copy, so that a
-diamond (`hesrl.curvature.diamond`) may hold them beside elementwise operations. Their slopes are
-those of the gradient's own map, and their second derivatives those of their rule.
+diamond may hold them beside elementwise operations. The gradient's own map gives their slopes, and
+their rule gives their second derivatives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from hesrl.curvature.coefficients import adjoint
-from hesrl.curvature.registry import Coefficient
+from hesrl.curvature.rule_registry import Coefficient
 from hesrl.curvature.rules.reduce import reduced_dims
 from hesrl.curvature.rules.softmax import saved_dim
 

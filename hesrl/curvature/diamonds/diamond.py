@@ -10,7 +10,7 @@ every node, first-order tangents ``d = ∂node/∂x`` suffice:
 
 where ``h_outside`` is the curvature that consumers outside the diamond give to a node, and ``last``
 the node where all paths have met, whose curvature is complete. Besides elementwise operations a
-diamond may hold views, expansions and reductions (`hesrl.curvature.layout`).
+diamond may hold views, expansions and reductions (`hesrl.curvature.diamonds.layout`).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from hesrl.curvature.graph import Edge, Sources
-from hesrl.curvature.layout import Layout
-from hesrl.curvature.moves import Fit
-from hesrl.curvature.registry import Pairs
+from hesrl.curvature.diamonds.layout import Layout
+from hesrl.curvature.diamonds.moves import Fit
+from hesrl.curvature.rule_registry import Pairs
+from hesrl.curvature.structure import Edge, Sources
 
 Use: TypeAlias = tuple[int, int]
 """A consumer of a tensor: the number of the node, and which of its inputs the tensor is."""

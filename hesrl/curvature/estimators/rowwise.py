@@ -2,7 +2,7 @@
 
 The rows of a batch, its first dimension, go through most networks without one meeting another.
 Where that holds from a layer up to everything curved above it, one vector serves all rows at once,
-and the products of single rows come apart again at the layer (`hesrl.curvature.factored`). It is
+and the products of single rows come apart again at the layer (`factored.py`). It is
 known for the operations that are listed here, in the shapes that they were recorded with. A
 parameter with two uses, or below any other operation, is left to the general way.
 
@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hesrl.curvature.graph import LEAF, Edge, Graph
-from hesrl.curvature.registry import Local, Pointwise, find_rule
+from hesrl.curvature.graph import Graph
+from hesrl.curvature.rule_registry import Local, Pointwise, find_rule
 from hesrl.curvature.rules.reduce import reduced_dims
 from hesrl.curvature.rules.softmax import saved_dim
+from hesrl.curvature.structure import LEAF, Edge
 
 LAYERS: dict[str, tuple[int, tuple[int, ...]]] = {
     "AddmmBackward0": (1, (0, 2)),

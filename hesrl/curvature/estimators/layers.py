@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.coefficients import add
-from hesrl.curvature.registry import Local, find_rule
+from hesrl.curvature.rule_registry import Local, find_rule
 from hesrl.curvature.rules.linear import LINEAR_LAYERS
 
 _MAX_ENTRIES = 1 << 22

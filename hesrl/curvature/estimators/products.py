@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from hesrl.curvature.likelihood import Output
+from hesrl.curvature.estimators.likelihood import Output
 
 _CHUNK = 256
 """How many vectors go through the graph at once."""

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from hesrl.curvature.analysis import Method, check_method
-from hesrl.curvature.process import install
-from hesrl.curvature.store import add_mark, is_armed, keep, key_of, lock, mark_of
+from hesrl.curvature.arming.process import install
+from hesrl.curvature.arming.store import add_mark, is_armed, key_of, lock, mark_of, store_curvature
+from hesrl.curvature.method import Method, check_method
 
 
 def arm(
@@ -107,4 +107,4 @@ def give_curvature(param: Tensor, hess: Tensor) -> None:
             f"a curvature of shape {tuple(hess.shape)} is not that of a parameter of shape "
             f"{tuple(param.shape)}"
         )
-    keep(param, hess)
+    store_curvature(param, hess)

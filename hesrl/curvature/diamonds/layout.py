@@ -1,7 +1,7 @@
 """Where the dimensions of the tensors of a diamond lie, when some are reduced or broadcast.
 
-A diamond (`hesrl.curvature.diamond`) may hold views, copies along new dimensions and reductions, as
-a log-density has them: ``−½ ((a − μ)/σ)²`` and ``log σ`` are summed over the actions, apart or
+A diamond (`hesrl.curvature.diamonds`) may hold views, copies along new dimensions and reductions,
+as a log-density has them: ``−½ ((a − μ)/σ)²`` and ``log σ`` are summed over the actions, apart or
 together. All its tensors are then laid out in one *index space*: an axis for each dimension of
 the entry x (its own axes) and one for each dimension along which x was copied.
 
@@ -18,9 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
-from hesrl.curvature.graph import Edge
-from hesrl.curvature.moves import Axes, Fit
-from hesrl.curvature.registry import Masked
+from hesrl.curvature.diamonds.moves import Axes, Fit
+from hesrl.curvature.rule_registry import Masked
+from hesrl.curvature.structure import Edge
 
 _NEW = -1
 """Stands for the axis of a dimension along which the entry is copied for the first time."""

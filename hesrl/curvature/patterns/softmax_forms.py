@@ -1,7 +1,7 @@
 """Softmax and log-softmax of the same logits, in whatever form they are written.
 
 Node by node they are only estimates, because their parts mix the same entries again. A form is
-recognized (`hesrl.curvature.softmax_values`) if what lies between it and the logits is used by
+recognized (`softmax_values.py`) if what lies between it and the logits is used by
 forms of these logits alone. Forms of the same logits are one operation, for which the first of them
 stands; the others are elementwise functions of that (`hesrl.curvature.rules.softmax_group`).
 """
@@ -9,13 +9,10 @@ stands; the others are elementwise functions of that (`hesrl.curvature.rules.sof
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from hesrl.curvature.patterns.softmax_values import Form, Values
 from hesrl.curvature.rules.softmax_group import Dims
-from hesrl.curvature.softmax_values import Form, Values, kind_name
-
-if TYPE_CHECKING:
-    from hesrl.curvature.graph import Edge, Structure
+from hesrl.curvature.structure import Edge, Structure, kind_name
 
 _STARTS = frozenset(
     {"LogSoftmaxBackward0", "SoftmaxBackward0", "LogsumexpBackward0", "ExpBackward0"}

@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from hesrl.curvature.rules import softmax_group as group
 from hesrl.curvature.rules.softmax_group import Dims, Probabilities, Value
-
-if TYPE_CHECKING:
-    from hesrl.curvature.graph import Edge, Structure
+from hesrl.curvature.structure import Edge, Structure, kind_name
 
 Argument: TypeAlias = "tuple[Edge, tuple[str, Dims] | None]"
 """A tensor, and the maximum that was subtracted from it: its kind of node and its dimensions."""
@@ -66,11 +64,6 @@ class _Part:
     def lines_up(self) -> bool:
         """Whether it broadcasts against the tensor that it was reduced from."""
         return self.keeps_dims or self.dims == tuple(range(len(self.dims)))
-
-
-def kind_name(kind: Any) -> str:
-    """Return the name of a kind of node, empty for one without a class of its own."""
-    return getattr(kind, "__name__", "")
 
 
 class Values:
@@ -128,18 +121,14 @@ class Values:
             inner |= further
         below = self._value(source)
         is_over = below is not None and below.dims == dims and below.value == "log_softmax"
-        self.forms[node] = Form(
-            node,
-            value,
-            dims,
-            source,
-            "log_softmax" if is_over else None,
-            inner,
-            probabilities,
-            is_plain and not inner,
-        )
+        over: Value | None = "log_softmax" if is_over else None
+        is_plain = is_plain and not inner
+        self.forms[node] = Form(node, value, dims, source, over, inner, probabilities, is_plain)
 
-    def _find_plain(self, value: Value, probabilities: Probabilities, node: int, u: Edge) -> None:
+    def _find_plain(self, node: int, u: Edge) -> None:
+        is_log = kind_name(self._kinds[node]) == "LogSoftmaxBackward0"
+        value: Value = "log_softmax" if is_log else "softmax"
+        probabilities = group.of_log_softmax if is_log else group.of_softmax
         dims: Any = self._details[node]
         of, inner = self._argument(u)
         self._add_form(node, value, of, dims, inner, probabilities, is_plain=True)
@@ -243,12 +232,8 @@ class Values:
 
 _Finder: TypeAlias = Callable[..., "_Part | None"]
 _FINDERS: dict[str, _Finder] = {
-    "LogSoftmaxBackward0": lambda values, *args: values._find_plain(
-        "log_softmax", group.of_log_softmax, *args
-    ),
-    "SoftmaxBackward0": lambda values, *args: values._find_plain(
-        "softmax", group.of_softmax, *args
-    ),
+    "LogSoftmaxBackward0": Values._find_plain,
+    "SoftmaxBackward0": Values._find_plain,
     "MaxBackward0": Values._find_maximum,
     "MaxBackward1": Values._find_maximum,
     "AmaxBackward0": Values._find_maximum,

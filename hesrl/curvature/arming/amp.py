@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from hesrl.curvature.store import keep, kept_curvature
+from hesrl.curvature.arming.store import store_curvature, stored_curvature
 
 
 def unscaling_both(native: Callable[..., None]) -> Callable[..., None]:
@@ -34,7 +34,7 @@ def unscaling_both(native: Callable[..., None]) -> Callable[..., None]:
             optimizer.param_groups.pop()
         for param, carrier in carriers:
             assert carrier.grad is not None
-            keep(param, carrier.grad)
+            store_curvature(param, carrier.grad)
 
     return unscale_
 
@@ -48,7 +48,7 @@ def _carriers(optimizer: Optimizer) -> list[tuple[Tensor, Tensor]]:
     carriers = []
     for group in optimizer.param_groups:
         for param in group["params"]:
-            hess = kept_curvature(param)
+            hess = stored_curvature(param)
             if hess is not None:
                 carrier = torch.empty_like(hess)
                 # A copy, since a curvature may share its memory, even with the gradient.

@@ -9,15 +9,15 @@ from typing import Any, Literal, TypeAlias, cast, overload
 import torch
 from torch import Tensor
 
-from hesrl.curvature import exact
 from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
-from hesrl.curvature.analysis import Method
-from hesrl.curvature.factored import by_factors
+from hesrl.curvature.estimators import products
+from hesrl.curvature.estimators.factored import by_factors
+from hesrl.curvature.estimators.likelihood import Output, find_outputs, gradients_at_outputs
+from hesrl.curvature.estimators.sampling import require_second_derivatives
 from hesrl.curvature.graph import Graph, node_of
-from hesrl.curvature.likelihood import Output, find_outputs, gradients_at_outputs
+from hesrl.curvature.method import Method
 from hesrl.curvature.plan import plan_for
-from hesrl.curvature.registry import MissingRuleError
-from hesrl.curvature.sampling import require_second_derivatives
+from hesrl.curvature.rule_registry import MissingRuleError
 from hesrl.curvature.sweep import Sweep
 
 Loss: TypeAlias = Tensor | Callable[[], Tensor]
@@ -58,12 +58,12 @@ def hess_diag(
     | ``"squared_sample_gradients"`` | mean of the squared gradients of the rows | rows |
 
     The two exact ones cost less for parameters of layers above which no row of the batch meets
-    another (`hesrl.curvature.factored`), with the same result.
+    another (`hesrl.curvature.estimators.factored`), with the same result.
 
     The Gauss-Newton methods and the last one find the network's outputs by the likelihood of the
     model, so the loss must be a cross-entropy, a binary one, `mse_loss` or another of
-    `hesrl.curvature.likelihood`, or one of `hesrl.losses` that stands for them or for a Gaussian.
-    Rows are samples, and of logits with more dimensions also positions.
+    `hesrl.curvature.estimators.likelihood`, or one of `hesrl.losses` that stands for them or for a
+    Gaussian. Rows are samples, and of logits with more dimensions also positions.
 
     It leaves ``p.grad``, ``p.hess_diag`` and the graph of the loss as they are, so that
     ``loss.backward()`` still works.
@@ -180,13 +180,13 @@ def _swept(problem: _Problem) -> list[Tensor | None]:
 def _hessian(problem: _Problem) -> list[Tensor]:
     loss = problem.twice_differentiable()
     known = by_factors(loss, problem.graph, problem.leaves)
-    return problem.with_the_rest(known, lambda rest: exact.hessian_diagonal(loss, rest))
+    return problem.with_the_rest(known, lambda rest: products.hessian_diagonal(loss, rest))
 
 
 def _ggn(problem: _Problem) -> list[Tensor]:
     outputs = problem.outputs()
     known = by_factors(problem.loss, problem.graph, problem.leaves, outputs)
-    return problem.with_the_rest(known, lambda rest: exact.ggn_diagonal(outputs, rest))
+    return problem.with_the_rest(known, lambda rest: products.ggn_diagonal(outputs, rest))
 
 
 def _gradient(problem: _Problem, inputs: Sequence[Any]) -> Sequence[Tensor]:
@@ -196,7 +196,7 @@ def _gradient(problem: _Problem, inputs: Sequence[Any]) -> Sequence[Tensor]:
 def _squared_sample_gradients(problem: _Problem) -> Sequence[Tensor | None]:
     outputs = problem.outputs()
     grads = gradients_at_outputs(problem.graph, problem.loss)
-    return exact.squared_sample_gradients(outputs, grads, problem.params)
+    return products.squared_sample_gradients(outputs, grads, problem.params)
 
 
 _ESTIMATORS: dict[str, Callable[[_Problem], Sequence[Tensor | None]]] = {
@@ -205,8 +205,8 @@ _ESTIMATORS: dict[str, Callable[[_Problem], Sequence[Tensor | None]]] = {
     "bl89": _swept,
     "hessian": _hessian,
     "ggn": _ggn,
-    "ggn_mc": lambda p: exact.ggn_mc_mean(p.outputs(), p.params, p.samples),
-    "hutchinson": lambda p: exact.hutchinson_mean(p.twice_differentiable(), p.params, p.samples),
+    "ggn_mc": lambda p: products.ggn_mc_mean(p.outputs(), p.params, p.samples),
+    "hutchinson": lambda p: products.hutchinson_mean(p.twice_differentiable(), p.params, p.samples),
     "squared_gradient": lambda p: [g.square() for g in _gradient(p, p.params)],
     "squared_sample_gradients": _squared_sample_gradients,
 }

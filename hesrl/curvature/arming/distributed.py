@@ -20,9 +20,9 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parallel.distributed import _DDPSink
 
+from hesrl.curvature.arming.store import is_any_armed, is_armed, store_curvature, stored_curvature
 from hesrl.curvature.graph import Graph
-from hesrl.curvature.registry import register_rule
-from hesrl.curvature.store import is_any_armed, is_armed, keep, kept_curvature
+from hesrl.curvature.rule_registry import register_rule
 
 _awaiting: list[ref[DistributedDataParallel]] = []
 """The modules whose next backward pass synchronizes, in the order of their forward passes."""
@@ -79,7 +79,7 @@ def average_over_ranks(graph: Graph) -> None:
 
 def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) -> None:
     """Average in one message; a parameter that this rank's loss does not depend on has zeros."""
-    own = [kept_curvature(param) for param in params]
+    own = [stored_curvature(param) for param in params]
     hessians = [
         torch.zeros_like(param) if hess is None else hess
         for param, hess in zip(params, own, strict=True)
@@ -92,4 +92,4 @@ def _average(params: list[Tensor], reached: set[int], group: dist.ProcessGroup) 
     ):
         # Reached, but without curvature: part of its gradient came from elsewhere.
         if param.grad is not None and (hess is not None or id(param) not in reached):
-            keep(param, mean)
+            store_curvature(param, mean)

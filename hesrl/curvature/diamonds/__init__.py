@@ -1,0 +1,1 @@
+"""Diamonds: elementwise operations between a fork of paths and the place where the paths meet."""

@@ -1,0 +1,1 @@
+"""Nodes whose rule depends on more than their kind, such as a softmax that is written out."""
