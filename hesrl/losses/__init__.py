@@ -1,10 +1,10 @@
 """Losses with their exact Hessian diagonals in closed form, at linear cost.
 
-Each loss comes twice. A function gives its value together with gradient and signed diagonal
-``∂²L/∂x²`` at the network's outputs, for a training step that is written out or compiled; it is
-tensor code without a look at the data. A module makes one operation of the autograd graph of it,
-and checks its arguments. The same losses written with torch operations give the same curvature,
-only slower. docs/losses.md has a table of them.
+Each loss comes twice. A function, its *form*, gives the value together with the gradient and the
+signed diagonal ``∂²L/∂x²`` at the network's outputs; it is tensor code that checks nothing. A
+module makes one operation of the autograd graph of the form, and checks its arguments. The same
+losses written with torch operations give the same curvature in more steps. docs/losses.md lists
+them.
 """
 
 from hesrl.losses.categorical import (
@@ -20,6 +20,9 @@ from hesrl.losses.entropy import (
     gaussian_entropy_bonus,
 )
 from hesrl.losses.gaussian import (
+    GaussianA2CLoss,
+    GaussianNLLLoss,
+    GaussianSurrogateLoss,
     GaussianTerms,
     SurrogateTerms,
     gaussian_a2c,
@@ -27,17 +30,10 @@ from hesrl.losses.gaussian import (
     gaussian_surrogate,
     variance_derivatives,
 )
-from hesrl.losses.gaussian_modules import GaussianA2CLoss, GaussianNLLLoss, GaussianSurrogateLoss
 from hesrl.losses.operation import ClosedFormLoss, Terms
 from hesrl.losses.supervised import CrossEntropyLoss, MSELoss, cross_entropy, mse
 from hesrl.losses.surrogate import RatioTerms, SurrogateLoss, surrogate
-from hesrl.losses.value import (
-    HuberValueLoss,
-    ValueLoss,
-    ValueTerms,
-    huber_value_loss,
-    value_loss,
-)
+from hesrl.losses.value import HuberValueLoss, ValueLoss, huber_value_loss, value_loss
 
 __all__ = [
     "CategoricalA2CLoss",
@@ -57,7 +53,6 @@ __all__ = [
     "SurrogateTerms",
     "Terms",
     "ValueLoss",
-    "ValueTerms",
     "categorical_a2c",
     "categorical_entropy_bonus",
     "categorical_surrogate",

@@ -84,39 +84,18 @@ def categorical_surrogate(
 
 
 class CategoricalA2CLoss(ClosedFormLoss, form=categorical_a2c):
-    """`categorical_a2c` as one operation of the autograd graph.
-
-    Args:
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: The reduction is unknown.
-    """
+    """`categorical_a2c` as one operation of the autograd graph."""
 
     def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
-        """Return the loss; the arguments are those of `categorical_a2c`.
-
-        Raises:
-            ValueError: Shapes do not go together, an action is impossible, or the advantages
-                require a gradient.
-        """
+        """Return the loss."""
         require_shape("logits", logits, "(N, K)")
         require_classes("actions", actions, logits)
         require_constant("advantages", advantages, "logits", logits.shape[:1])
-        loss: Tensor = self.operation(logits, actions, advantages, (self.reduction,))
-        return loss
+        return self.operation(logits, actions, advantages, (self.reduction,))
 
 
 class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
-    """`categorical_surrogate` as one operation of the autograd graph.
-
-    Args:
-        clip_coef: ε, the largest change of the probability ratio that is rewarded.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: ``clip_coef`` is not above 0, or the reduction is unknown.
-    """
+    """`categorical_surrogate` as one operation of the autograd graph."""
 
     def __init__(self, clip_coef: float, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -126,19 +105,11 @@ class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
     def forward(
         self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,).
-
-        The arguments are those of `categorical_surrogate`; only ``logits`` take a gradient.
-
-        Raises:
-            ValueError: Shapes do not go together, an action is impossible, or a constant requires
-                a gradient.
-        """
+        """Return the loss and, without gradient, the log-ratio (N,)."""
         require_shape("logits", logits, "(N, K)")
         require_classes("actions", actions, logits)
         require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
         require_constant("advantages", advantages, "logits", logits.shape[:1])
-        result: tuple[Tensor, Tensor] = self.operation(
+        return self.operation(
             logits, actions, old_logprobs, advantages, (self.clip_coef, self.reduction)
         )
-        return result

@@ -1,7 +1,7 @@
 """What the loss modules refuse: shapes that would broadcast, lost gradients, impossible values.
 
-The functions check nothing, so that they can be compiled. The modules refuse NaN in the data that
-they are given, but not on a GPU, which every such question makes wait, and not in a network's
+The functions check nothing, so that they can be compiled. The modules refuse NaN in the data. They
+do not look for NaN on a GPU, where the program would wait for the answer, nor in a network's
 outputs, where mixed precision meets it and skips the step: there it reaches loss and gradient.
 """
 

@@ -75,15 +75,7 @@ def _by_scale(scale: Tensor, coef: float, reduction: str, name: str) -> tuple[Te
 
 
 class CategoricalEntropyBonus(ClosedFormLoss, form=categorical_entropy_bonus):
-    """`categorical_entropy_bonus` as one operation of the autograd graph.
-
-    Args:
-        coef: β.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: The reduction is unknown, or β is not finite.
-    """
+    """`categorical_entropy_bonus` as one operation of the autograd graph."""
 
     def __init__(self, coef: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -91,27 +83,13 @@ class CategoricalEntropyBonus(ClosedFormLoss, form=categorical_entropy_bonus):
         self.coef = coef
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Return the loss at logits (N, K).
-
-        Raises:
-            ValueError: The logits have another shape.
-        """
+        """Return the loss at logits (N, K)."""
         require_shape("logits", logits, "(N, K)")
-        loss: Tensor = self.operation(logits, (self.coef, self.reduction))
-        return loss
+        return self.operation(logits, (self.coef, self.reduction))
 
 
 class GaussianEntropyBonus(ClosedFormLoss, form=_by_scale):
-    """`gaussian_entropy_bonus` as one operation of the autograd graph.
-
-    Args:
-        coef: β.
-        reduction: "mean", "sum" or "none".
-        scale: "log_std" or "variance": what the input is.
-
-    Raises:
-        ValueError: The reduction or the scale is unknown, or β is not finite.
-    """
+    """`gaussian_entropy_bonus` as one operation of the autograd graph."""
 
     def __init__(self, coef: float = 1.0, reduction: str = "mean", scale: str = "log_std") -> None:
         super().__init__(reduction)
@@ -120,15 +98,10 @@ class GaussianEntropyBonus(ClosedFormLoss, form=_by_scale):
         self.coef, self.scale = coef, scale
 
     def forward(self, scale: Tensor) -> Tensor:
-        """Return the loss at log σ, or at σ², (N, K), (1, K) or (K,).
-
-        Raises:
-            ValueError: The shape is another, or a variance is not above 0.
-        """
+        """Return the loss at log σ, or at σ², (N, K), (1, K) or (K,)."""
         if scale.dim() not in (1, 2):
             shape = tuple(scale.shape)
             raise ValueError(f"{self.scale} must have shape (N, K) or (K,), not {shape}")
         if self.scale == "variance":
             require_positive_variance(scale)
-        loss: Tensor = self.operation(scale, (self.coef, self.reduction, self.scale))
-        return loss
+        return self.operation(scale, (self.coef, self.reduction, self.scale))

@@ -1,4 +1,4 @@
-"""Losses of a diagonal Gaussian, exact at its mean and its log-standard-deviation, as functions.
+"""Losses of a diagonal Gaussian, exact at its mean and at its log σ or σ².
 
 With u = (x − μ)²/σ², ``log π(x) = Σ_j −½ u − log σ − ½ log 2π``, and entry by entry
 
@@ -12,12 +12,23 @@ Without reduction the derivatives by a shared log σ are those of each sample's 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hesrl.losses.operation import divisor, reduce
+from hesrl.curvature.estimators.likelihood import Edges, Output, separable
+from hesrl.losses.checks import (
+    require_constant,
+    require_positive,
+    require_positive_variance,
+    require_scale,
+    require_scale_name,
+    require_shape,
+)
+from hesrl.losses.operation import ClosedFormLoss, Form, divisor, reduce, spread
 from hesrl.losses.surrogate import surrogate
 
 
@@ -37,20 +48,14 @@ class GaussianTerms(NamedTuple):
 
 
 class SurrogateTerms(NamedTuple):
-    """PPO's surrogate with its derivatives at the policy's outputs."""
+    """PPO's surrogate of a Gaussian, log r (N,), and the derivatives as in `GaussianTerms`."""
 
     loss: Tensor
-    """L, a scalar, or (N,) without reduction."""
     logratio: Tensor
-    """log r (N,)."""
     grad_mean: Tensor
-    """∂L/∂μ (N, K)."""
     grad_log_std: Tensor
-    """∂L/∂log σ, of the shape of log σ."""
     hess_mean: Tensor
-    """∂²L/∂μ² (N, K)."""
     hess_log_std: Tensor
-    """∂²L/∂(log σ)², of the shape of log σ."""
 
 
 def _log_normalizer(k: int) -> float:
@@ -63,25 +68,14 @@ def _shared(derivative: Tensor, log_std: Tensor, reduction: str) -> Tensor:
 
 
 def gaussian_a2c(
-    mean: Tensor,
-    log_std: Tensor,
-    actions: Tensor,
-    advantages: Tensor,
-    reduction: str = "mean",
+    mean: Tensor, log_std: Tensor, actions: Tensor, advantages: Tensor, reduction: str = "mean"
 ) -> GaussianTerms:
     """The policy-gradient loss ``ℓ_n = −A_n log π(x_n)`` of a diagonal Gaussian policy.
 
         ∂ℓ/∂μ = −A (x − μ)/σ²        ∂²ℓ/∂μ² = A/σ²
         ∂ℓ/∂log σ = −A (u − 1)       ∂²ℓ/∂(log σ)² = 2 A u
 
-    A mean is over the N samples.
-
-    Args:
-        mean: μ (N, K), in the unit of the actions.
-        log_std: log σ (N, K), (1, K) or (K,).
-        actions: x (N, K).
-        advantages: A (N,).
-        reduction: "mean", "sum" or "none".
+    The arguments are those of `gaussian_surrogate`.
     """
     inv_std = torch.exp(-log_std)
     z = (actions - mean) * inv_std
@@ -105,14 +99,8 @@ def gaussian_nll(
         ∂ℓ/∂μ = −(x − μ)/σ²        ∂²ℓ/∂μ² = 1/σ²
         ∂ℓ/∂log σ = 1 − u          ∂²ℓ/∂(log σ)² = 2u
 
-    A mean is over the N samples. (`torch.nn.GaussianNLLLoss` has it over all N K entries, and
-    leaves out ½ log 2π.)
-
-    Args:
-        mean: μ (N, K), in the unit of the targets.
-        log_std: log σ (N, K), (1, K) or (K,).
-        targets: x (N, K).
-        reduction: "mean", "sum" or "none".
+    The arguments are those of `gaussian_surrogate`, with targets x for actions. (The mean of
+    `torch.nn.GaussianNLLLoss` is over all N K entries, and it leaves out ½ log 2π.)
     """
     return gaussian_a2c(mean, log_std, targets, mean.new_ones(len(mean)), reduction)
 
@@ -178,3 +166,84 @@ def variance_derivatives(
     """
     half = 0.5 / variance
     return half * grad_log_std, half * half * (hess_log_std - 2 * grad_log_std)
+
+
+def _by_scale(form: Form, mean: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    """Evaluate a form of log σ, by σ² if that is what the last argument says."""
+    *args_of_form, name = args
+    if name == "log_std":
+        return form(mean, scale, *args_of_form)
+    *outputs, grad_mean, grad, hess_mean, hess = form(mean, 0.5 * scale.log(), *args_of_form)
+    grad, hess = variance_derivatives(scale, grad, hess)
+    return *outputs, grad_mean, grad, hess_mean, hess
+
+
+def _outputs_of_nll(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
+    """Mean and scale, with Fisher's 1/σ² and 2 by log σ, ½/v² by the variance v."""
+    _, scale, _, _, _, hess_mean, _ = node.saved_tensors
+    reduction, name = node.settings
+    grad_out, count = spread(grad_out, hess_mean), divisor(len(hess_mean), reduction)
+    at_scale = grad_out * torch.full_like(hess_mean, 2 / count)
+    if name == "variance":
+        at_scale = at_scale / (4 * scale * scale)
+    at_mean, shared = grad_out * hess_mean, scale.shape != hess_mean.shape
+    at_scale = at_scale.sum_to_size(scale.shape)
+    return [*separable(edges[0], at_mean), *separable(edges[1], at_scale, shared)]
+
+
+class _GaussianLoss(ClosedFormLoss):
+    """What the losses of a Gaussian have in common: a second input, log σ or σ² by ``scale``."""
+
+    def __init_subclass__(cls, form: Callable[..., Any] | None = None, **kwargs: Any) -> None:
+        by_scale = form and partial(_by_scale, form)
+        super().__init_subclass__(form=by_scale, inputs=2, **kwargs)
+
+    def __init__(self, reduction: str = "mean", scale: str = "log_std") -> None:
+        super().__init__(reduction)
+        require_scale_name(scale)
+        self.scale = scale
+
+    def _check(self, mean: Tensor, scale: Tensor, name: str, x: Tensor) -> None:
+        require_shape("mean", mean, "(N, K)")
+        require_scale(self.scale, scale, mean.shape)
+        if self.scale == "variance":
+            require_positive_variance(scale)
+        require_constant(name, x, "mean", mean.shape)
+
+
+class GaussianNLLLoss(_GaussianLoss, form=gaussian_nll, likelihood=_outputs_of_nll):
+    """`gaussian_nll` as one operation of the autograd graph, by log σ or by σ²."""
+
+    def forward(self, mean: Tensor, scale: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss."""
+        self._check(mean, scale, "targets", targets)
+        return self.operation(mean, scale, targets, (self.reduction, self.scale))
+
+
+class GaussianA2CLoss(_GaussianLoss, form=gaussian_a2c):
+    """`gaussian_a2c` as one operation of the autograd graph, by log σ or by σ²."""
+
+    def forward(self, mean: Tensor, scale: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+        """Return the loss."""
+        self._check(mean, scale, "actions", actions)
+        require_constant("advantages", advantages, "mean", mean.shape[:1])
+        return self.operation(mean, scale, actions, advantages, (self.reduction, self.scale))
+
+
+class GaussianSurrogateLoss(_GaussianLoss, form=gaussian_surrogate):
+    """`gaussian_surrogate` as one operation of the autograd graph, by log σ or by σ²."""
+
+    def __init__(self, clip_coef: float, reduction: str = "mean", scale: str = "log_std") -> None:
+        super().__init__(reduction, scale)
+        require_positive("clip_coef", clip_coef)
+        self.clip_coef = clip_coef
+
+    def forward(
+        self, mean: Tensor, scale: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradient, the log-ratio (N,)."""
+        self._check(mean, scale, "actions", actions)
+        require_constant("old_logprobs", old_logprobs, "mean", mean.shape[:1])
+        require_constant("advantages", advantages, "mean", mean.shape[:1])
+        settings = self.clip_coef, self.reduction, self.scale
+        return self.operation(mean, scale, actions, old_logprobs, advantages, settings)

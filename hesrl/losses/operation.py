@@ -140,11 +140,17 @@ class ClosedFormLoss(nn.Module):
 
         class ValueLoss(ClosedFormLoss, form=value_loss): …
 
+    The form's docstring explains the arguments of both: the last ones, which are no tensors, are
+    set when the loss is made, and ``forward`` takes the others. Only inputs take a gradient, not
+    constants. A loss of a Gaussian has one setting more, ``scale``: "log_std" if its input is
+    log σ, or "variance" if it is σ².
+
     Args:
         reduction: "mean" or "sum" over the samples, or "none" for a vector of their losses.
 
     Raises:
-        ValueError: The reduction is unknown.
+        ValueError: A setting is impossible. In ``forward``: shapes do not go together, or a
+            constant is NaN, out of range or requires a gradient.
     """
 
     operation: Callable[..., Any]

@@ -91,17 +91,7 @@ def _outputs(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
 
 
 class CrossEntropyLoss(ClosedFormLoss, form=cross_entropy, likelihood=_outputs):
-    """`cross_entropy` as one operation of the autograd graph.
-
-    Args:
-        weight: Weights of the classes (K,); None: all 1.
-        ignore_index: The class that stands for no target.
-        label_smoothing: s, from 0 to 1.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: A setting is impossible.
-    """
+    """`cross_entropy` as one operation of the autograd graph."""
 
     weight: Tensor | None
 
@@ -119,12 +109,7 @@ class CrossEntropyLoss(ClosedFormLoss, form=cross_entropy, likelihood=_outputs):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss; the arguments are those of `cross_entropy`.
-
-        Raises:
-            ValueError: Shapes do not go together, a class is out of range, or a constant requires
-                a gradient.
-        """
+        """Return the loss."""
         require_shape("logits", logits, "(N, K)")
         if targets.is_floating_point():
             require_constant("targets", targets, "logits", logits.shape)
@@ -133,8 +118,7 @@ class CrossEntropyLoss(ClosedFormLoss, form=cross_entropy, likelihood=_outputs):
         if self.weight is not None:
             require_constant("weight", self.weight, "logits", logits.shape[1:])
         settings = self.ignore_index, self.label_smoothing, self.reduction
-        loss: Tensor = self.operation(logits, targets, self.weight, settings)
-        return loss
+        return self.operation(logits, targets, self.weight, settings)
 
 
 def mse(predictions: Tensor, targets: Tensor, reduction: str = "mean") -> Terms:
@@ -160,23 +144,11 @@ def mse(predictions: Tensor, targets: Tensor, reduction: str = "mean") -> Terms:
 
 
 class MSELoss(ClosedFormLoss, form=mse, likelihood=separable_terms):
-    """`mse` as one operation of the autograd graph.
-
-    Args:
-        reduction: "mean" over all entries, "sum", or "none" for the samples' sums (N,).
-
-    Raises:
-        ValueError: The reduction is unknown.
-    """
+    """`mse` as one operation of the autograd graph."""
 
     def forward(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss; the arguments are those of `mse`.
-
-        Raises:
-            ValueError: Shapes differ, or the targets require a gradient.
-        """
+        """Return the loss."""
         if predictions.dim() == 0:
             raise ValueError("predictions must have shape (N, …), not ()")
         require_constant("targets", targets, "predictions", predictions.shape)
-        loss: Tensor = self.operation(predictions, targets, (self.reduction,))
-        return loss
+        return self.operation(predictions, targets, (self.reduction,))

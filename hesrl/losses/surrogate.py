@@ -63,15 +63,7 @@ def surrogate(
 
 
 class SurrogateLoss(ClosedFormLoss, form=surrogate):
-    """`surrogate` as one operation of the autograd graph, on top of any policy's log-probabilities.
-
-    Args:
-        clip_coef: ε, the largest change of the probability ratio that is rewarded.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: ``clip_coef`` is not above 0, or the reduction is unknown.
-    """
+    """`surrogate` as one operation of the autograd graph, for log-probabilities of any policy."""
 
     def __init__(self, clip_coef: float, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -81,16 +73,9 @@ class SurrogateLoss(ClosedFormLoss, form=surrogate):
     def forward(
         self, logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,).
-
-        The arguments are those of `surrogate`; only ``logprobs`` take a gradient.
-
-        Raises:
-            ValueError: Shapes do not go together, or a constant is NaN or requires a gradient.
-        """
+        """Return the loss and, without gradient, the log-ratio (N,)."""
         require_shape("logprobs", logprobs, "(N,)")
         require_constant("old_logprobs", old_logprobs, "logprobs", logprobs.shape)
         require_constant("advantages", advantages, "logprobs", logprobs.shape)
         settings = self.clip_coef, self.reduction
-        result: tuple[Tensor, Tensor] = self.operation(logprobs, old_logprobs, advantages, settings)
-        return result
+        return self.operation(logprobs, old_logprobs, advantages, settings)

@@ -8,9 +8,6 @@ from torch import Tensor
 from hesrl.losses.checks import require_constant, require_positive, require_shape
 from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce, separable_terms
 
-ValueTerms = Terms
-"""The value loss with its derivatives at the critic's output, all but a reduced loss (N,)."""
-
 
 def value_loss(
     values: Tensor,
@@ -50,15 +47,7 @@ def value_loss(
 
 
 class ValueLoss(ClosedFormLoss, form=value_loss, likelihood=separable_terms):
-    """`value_loss` as one operation of the autograd graph.
-
-    Args:
-        clip_coef: ε, in the unit of the values; None for the plain error ``(V − R)²``.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: ``clip_coef`` is not above 0, or the reduction is unknown.
-    """
+    """`value_loss` as one operation of the autograd graph."""
 
     def __init__(self, clip_coef: float | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -67,12 +56,7 @@ class ValueLoss(ClosedFormLoss, form=value_loss, likelihood=separable_terms):
         self.clip_coef = clip_coef
 
     def forward(self, values: Tensor, returns: Tensor, old_values: Tensor | None = None) -> Tensor:
-        """Return the loss; the arguments are those of `value_loss`.
-
-        Raises:
-            ValueError: Shapes do not go together, a constant is NaN or requires a gradient, or
-                ``old_values`` are missing for the clip.
-        """
+        """Return the loss."""
         require_shape("values", values, "(N,)")
         require_constant("returns", returns, "values", values.shape)
         if old_values is not None:
@@ -80,8 +64,7 @@ class ValueLoss(ClosedFormLoss, form=value_loss, likelihood=separable_terms):
         elif self.clip_coef is not None:
             raise ValueError("old_values are missing: the clipped value loss starts from them")
         settings = self.clip_coef, self.reduction
-        loss: Tensor = self.operation(values, returns, old_values, settings)
-        return loss
+        return self.operation(values, returns, old_values, settings)
 
 
 def huber_value_loss(
@@ -111,15 +94,7 @@ def huber_value_loss(
 
 
 class HuberValueLoss(ClosedFormLoss, form=huber_value_loss, likelihood=separable_terms):
-    """`huber_value_loss` as one operation of the autograd graph.
-
-    Args:
-        delta: δ, in the unit of the values.
-        reduction: "mean", "sum" or "none".
-
-    Raises:
-        ValueError: ``delta`` is not above 0, or the reduction is unknown.
-    """
+    """`huber_value_loss` as one operation of the autograd graph."""
 
     def __init__(self, delta: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -127,12 +102,7 @@ class HuberValueLoss(ClosedFormLoss, form=huber_value_loss, likelihood=separable
         self.delta = delta
 
     def forward(self, values: Tensor, returns: Tensor) -> Tensor:
-        """Return the loss; the arguments are those of `huber_value_loss`.
-
-        Raises:
-            ValueError: Shapes do not go together, or a constant is NaN or requires a gradient.
-        """
+        """Return the loss."""
         require_shape("values", values, "(N,)")
         require_constant("returns", returns, "values", values.shape)
-        loss: Tensor = self.operation(values, returns, (self.delta, self.reduction))
-        return loss
+        return self.operation(values, returns, (self.delta, self.reduction))

@@ -72,7 +72,7 @@ class Categorical:
         return vectors.movedim(-1, self.dim + 1), weights.movedim(-1, self.dim + 1)
 
     def row_factors(self) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return w (V, N) of ``H = Σ_v w_v s_v s_vᵀ``, and a function from numbers v to s (V, N, …).
+        """Return w (V, N) of ``H = Σ_v w_v s_v s_vᵀ``, and a function from v to s (V, N, …).
 
         There is one v for each class and position of a row.
         """
