@@ -23,9 +23,14 @@ class Net(nn.Module):
 X, TARGET = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.ones(5, 2)
 
 
-def make_net() -> Net:
+def plain_net() -> Net:
+    """The network of `make_net`, not armed."""
     torch.manual_seed(1)
-    net = Net()
+    return Net()
+
+
+def make_net() -> Net:
+    net = plain_net()
     arm(net.parameters())
     return net
 

@@ -19,22 +19,16 @@ from hesrl.curvature import (
 from tests import reference
 from tests.curvature.nets import (
     TARGET,
-    Net,
     X,
     assert_equal,
     curvatures,
     fresh_curvatures,
     loss_of,
     make_net,
+    plain_net,
 )
 
 METHODS: tuple[Method, ...] = ("hesscale", "hesscale_gn", "bl89")
-
-
-def plain_net() -> Net:
-    """The network of `make_net`, not armed."""
-    torch.manual_seed(1)
-    return Net()
 
 
 def softmax_loss(net: nn.Module) -> Tensor:

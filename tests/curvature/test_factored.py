@@ -9,17 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.curvature.both_ways import METHODS, assert_both_ways, noted
+from tests.curvature.both_ways import METHODS, assert_both_ways
 from tests.curvature.comparison import normal
 
 N = 4
 CLASSES, PLACES = torch.tensor([0, 2, 1, 1]), torch.tensor([[0, 2], [1, 1], [2, 2], [0, 0]])
 each_method = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture
-def left(monkeypatch) -> list[Tensor]:
-    return noted(monkeypatch)
 
 
 def chain(*layers: nn.Module) -> nn.Sequential:

@@ -11,16 +11,11 @@ from torch.utils.checkpoint import checkpoint
 from hesrl.curvature import arm, hess_diag
 from hesrl.curvature.estimators import factored, layers
 from tests import reference
-from tests.curvature.both_ways import METHODS, assert_both_ways, noted
+from tests.curvature.both_ways import METHODS, assert_both_ways
 from tests.curvature.comparison import normal
 
 X, CLASSES = normal(4, 3, 6), torch.tensor([0, 2, 1, 1])
 each_method = pytest.mark.parametrize("method", METHODS)
-
-
-@pytest.fixture
-def left(monkeypatch) -> list[Tensor]:
-    return noted(monkeypatch)
 
 
 @pytest.fixture

@@ -28,13 +28,13 @@ from hesrl.curvature import (
 from hesrl.curvature.arming import process, store
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
-    Net,
     X,
     assert_equal,
     curvatures,
     fresh_curvatures,
     loss_of,
     make_net,
+    plain_net,
 )
 
 NATIVE = {
@@ -57,11 +57,6 @@ def nothing_armed() -> Iterator[None]:
 
 def attributes() -> dict[str, Any]:
     return {key: vars(owner).get(name) for key, (owner, name) in NATIVE.items()}
-
-
-def plain_net() -> Net:
-    torch.manual_seed(1)
-    return Net()
 
 
 def through_torch_save(thing: Any) -> Any:

@@ -9,16 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.curvature.both_ways import METHODS, assert_both_ways, noted
+from tests.curvature.both_ways import METHODS, assert_both_ways
 from tests.curvature.comparison import normal
 
 N = 4
 CLASSES = torch.tensor([0, 2, 1, 1])
-
-
-@pytest.fixture
-def left(monkeypatch) -> list[Tensor]:
-    return noted(monkeypatch)
 
 
 X = normal(N, 3)

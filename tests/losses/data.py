@@ -13,12 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from hesrl.curvature import Method, arm
+
 N, K, CLIP = 9, 3, 0.2
 REDUCTIONS = ("mean", "sum", "none")
 
 
 def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_equal(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
+
+
+def armed(*tensors: Tensor, method: Method = "hesscale") -> list[Tensor]:
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    arm(leaves, method)
+    return leaves
 
 
 LOG_RATIOS, ADVANTAGES = torch.cartesian_prod(

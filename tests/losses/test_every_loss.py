@@ -12,20 +12,10 @@ from hesrl.curvature import arm, explain
 from tests import reference
 from tests.curvature.seeding import grad_and_hess, node_names
 from tests.losses.cases import CASES
-from tests.losses.data import REDUCTIONS, Case, normal
+from tests.losses.data import REDUCTIONS, Case, armed, assert_equal, normal
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
-
-
-def assert_equal(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
-
-
-def armed(*tensors: Tensor) -> list[Tensor]:
-    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-    arm(leaves)
-    return leaves
 
 
 def hessian(function, x):

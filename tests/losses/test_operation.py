@@ -10,21 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hesrl import losses
-from hesrl.curvature import arm
 from hesrl.losses import ClosedFormLoss, Terms
 from tests.losses.cases import CASES
-from tests.losses.data import ACTIONS, CHOICES, CLASSES, LOG_STDS, LOGITS, MEAN
-
-
-def assert_equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
-
-
-def armed(*tensors, method="hesscale"):
-    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-    arm(leaves, method)
-    return leaves
-
+from tests.losses.data import ACTIONS, CHOICES, CLASSES, LOG_STDS, LOGITS, MEAN, armed, assert_equal
 
 PRECISIONS = [
     (torch.float32, torch.float64),

@@ -9,13 +9,18 @@ from torch import nn
 
 from hesrl import losses
 from hesrl.curvature import arm
-from tests.losses.data import ACTIONS, CHOICES, CLASSES, LOGITS, MEAN, PROBABILITIES, WEIGHT
+from tests.losses.data import (
+    ACTIONS,
+    CHOICES,
+    CLASSES,
+    LOGITS,
+    MEAN,
+    PROBABILITIES,
+    WEIGHT,
+    assert_equal,
+)
 
 REDUCTIONS = ("mean", "sum", "none")
-
-
-def assert_equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

@@ -18,14 +18,18 @@ from hesrl.losses import (
     gaussian_surrogate,
     surrogate,
 )
-from tests.losses.data import CLIP, log_density, normal, plain_surrogate, plain_value_loss
+from tests.losses.data import (
+    CLIP,
+    armed,
+    assert_equal,
+    log_density,
+    normal,
+    plain_surrogate,
+    plain_value_loss,
+)
 
 LOG_RATIOS = (-3.0, -0.3, -0.1, 0.0, 0.1, 0.3, 3.0)
 ADVANTAGES = (1.5, 0.0, -0.7)
-
-
-def assert_equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
 
 
 def surrogate_inputs(log_std_shape=(1, 3)):
@@ -38,12 +42,6 @@ def surrogate_inputs(log_std_shape=(1, 3)):
     log_std = normal(*log_std_shape, seed=1)
     logprobs = Normal(mean, log_std.exp().expand_as(mean)).log_prob(actions).sum(-1)
     return mean, log_std, actions, logprobs - logratio, advantages
-
-
-def armed(*tensors):
-    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-    arm(leaves)
-    return leaves
 
 
 def test_it_is_flat_exactly_where_it_is_clipped():

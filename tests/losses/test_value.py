@@ -7,11 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hesrl.losses import HuberValueLoss, ValueLoss, huber_value_loss, value_loss
-from tests.losses.data import CLIP, normal
-
-
-def assert_equal(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13)
+from tests.losses.data import CLIP, assert_equal, normal
 
 
 def value_inputs(n=60):
