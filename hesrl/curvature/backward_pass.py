@@ -1,7 +1,7 @@
 """A backward pass that leaves curvature with the gradients of armed parameters.
 
 `backward` does what `torch.autograd.backward` does, with curvature. While parameters are armed,
-`hesrl.curvature.arming.process` makes ``loss.backward()`` do the same.
+`hesrl.curvature.arming.torch_patches` makes ``loss.backward()`` do the same.
 """
 
 from __future__ import annotations

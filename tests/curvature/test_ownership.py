@@ -25,7 +25,7 @@ from hesrl.curvature import (
     patch_torch,
     take_curvature,
 )
-from hesrl.curvature.arming import process, store
+from hesrl.curvature.arming import store
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     X,
@@ -281,10 +281,10 @@ def test_threads_that_arm_and_disarm():
 
 
 def test_an_unarmed_model_is_not_swept(monkeypatch):
-    make = process.run_backward
+    make = torch_patches.run_backward
     armed, net = make_net(), plain_net()
     monkeypatch.setattr("hesrl.curvature.backward_pass.Sweep", None)
     loss_of(net).backward()
     assert all(p.grad is not None for p in net.parameters())
-    assert make is process.run_backward
+    assert make is torch_patches.run_backward
     assert all(is_armed(p) for p in armed.parameters())

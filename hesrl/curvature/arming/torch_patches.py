@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from hesrl.curvature.arming.amp import unscaling_both
 from hesrl.curvature.arming.distributed import noting_forward
+from hesrl.curvature.arming.grad_scaler import unscaling_both
 from hesrl.curvature.arming.store import get_hess_diag, is_any_armed, lock, when_empty
 from hesrl.curvature.backward_pass import run_backward
 

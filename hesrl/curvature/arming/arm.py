@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from hesrl.curvature.arming.process import install
 from hesrl.curvature.arming.store import add_mark, is_armed, key_of, lock, mark_of, store_curvature
+from hesrl.curvature.arming.torch_patches import install
 from hesrl.curvature.method import Method, check_method
 
 
