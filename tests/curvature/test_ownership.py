@@ -25,7 +25,7 @@ from hesrl.curvature import (
     patch_torch,
     take_curvature,
 )
-from hesrl.curvature.arming import store
+from hesrl.curvature.arming import store, torch_patches
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     X,
