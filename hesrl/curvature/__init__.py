@@ -1,12 +1,12 @@
 """Hessian diagonals for about the price of a gradient: HesScale on PyTorch's own graph."""
 
 import hesrl.curvature.rules  # noqa: F401  (registers the rules)
-from hesrl.curvature.arming.arm import arm, disarm, give_curvature
+from hesrl.curvature.arming.armed import arm, disarm, give_curvature
 from hesrl.curvature.arming.store import clear_curvature, is_armed, take_curvature
 from hesrl.curvature.arming.torch_patches import patch_torch
 from hesrl.curvature.backward_pass import backward
 from hesrl.curvature.estimators.hess_diag import hess_diag
-from hesrl.curvature.explain import explain
+from hesrl.curvature.explanation import explain
 from hesrl.curvature.method import Method
 from hesrl.curvature.rule_registry import (
     MissingRuleError,

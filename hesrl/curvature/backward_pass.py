@@ -28,13 +28,13 @@ from hesrl.curvature.arming.store import (
     stored_curvature,
     untraced,
 )
+from hesrl.curvature.backward_sweep import Sweep
 from hesrl.curvature.estimators.sampling import GaussNewtonMC, Hutchinson
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.method import Method
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.roots import Hess, as_tuple, refuse_seeds, seeds_of
 from hesrl.curvature.rule_registry import MissingRuleError
-from hesrl.curvature.sweep import Sweep
 
 _native = torch.autograd.backward
 

@@ -17,7 +17,7 @@ Grads: TypeAlias = tuple[Tensor | None, ...]
 
 
 class Propagation:
-    """Curvature on its way from the roots of a graph to the leaves; see `hesrl.curvature.sweep`.
+    """Curvature on its way from the roots of a graph to the leaves; see `backward_sweep.py`.
 
     Args:
         graph: The graph of the roots.

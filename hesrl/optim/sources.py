@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from hesrl.curvature import Method, arm, is_armed
-from hesrl.curvature.arming.arm import pause
+from hesrl.curvature.arming.armed import pause
 from hesrl.curvature.arming.fingerprint import Relation, is_recording
 from hesrl.curvature.arming.store import changed, look_up
 

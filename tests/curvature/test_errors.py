@@ -15,6 +15,7 @@ from hesrl.curvature import (
     register_pointwise,
     register_rule,
 )
+from hesrl.curvature.backward_sweep import Sweep
 from hesrl.curvature.rule_registry import _RULES
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import assert_equal, curvatures
@@ -240,7 +241,7 @@ def test_a_graph_whose_tensors_are_gone(net, in_place, monkeypatch):
         loss.backward()
     assert_equal([p.hess_diag for p in net.parameters()], before)
     visited = []
-    monkeypatch.setattr("hesrl.curvature.sweep.Sweep._visit", lambda *args: visited.append(args))
+    monkeypatch.setattr(Sweep, "_visit", lambda *args: visited.append(args))
     disarm(net.parameters())
     with pytest.raises(RuntimeError, match=message):
         loss.backward()

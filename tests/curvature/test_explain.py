@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hesrl.curvature import Method, MissingRuleError, arm, explain
-from hesrl.curvature.explain import table_lines
+from hesrl.curvature.explanation import table_lines
 from tests.curvature.nets import X, assert_equal, curvatures, fresh_curvatures, loss_of, make_net
 
 LABELS = torch.tensor([0, 1, 0, 1, 0])

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from hesrl.curvature import arm, disarm, is_armed, register_adjoint, take_curvature
 from hesrl.curvature import graph as graphs
+from hesrl.curvature.backward_sweep import Sweep
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.plan import plan_for
-from hesrl.curvature.sweep import Sweep
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     TARGET,
@@ -237,7 +237,7 @@ def test_an_error_in_the_sweep_leaves_the_curvature_and_no_hooks(monkeypatch):
 
     disarm(net.parameters())
     visited = []
-    monkeypatch.setattr("hesrl.curvature.sweep.Sweep._visit", lambda *args: visited.append(args))
+    monkeypatch.setattr(Sweep, "_visit", lambda *args: visited.append(args))
     loss.backward()
     assert visited == []
 

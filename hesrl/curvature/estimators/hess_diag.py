@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.advice import REENTRANT_CHECKPOINT, hidden_by
+from hesrl.curvature.backward_sweep import Sweep
 from hesrl.curvature.estimators import products
 from hesrl.curvature.estimators.factored import by_factors
 from hesrl.curvature.estimators.likelihood import Output, find_outputs, gradients_at_outputs
@@ -18,7 +19,6 @@ from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.method import Method
 from hesrl.curvature.plan import plan_for
 from hesrl.curvature.rule_registry import MissingRuleError
-from hesrl.curvature.sweep import Sweep
 
 Loss: TypeAlias = Tensor | Callable[[], Tensor]
 Estimator: TypeAlias = (
