@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hesrl.curvature import arm
 from tests import reference
 
 
@@ -28,6 +30,33 @@ def grad_and_hess(output: Any, *, apart: bool = False) -> tuple[Tensor, Tensor]:
     grad, hess = torch.randn_like(distance), torch.randn_like(distance)
     (grad * distance + 0.5 * hess * distance.square()).sum().backward()
     return grad.flatten(), hess.flatten()
+
+
+def assert_defined(
+    function: Callable[..., Any],
+    *inputs: Tensor,
+    definition: Callable[..., Any] | None = None,
+    rtol: float = 1e-10,
+    of_largest: float = 0.0,
+) -> Any:
+    """Check that the curvature of every input is the definition's, and return the output.
+
+    Args:
+        function: The operations.
+        *inputs: Their inputs, in float64.
+        definition: The same in other operations, for `reference.hesscale`.
+        rtol: Relative tolerance.
+        of_largest: Absolute tolerance beside 1e-12, as a part of the largest entry.
+    """
+    params = [x.clone().requires_grad_() for x in inputs]
+    arm(params)
+    output = function(*params)
+    grad_out, hess_out = grad_and_hess(output)
+    for n, param in enumerate(params):
+        expected = reference.hesscale(definition or function, inputs, n, grad_out, hess_out)
+        atol = 1e-12 + (of_largest * expected.abs().max().item() if of_largest else 0)
+        torch.testing.assert_close(param.hess_diag, expected, rtol=rtol, atol=atol)
+    return output
 
 
 def node_names(output: Any) -> set[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hesrl.curvature import arm
-from tests import reference
-from tests.curvature.seeding import grad_and_hess, node_names
+from tests.curvature.seeding import assert_defined, node_names
 
 few = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 CONVOLUTIONS = F.conv1d, F.conv2d, F.conv3d
@@ -49,19 +49,9 @@ def cases(draw, transposed):
 
 def check(function, shapes, options):
     torch.manual_seed(0)
-    values = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
-    inputs = [x.clone().requires_grad_() for x in values]
-    arm(inputs)
-    output = function(*inputs, **options)
+    values = (torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    output = assert_defined(partial(function, **options), *values)
     assert "ConvolutionBackward0" in node_names(output)
-    grad_out, hess_out = grad_and_hess(output)
-
-    def definition(*x):
-        return function(*x, **options)
-
-    for n, x in enumerate(inputs):
-        expected = reference.hesscale(definition, values, n, grad_out, hess_out)
-        torch.testing.assert_close(x.hess_diag, expected, rtol=1e-10, atol=1e-12)
 
 
 @few

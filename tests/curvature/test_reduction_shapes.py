@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hesrl.curvature import arm
-from tests import reference
 from tests.curvature.rows.row import WITHOUT_GRADIENT
-from tests.curvature.seeding import grad_and_hess
+from tests.curvature.seeding import assert_defined
 
 sizes = st.integers(1, 3)
 shapes = st.lists(sizes, min_size=1, max_size=3)
@@ -30,16 +27,6 @@ aminmax = (
 
 def normal(shape: Sequence[int]) -> Tensor:
     return torch.randn(tuple(shape), dtype=torch.float64)
-
-
-def assert_defined(function: Callable[..., Any], *inputs: Tensor) -> None:
-    """The curvature of every input is the definition's."""
-    params = [x.clone().requires_grad_() for x in inputs]
-    arm(params)
-    grad_out, hess_out = grad_and_hess(function(*params))
-    for n, param in enumerate(params):
-        expected = reference.hesscale(function, inputs, n, grad_out, hess_out)
-        torch.testing.assert_close(param.hess_diag, expected, rtol=1e-10, atol=1e-12)
 
 
 @settings(few, max_examples=60)

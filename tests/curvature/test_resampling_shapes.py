@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hesrl.curvature import arm, hess_diag
-from tests import reference
 from tests.curvature.rows.resampling import by_all_pixels
-from tests.curvature.seeding import grad_and_hess
+from tests.curvature.seeding import assert_defined, grad_and_hess
 
 PADDINGS = ["zeros", "border", "reflection"]
 few = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -36,13 +36,8 @@ def test_images_of_all_sizes(size, channels, points, mode, padding, align_corner
     options: dict[str, Any] = {"mode": mode, "align_corners": align_corners}
     image = torch.randn(2, channels, *size, dtype=torch.float64)
     grid = torch.randn(2, points, *size[1:], len(size), dtype=torch.float64)
-    params = [x.clone().requires_grad_() for x in (image, grid)]
-    arm(params)
-    grad_out, hess_out = grad_and_hess(F.grid_sample(*params, padding_mode=padding, **options))
-    definition = by_all_pixels(padding=padding, **options)
-    for n, param in enumerate(params):
-        expected = reference.hesscale(definition, [image, grid], n, grad_out, hess_out)
-        torch.testing.assert_close(param.hess_diag, expected, rtol=1e-10, atol=1e-12)
+    sample = partial(F.grid_sample, padding_mode=padding, **options)
+    assert_defined(sample, image, grid, definition=by_all_pixels(padding=padding, **options))
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
