@@ -45,7 +45,7 @@ def interpreted(monkeypatch):
     def interpret(graph, inputs):
         return update.torch.no_grad()(lambda tensors: graph(*tensors))
 
-    monkeypatch.setattr("hesrl.train_step.step.compiled", interpret)
+    monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", interpret)
 
 
 def test_compiled_contenders_stand_beside_the_others(interpreted, capsys):
@@ -59,7 +59,7 @@ def test_a_step_that_is_not_compiled_is_not_reported_as_one(monkeypatch):
     def fail(graph, inputs):
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("hesrl.train_step.step.compiled", fail)
+    monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", fail)
     with pytest.raises(UserError, match="RuntimeError: no compiler; leave out --tasks ppo-minib"):
         update.main(update.Args(tasks=("ppo-minibatch",), rounds=1))
 

@@ -61,7 +61,7 @@ def test_an_update_that_cannot_be_compiled_is_refused(monkeypatch: pytest.Monkey
     def compiled(*_: object) -> None:
         raise RuntimeError("no compiler")
 
-    monkeypatch.setattr("hesrl.train_step.step.compiled", compiled)
+    monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", compiled)
     model, x, target = nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
     update = update_with("adam-compiled", model, x, target)
     with pytest.raises(UserError, match=r"no compiler; leave those that end in -compiled out"):

@@ -14,4 +14,4 @@ def interpreted(monkeypatch):
         graph = lowered(graph)
         return torch.no_grad()(lambda tensors: graph(*tensors))
 
-    monkeypatch.setattr("hesrl.train_step.step.compiled", interpret)
+    monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", interpret)

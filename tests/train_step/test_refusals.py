@@ -90,7 +90,7 @@ def test_what_cannot_be_compiled_is_replayed(monkeypatch):
     def fail(graph, inputs):
         raise OSError("no compiler\nand more")
 
-    monkeypatch.setattr("hesrl.train_step.step.compiled", fail)
+    monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", fail)
     ends, lines = [], []
     for how in ("on", "auto"):
         step, optimizer, _, batch = make(compile=how, report=lines.append)
