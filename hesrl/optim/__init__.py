@@ -17,8 +17,10 @@ from hesrl.optim.adam_family import (
 from hesrl.optim.adaptive import Adaptive
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.by_name import get, known
+from hesrl.optim.intentional import IntentionalKL, IntentionalPolicy, IntentionalValue
 from hesrl.optim.scaled import Scaled, ScaledSGD
 from hesrl.optim.sgd import SGD
+from hesrl.optim.streaming import ObGD, Streaming
 
 __all__ = [
     "SGD",
@@ -30,6 +32,10 @@ __all__ = [
     "Adam",
     "Adaptive",
     "CurvatureOptimizer",
+    "IntentionalKL",
+    "IntentionalPolicy",
+    "IntentionalValue",
+    "ObGD",
     "Scaled",
     "ScaledAdaBL89",
     "ScaledAdaGGNMC",
@@ -38,6 +44,7 @@ __all__ = [
     "ScaledAdaHessian",
     "ScaledAdam",
     "ScaledSGD",
+    "Streaming",
     "get",
     "known",
 ]

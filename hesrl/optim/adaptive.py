@@ -10,14 +10,13 @@ k is 1 but for AdaHessian's ``hessian_power``.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from hesrl.optim.base import CurvatureOptimizer, State
-from hesrl.optim.update import Update, average_squares, decay_of, step_size
+from hesrl.optim.update import Update, average_squares, decay_of, powers, step_size
 
 
 class Adaptive(CurvatureOptimizer):
@@ -78,7 +77,7 @@ class Adaptive(CurvatureOptimizer):
         if group["capturable"]:
             t = torch.stack(steps).double()
             n = t if seen is steps else torch.stack(seen).double()
-            c1, root = 1 - _powers(beta1, t), (1 - _powers(beta2, n)) ** (power / 2)
+            c1, root = 1 - powers(beta1, t), (1 - powers(beta2, n)) ** (power / 2)
             rates, offsets = list((lr * root / c1).unbind()), list((eps * root).unbind())
         else:
             counts = [step.item() for step in steps]
@@ -92,11 +91,3 @@ class Adaptive(CurvatureOptimizer):
             denominators = torch._foreach_pow(averages, power / 2)
         torch._foreach_add_(denominators, offsets)
         return Update(params, exp_avgs, list(denominators), rates, decay_of(group))
-
-
-def _powers(beta: float, counts: Tensor) -> Tensor:
-    """Return βᵗ for counts t from 1, by an exponential.
-
-    A compiler repeats a power wherever a number of it is used, but keeps exponentials.
-    """
-    return (counts * (math.log(beta) if beta > 0 else -math.inf)).exp()

@@ -4,9 +4,9 @@ An optimizer makes three independent choices:
 
 - *curvature source*: the class attribute `CurvatureOptimizer.curvature`;
 - *moment form*: how gradient and curvature become an update u, in a method ``_update``
-  (`hesrl.optim.sgd`, `hesrl.optim.adaptive`);
+  (`hesrl.optim.sgd`, `hesrl.optim.adaptive`, `hesrl.optim.streaming`);
 - *step scaling*: how much of u is taken, in a method ``_finish`` (here all of it;
-  `hesrl.optim.scaled`).
+  `hesrl.optim.scaled`, `hesrl.optim.intentional`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ State = dict[str, Any]
 COUNTS = {"step", "hess_count"}
 """The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
 
-WIDE = {"exp_hess_sq"}
+WIDE = {"exp_hess_sq", "exp_fisher"}
 """The states that are of single precision if the parameters are of half: their squares overflow."""
+
+SCALARS = {"td_count", "sigma", "td_error_sq", "td_error_abs"}
+"""The states of a whole group that its first parameter keeps, each a tensor of one in double."""
 
 
 class CurvatureOptimizer(Optimizer):
@@ -76,7 +79,8 @@ class CurvatureOptimizer(Optimizer):
                 nothing has changed then.
         """
         name = type(self).__name__
-        check_group(name, {**self.defaults, **param_group}, self.curvature is not None)
+        filled = {**self.defaults, **param_group}
+        check_group(name, filled, self._method(filled) is not None)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
@@ -126,10 +130,11 @@ class CurvatureOptimizer(Optimizer):
         keys = [key for group in state_dict["param_groups"] for key in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for key, param in zip(keys, params, strict=True):
-            if param.dtype in HALF:
-                for name in WIDE & states.get(key, {}).keys():
-                    value = state_dict["state"][key][name]
-                    self.state[param][name] = value.to(param.device, torch.float32, copy=True)
+            for name in (WIDE | SCALARS) & states.get(key, {}).keys():
+                value = state_dict["state"][key][name]
+                dtype = _dtype(name, param)
+                if dtype != param.dtype:
+                    self.state[param][name] = value.to(param.device, dtype, copy=True)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
@@ -170,6 +175,10 @@ class CurvatureOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step(self._finish)
+        return loss
+
+    def _step(self, finish: Callable[[dict[str, Any], Iterable[Update]], None]) -> None:
         work = []
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
@@ -181,20 +190,24 @@ class CurvatureOptimizer(Optimizer):
             parts = [(params, hessians)]
             if group["foreach"] is False:
                 parts = [([p], [h]) for p, h in zip(params, hessians, strict=True)]
-            self._finish(group, (self._advance(group, *part) for part in parts))
+            finish(group, (self._advance(group, *part) for part in parts))
             if group["curvature_every"] > 1 or any(hess is None for hess in hessians):
                 self._arm(group, params)
-        return loss
+
+    def _method(self, group: dict[str, Any]) -> Method | None:
+        """Return the estimator of h of a group."""
+        return self.curvature
 
     def _arm(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        if self.curvature is not None:
+        method = self._method(group)
+        if method is not None:
             if not hasattr(self, "_arm_due"):  # a compiled step could not look them up
                 self._arm_due, self._take_due = untraced(arm_due), untraced(take_due)
-            self._arm_due(self, group, params, self.curvature)
+            self._arm_due(self, group, params, method)
 
     def _curvatures(self, group: dict[str, Any], params: list[Tensor]) -> list[Any]:
         """Return h of each parameter, None where this step takes no new one."""
-        if self.curvature is None:
+        if self._method(group) is None:
             return [None] * len(params)
         found: list[Any] = self._take_due(group, params, self.state)
         return found
@@ -205,7 +218,7 @@ class CurvatureOptimizer(Optimizer):
         grads: Iterable[Any] = [p.grad for p in params]
         if group["maximize"]:
             grads = torch._foreach_neg(list(grads))
-        if self.curvature is not None:
+        if self._method(group) is not None:
             self._average_curvature(group, states, hessians)
         steps = [state["step"] for state in states if "step" in state]
         if steps:
@@ -227,8 +240,12 @@ class CurvatureOptimizer(Optimizer):
             if "hess_count" in state:
                 state["hess_count"] += 1
         if states:
-            averages = [state["exp_hess_sq"] for state in states]
-            average_squares(averages, hessians, self._curvature_beta(group))
+            self._average(group, states, hessians)
+
+    def _average(self, group: dict[str, Any], states: list[State], hessians: list[Any]) -> None:
+        """Bring the averages of new curvatures up to date."""
+        averages = [state["exp_hess_sq"] for state in states]
+        average_squares(averages, hessians, self._curvature_beta(group))
 
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
         state: State = self.state[param]
@@ -236,9 +253,8 @@ class CurvatureOptimizer(Optimizer):
             if name in COUNTS:
                 state[name] = _count(0, group, param)
             else:
-                dtype = torch.float32 if name in WIDE and param.dtype in HALF else param.dtype
                 state[name] = torch.zeros_like(
-                    param, dtype=dtype, memory_format=torch.preserve_format
+                    param, dtype=_dtype(name, param), memory_format=torch.preserve_format
                 )
         return state
 
@@ -260,6 +276,13 @@ class CurvatureOptimizer(Optimizer):
         """Take the updates of a group."""
         for update in updates:
             update.take()
+
+
+def _dtype(name: str, param: Tensor) -> torch.dtype:
+    """Return the precision in which a parameter's state is kept."""
+    if name in SCALARS:
+        return torch.float64
+    return torch.float32 if name in WIDE and param.dtype in HALF else param.dtype
 
 
 def _count(value: Any, group: dict[str, Any], param: Tensor) -> Tensor:

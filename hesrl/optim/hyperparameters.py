@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
+
+from hesrl.curvature import Method
 
 
 def check_group(optimizer: str, group: dict[str, Any], has_curvature: bool) -> None:
@@ -26,6 +28,8 @@ def check_group(optimizer: str, group: dict[str, Any], has_curvature: bool) -> N
             raise ValueError(f"{optimizer}: {name} must be {allowed}, not {group[name]!r}")
     if group.get("nesterov") and (group["momentum"] == 0 or group["dampening"] != 0):
         raise ValueError(f"{optimizer}: nesterov needs a momentum above 0 and a dampening of 0")
+    if group.get("gamma", 0) * group.get("lamda", 0) >= 1:
+        raise ValueError(f"{optimizer}: gamma times lamda must be below 1, or no trace would fade")
     if group["curvature_every"] > 1 and group["capturable"]:
         raise ValueError(
             f"{optimizer}: curvature_every={group['curvature_every']} does not go with "
@@ -57,7 +61,7 @@ def _is_fraction(value: object) -> bool:
     return isinstance(value, Real) and 0 <= float(value) < 1
 
 
-def _is_power(value: object) -> bool:
+def _is_portion(value: object) -> bool:
     return isinstance(value, Real) and 0 <= float(value) <= 1
 
 
@@ -73,6 +77,8 @@ def _is_interval(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+_SOURCES = ("gradient", *get_args(Method))
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lr": (_is_rate, "a number from 0 up, or a tensor of one"),
     "betas": (_are_betas, "two numbers in [0, 1)"),
@@ -85,10 +91,20 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "foreach": (lambda value: value is None or _is_flag(value), "True, False or None"),
     "capturable": (_is_flag, "True or False"),
     "curvature_every": (_is_interval, "a whole number from 1 up"),
-    "hessian_power": (_is_power, "a number in [0, 1]"),
+    "hessian_power": (_is_portion, "a number in [0, 1]"),
     "spatial_averaging": (_is_flag, "True or False"),
     "delta": (_is_positive, "a number above 0"),
     "max_scale": (_is_positive, "a number above 0"),
     "curvature_beta": (_is_fraction, "a number in [0, 1)"),
+    "gamma": (_is_portion, "a number in [0, 1]"),
+    "lamda": (_is_portion, "a number in [0, 1]"),
+    "eta": (_is_positive, "a number above 0"),
+    "source": (lambda value: value in _SOURCES, f"one of {', '.join(_SOURCES)}"),
+    "power": (_is_portion, "a number in [0, 1]"),
+    "damping": (_is_from_0, "a number from 0 up"),
+    "beta2": (_is_fraction, "a number in [0, 1)"),
+    "td_beta": (_is_fraction, "a number in [0, 1)"),
+    "td_clip": (_is_positive, "a number above 0"),
+    "kappa": (_is_positive, "a number above 0"),
 }
 """For each hyperparameter whether a value will do, and what would."""

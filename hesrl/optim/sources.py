@@ -89,20 +89,21 @@ def _refuse_not_finite(
             wrong = int((~hess.isfinite() & param.grad.isfinite()).sum())
             if wrong:
                 raise FloatingPointError(
-                    f"the curvature of {_name(group, param)} is not finite in {wrong} entries in "
+                    f"the curvature of {name_of(group, param)} is not finite in {wrong} entries in "
                     "which the gradient is: zero_grad() skips this step, and "
                     "hesrl.curvature.explain(loss) lists the operations that it comes from"
                 )
 
 
-def _name(group: dict[str, Any], param: Tensor) -> str:
+def name_of(group: dict[str, Any], param: Tensor) -> str:
+    """Return what an error message calls a parameter of a group."""
     index = next(i for i, other in enumerate(group["params"]) if other is param)
     name = group["param_names"][index] if "param_names" in group else f"parameter {index}"
     return f"{name} of shape {tuple(param.shape)}"
 
 
 def _no_curvature(group: dict[str, Any], param: Tensor, hess: Tensor | None) -> RuntimeError:
-    name = _name(group, param)
+    name = name_of(group, param)
     if hess is not None:
         return RuntimeError(changed(name))
     return RuntimeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -70,6 +71,14 @@ def average_squares(averages: list[Tensor], values: list[Tensor], beta: float) -
     pairs = zip(averages, values, strict=True)
     values = [v.float() if v.dtype in HALF and a.dtype not in HALF else v for a, v in pairs]
     torch._foreach_lerp_(averages, torch._foreach_mul(values, values), 1 - beta)
+
+
+def powers(beta: float, counts: Tensor) -> Tensor:
+    """Return βᵗ for counts t from 1, by an exponential.
+
+    A compiler repeats a power wherever a number of it is used, but keeps exponentials.
+    """
+    return (counts * (math.log(beta) if beta > 0 else -math.inf)).exp()
 
 
 def step_size(group: dict[str, Any]) -> Any:

@@ -1,0 +1,260 @@
+"""Streaming optimizers keep torch's contract: state, groups, capture, and what they refuse."""
+
+import copy
+import io
+import math
+import pickle
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from hesrl import optim
+from hesrl.optim import Adam, IntentionalKL, IntentionalPolicy, IntentionalValue, ObGD
+from tests.optim.replay import Recorder
+
+ALL = [IntentionalValue, IntentionalPolicy, IntentionalKL, ObGD]
+EACH = pytest.mark.parametrize("optimizer_class", ALL, ids=lambda cls: cls.__name__)
+INTENTIONAL = pytest.mark.parametrize("optimizer_class", ALL[:3], ids=lambda cls: cls.__name__)
+
+
+def network(dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).to(dtype)
+
+
+def learn(model, optimizer, steps, wrap=lambda value: value):
+    """Stream over episodes of seven steps."""
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(3, generator=generator).to(model[0].weight.dtype)
+        optimizer.zero_grad()
+        (-model(x)).sum().backward()
+        optimizer.step(wrap(math.sin(step)), wrap(step % 7 == 6))
+
+
+def assert_equal(model, optimizer, other, twin):
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+        assert optimizer.state[p].keys() == twin.state[q].keys()
+        for name, value in optimizer.state[p].items():
+            found = twin.state[q][name]
+            assert value.dtype == found.dtype and torch.equal(value, found)
+
+
+def through_a_file(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return torch.load(io.BytesIO(buffer.getvalue()))
+
+
+@EACH
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("capturable", [False, True])
+def test_a_run_that_is_resumed_in_an_episode_goes_on_bit_for_bit(
+    optimizer_class, dtype, capturable
+):
+    model = network(dtype)
+    optimizer = optimizer_class(model.parameters(), capturable=capturable)
+    learn(model, optimizer, range(10))
+    other = copy.deepcopy(model)
+    twin = optimizer_class(other.parameters())
+    twin.load_state_dict(through_a_file(optimizer.state_dict()))
+    for m, opt in ((model, optimizer), (other, twin)):
+        learn(m, opt, range(10, 20))
+    assert_equal(model, optimizer, other, twin)
+
+
+@EACH
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_goes_on_bit_for_bit_and_by_itself(optimizer_class, how):
+    model = network()
+    optimizer = optimizer_class(model.parameters(), gamma=0.9)
+    learn(model, optimizer, range(10))
+    other, twin = how((model, optimizer))
+    learn(other, twin, range(10, 20))
+    learn(model, optimizer, range(10, 20))
+    assert_equal(model, optimizer, other, twin)
+
+
+@EACH
+def test_the_capturable_form_is_the_same_and_reads_no_number(optimizer_class):
+    model, other, third = network(), network(), network()
+    capturable = optimizer_class(third.parameters(), capturable=True, lr=torch.tensor(0.5))
+    learn(other, plain := optimizer_class(other.parameters(), lr=0.5), range(30))
+    del model, plain
+    learn(third, capturable, range(30), torch.tensor)
+    for p, q in zip(other.parameters(), third.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+    third.zero_grad()
+    third(torch.ones(3)).sum().backward()
+    with Recorder():  # which refuses to read a number
+        capturable.step(torch.tensor(1.0), torch.tensor(True))
+
+
+@EACH
+def test_state_lies_where_the_parameters_are(optimizer_class):
+    weight = nn.Parameter(torch.ones(3, device="meta"))
+    optimizer = optimizer_class([weight], capturable=True)
+    weight.grad = torch.ones(3, device="meta")
+    optimizer.step(torch.ones((), device="meta"), torch.ones((), device="meta"))
+    assert all(value.is_meta for value in optimizer.state[weight].values())
+
+
+@EACH
+def test_a_reset_empties_a_trace_that_is_not_finite(optimizer_class):
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = optimizer_class([weight], capturable=True)
+    weight.grad = torch.tensor([math.nan, 1.0])
+    optimizer.step(torch.tensor(1.0), torch.tensor(True))
+    assert optimizer.state[weight]["eligibility_trace"].tolist() == [0.0, 0.0]
+
+
+def test_a_group_that_joins_has_an_eta_and_a_scale_of_its_own():
+    model = network()
+    optimizer = IntentionalValue(model[0].parameters())
+    learn(model, optimizer, range(3))
+    optimizer.add_param_group({"params": model[2].parameters(), "eta": 0.1})
+    learn(model, optimizer, range(3, 5))
+    counts = [optimizer.state[layer.weight]["td_count"].item() for layer in (model[0], model[2])]
+    assert counts == [5, 2]
+    assert [group["eta"] for group in optimizer.param_groups] == [0.5, 0.1]
+
+
+@EACH
+def test_parameters_without_gradient_take_no_part(optimizer_class):
+    model, other = network(), network()
+    other[0].requires_grad_(False)
+    learn(other, optimizer_class(other.parameters()), range(5))
+    learn(model, optimizer_class(model[2].parameters()), range(5))
+    assert torch.equal(model[2].weight, other[2].weight)
+    assert torch.equal(model[0].weight, network()[0].weight)
+
+
+@EACH
+def test_a_scheduler_anneals_the_step(optimizer_class):
+    model = network()
+    optimizer = optimizer_class(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(step == 0))
+    learn(model, optimizer, range(1))
+    scheduler.step()
+    before = copy.deepcopy(model)
+    learn(model, optimizer, range(1, 4))
+    assert all(map(torch.equal, model.parameters(), before.parameters()))
+
+
+def changed(model, optimizer):
+    values = [*model.parameters(), *(v for s in optimizer.state.values() for v in s.values())]
+    return [value.detach().clone() for value in values]
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("kind", "message", "td_error", "break_it"),
+    [
+        (FloatingPointError, "td_error is nan", math.nan, None),
+        (FloatingPointError, "td_error is -inf", torch.tensor(-math.inf), None),
+        (TypeError, "td_error must be a number .* not a function; closures", lambda: 1.0, None),
+        (TypeError, "td_error must be a tensor of one, not of shape \\(2,\\)", torch.ones(2), None),
+        (FloatingPointError, "the gradient of parameter 2 of shape .* in 3 entr", 1.0, "nan"),
+        (RuntimeError, "parameter 2 of shape .* has a trace but no gradient", 1.0, "none"),
+        (RuntimeError, "does not take sparse gradients", 1.0, "sparse"),
+    ],
+)
+def test_a_step_that_refuses_has_changed_nothing(
+    optimizer_class, kind, message, td_error, break_it
+):
+    model = network()
+    optimizer = optimizer_class(model.parameters())
+    learn(model, optimizer, range(2))
+    weight = model[2].weight
+    if break_it == "nan":
+        weight.grad[:, :3] = math.nan
+    elif break_it:
+        weight.grad = None if break_it == "none" else weight.grad.to_sparse()
+    before = changed(model, optimizer)
+    with pytest.raises(kind, match=message):
+        optimizer.step(td_error)
+    assert all(map(torch.equal, before, changed(model, optimizer)))
+
+
+@EACH
+def test_grad_scaler_is_refused(optimizer_class):
+    model = network()
+    optimizer = optimizer_class(model.parameters())
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(model(torch.ones(3)).sum()).backward()
+    with pytest.raises(RuntimeError, match=f"^{optimizer_class.__name__} does not go with GradSc"):
+        scaler.step(optimizer, 1.0)
+    assert not optimizer.state
+
+
+@INTENTIONAL
+def test_a_parameter_without_curvature_is_refused(optimizer_class):
+    model = network()
+    optimizer = optimizer_class(model.parameters(), source="hesscale_gn")
+    v = model(torch.ones(3)).sum()
+    for p, grad in zip(model.parameters(), torch.autograd.grad(v, model.parameters()), strict=True):
+        p.grad = grad
+    with pytest.raises(RuntimeError, match=r"^parameter 0 of shape \(5, 3\) has a gradient but no"):
+        optimizer.step(1.0)
+    assert not optimizer.state
+
+
+BAD = [
+    *((name, bad) for name in ("gamma", "lamda") for bad in (-0.1, 1.1, math.nan, "0.9", None)),
+    ("lr", -1.0),
+]
+OWN = [
+    *((name, bad) for name in ("beta2", "td_beta") for bad in (-0.1, 1.0, math.nan)),
+    *((name, bad) for name in ("eta", "td_clip") for bad in (0.0, -0.5, math.inf, math.nan, "1")),
+    ("eps", -1e-8),
+    ("damping", -0.1),
+    ("power", 1.5),
+    ("source", "fisher"),
+    ("source", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "name", "value"),
+    [
+        *((cls, *bad) for cls in ALL for bad in BAD),
+        *((cls, *bad) for cls in ALL[:3] for bad in OWN),
+        (ObGD, "kappa", 0.0),
+    ],
+)
+def test_a_bad_hyperparameter_is_named_with_its_value(optimizer_class, name, value):
+    message = f"^{optimizer_class.__name__}: {name} must be .*, not {re.escape(repr(value))}$"
+    with pytest.raises(ValueError, match=message):
+        optimizer_class(network().parameters(), **{name: value})
+    optimizer = optimizer_class(network()[0].parameters())
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": network()[2].parameters(), name: value})
+
+
+@EACH
+def test_a_trace_that_would_not_fade_is_refused(optimizer_class):
+    with pytest.raises(ValueError, match=r": gamma times lamda must be below 1, or no trace would"):
+        optimizer_class(network().parameters(), gamma=1.0, lamda=1.0)
+
+
+def test_the_state_of_another_optimizer_is_refused():
+    model = network()
+    other = Adam(model.parameters())
+    model(torch.ones(3)).sum().backward()
+    other.step()
+    states = [other.state_dict()]
+    learn(model, obgd := ObGD(model.parameters()), range(2))
+    states.append(obgd.state_dict())
+    for state in states:
+        optimizer = IntentionalValue(model.parameters())
+        with pytest.raises(ValueError, match="cannot load the state of another optimizer"):
+            optimizer.load_state_dict(state)
+        assert not optimizer.state
+
+
+def test_they_are_not_among_the_optimizers_of_minibatches():
+    """PPO and A2C choose from these, and call ``step()`` without a TD error."""
+    assert not {cls for cls in ALL if cls in map(optim.get, optim.known())}
