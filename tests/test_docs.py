@@ -80,7 +80,7 @@ def test_the_losses_page_has_every_loss():
 def test_the_optimizers_page_runs_and_prints_what_it_says(tmp_path):
     page = (ROOT / "docs" / "optimizers.md").read_text()
     lines = run_examples(page, "", tmp_path)
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(f"    {line}\n" in page for line in lines)
 
 

@@ -25,11 +25,20 @@ from torch import Tensor
 
 from hesrl.curvature import Method
 from hesrl.optim.base import SCALARS, State
-from hesrl.optim.streaming import Streaming, total
-from hesrl.optim.update import average_squares, powers, step_size, wide
+from hesrl.optim.streaming import Streaming
+from hesrl.optim.update import (
+    at_least,
+    average_squares,
+    powers,
+    root,
+    step_size,
+    total,
+    wide,
+    within,
+)
 
 SMALLEST = 1e-8
-"""Of √(σ̂ z), as published."""
+"""Of √(σ̂ z), as published; a step is not divided by less."""
 
 
 class Intentional(Streaming):
@@ -117,30 +126,45 @@ class Intentional(Streaming):
         traces: list[Tensor],
         divisors: list[Tensor],
         ratios: list[Tensor],
-        error: Tensor,
-    ) -> Tensor:
-        scalars = self._scalars(group, params)
-        scalars["td_count"] += 1
+        error: Any,
+    ) -> Any:
         squares: Any = [param.grad for param in params]
         squares = torch._foreach_mul(wide(squares), wide(squares))
         if divisors:
             torch._foreach_div_(squares, divisors)
-        scalars["sigma"].lerp_(total(squares), 1 - group["gamma"] * group["lamda"])
-        clipped, relative = _clip(group, scalars, error)
-        size = self._size(group, params, traces, ratios, scalars)
+        scalars = self._scalars(group, params)
+        now: dict[str, Any] = dict(scalars)
+        if not group["capturable"]:
+            now = {name: value.item() for name, value in scalars.items()}
+
+        now["td_count"] = now["td_count"] + 1
+        fade, beta = group["gamma"] * group["lamda"], group["td_beta"]
+        now["sigma"] = _average(now["sigma"], total(squares, group), fade)
+        correction = 1 - powers(beta, now["td_count"])
+        now["td_error_sq"] = _average(now["td_error_sq"], error * error, beta)
+        clipped = within(error, group["td_clip"] * root(now["td_error_sq"] / correction))
+        now["td_error_abs"] = _average(now["td_error_abs"], abs(clipped), beta)
+        relative = clipped / at_least(now["td_error_abs"] / correction, 1e-12)
+        for name, value in now.items():
+            scalars[name].fill_(value)
+
+        sigma = now["sigma"] / (1 - powers(fade, now["td_count"]))
+        size = at_least(self._size(group, params, traces, ratios, sigma), SMALLEST)
         return self._intended(clipped, relative) * step_size(group) * group["eta"] / size
 
-    def _scalars(self, group: dict[str, Any], params: list[Tensor]) -> State:
+    def _scalars(self, group: dict[str, Any], params: list[Tensor]) -> dict[str, Tensor]:
         """Return the state of a group as a whole: t, σ and the averages of the TD error."""
+        keeper = params[0]
         for param in group["params"]:
             if "td_count" in self.state.get(param, {}):
-                found: State = self.state[param]
-                return found
-        state: State = self.state[params[0]]
-        for name in sorted(SCALARS):
-            state[name] = torch.zeros((), dtype=torch.float64, device=params[0].device)
-        state["td_error_sq"].fill_(1.0)
-        return state
+                keeper = param
+                break
+        else:
+            for name in sorted(SCALARS):
+                start = 1.0 if name == "td_error_sq" else 0.0
+                scalar = torch.tensor(start, dtype=torch.float64, device=keeper.device)
+                self.state[keeper][name] = scalar
+        return {name: self.state[keeper][name] for name in sorted(SCALARS)}
 
     def _size(
         self,
@@ -148,14 +172,12 @@ class Intentional(Streaming):
         params: list[Tensor],
         traces: list[Tensor],
         ratios: list[Tensor],
-        scalars: State,
-    ) -> Tensor:
+        sigma: Any,
+    ) -> Any:
         """Return the change of the output for α = 1: √(σ̂ z)."""
-        z = total(list(torch._foreach_mul(wide(ratios), wide(traces))))
-        correction = 1 - powers(group["gamma"] * group["lamda"], scalars["td_count"])
-        return (scalars["sigma"] / correction * z).sqrt().clamp(min=SMALLEST)
+        return root(sigma * total(list(torch._foreach_mul(wide(ratios), wide(traces))), group))
 
-    def _intended(self, clipped: Tensor, relative: Tensor) -> Tensor:
+    def _intended(self, clipped: Any, relative: Any) -> Any:
         """Return what the change is to be in units of η, of δ_clip and of δ̃."""
         raise NotImplementedError
 
@@ -171,7 +193,7 @@ class IntentionalValue(Intentional):
     def __init__(self, params: Any, eta: float = 0.5, **options: Any) -> None:
         super().__init__(params, eta, **options)
 
-    def _intended(self, clipped: Tensor, relative: Tensor) -> Tensor:
+    def _intended(self, clipped: Any, relative: Any) -> Any:
         return clipped
 
 
@@ -184,7 +206,7 @@ class IntentionalPolicy(Intentional):
     see `Intentional`.
     """
 
-    def _intended(self, clipped: Tensor, relative: Tensor) -> Tensor:
+    def _intended(self, clipped: Any, relative: Any) -> Any:
         return relative
 
 
@@ -210,14 +232,14 @@ class IntentionalKL(Intentional):
         params: list[Tensor],
         traces: list[Tensor],
         ratios: list[Tensor],
-        scalars: State,
-    ) -> Tensor:
+        sigma: Any,
+    ) -> Any:
         squares = torch._foreach_mul(wide(ratios), wide(ratios))
         torch._foreach_mul_(squares, _fisher(group, [self.state[param] for param in params]))
-        return total(list(squares)).sqrt().clamp(min=SMALLEST)
+        return root(total(list(squares), group))
 
-    def _intended(self, clipped: Tensor, relative: Tensor) -> Tensor:
-        return relative.clamp(-1.0, 1.0)
+    def _intended(self, clipped: Any, relative: Any) -> Any:
+        return within(relative, 1.0)
 
 
 def _fisher(group: dict[str, Any], states: list[State]) -> list[Tensor]:
@@ -233,11 +255,5 @@ def _fisher(group: dict[str, Any], states: list[State]) -> list[Tensor]:
     return list(torch._foreach_div(averages, corrections))
 
 
-def _clip(group: dict[str, Any], scalars: State, error: Tensor) -> tuple[Tensor, Tensor]:
-    """Return δ_clip and δ̃, with both averages brought up to date."""
-    correction = 1 - powers(group["td_beta"], scalars["td_count"])
-    scalars["td_error_sq"].lerp_(error.square(), 1 - group["td_beta"])
-    bound = group["td_clip"] * (scalars["td_error_sq"] / correction).sqrt()
-    clipped = error.clamp(-bound, bound)
-    scalars["td_error_abs"].lerp_(clipped.abs(), 1 - group["td_beta"])
-    return clipped, clipped / (scalars["td_error_abs"] / correction).clamp(min=1e-12)
+def _average(mean: Any, value: Any, beta: float) -> Any:
+    return mean + (1 - beta) * (value - mean)

@@ -24,7 +24,7 @@ from torch import Tensor
 from hesrl.curvature.fingerprint import is_recording
 from hesrl.optim.base import CurvatureOptimizer, State
 from hesrl.optim.sources import name_of
-from hesrl.optim.update import Update, decay_of, step_size, wide
+from hesrl.optim.update import Update, at_least, decay_of, step_size, total, wide
 
 
 class Streaming(CurvatureOptimizer):
@@ -134,10 +134,12 @@ class Streaming(CurvatureOptimizer):
         divisors = [d for part in parts for d in part.denominators or ()]
         # e/d is that of the sums and of the step.
         ratios = list(torch._foreach_div(traces, divisors)) if divisors else traces
-        error = torch.as_tensor(td_error, dtype=torch.float64, device=params[0].device).reshape(())
-        rate: Any = self._rate(group, params, traces, divisors, ratios, error)
-        if not group["capturable"]:
-            rate = rate.item()
+        error: Any = td_error
+        if group["capturable"]:
+            error = torch.as_tensor(error, dtype=torch.float64, device=params[0].device).reshape(())
+        elif isinstance(error, Tensor):
+            error = error.item()
+        rate = self._rate(group, params, traces, divisors, ratios, error)
         Update(params, ratios, None, [rate] * len(params), parts[0].decay).take()
         if isinstance(reset, Tensor):
             for trace in traces:
@@ -153,9 +155,11 @@ class Streaming(CurvatureOptimizer):
         traces: list[Tensor],
         divisors: list[Tensor],
         ratios: list[Tensor],
-        error: Tensor,
-    ) -> Tensor:
-        """Return the factor of e/d in the step of a group, a tensor of one in double precision.
+        error: Any,
+    ) -> Any:
+        """Return the factor of e/d in the step of a group.
+
+        It and δ are numbers, or tensors of one in double precision if the group is capturable.
 
         Args:
             group: The group.
@@ -207,18 +211,11 @@ class ObGD(Streaming):
         traces: list[Tensor],
         divisors: list[Tensor],
         ratios: list[Tensor],
-        error: Tensor,
-    ) -> Tensor:
-        size = total([trace.abs() for trace in wide(traces)])
-        lr = step_size(group)
-        overshoot = group["kappa"] * lr * error.abs().clamp(min=1.0) * size
-        return error * lr / overshoot.clamp(min=1.0)
-
-
-def total(tensors: list[Tensor]) -> Tensor:
-    """Return the sum of all entries in double precision, where the first tensor is."""
-    device = tensors[0].device
-    return torch.stack([tensor.sum().to(device) for tensor in tensors]).sum(dtype=torch.float64)
+        error: Any,
+    ) -> Any:
+        size, lr = total([trace.abs() for trace in wide(traces)], group), step_size(group)
+        overshoot = group["kappa"] * lr * at_least(abs(error), 1.0) * size
+        return error * lr / at_least(overshoot, 1.0)
 
 
 def _refuse_not_finite(group: dict[str, Any]) -> None:
@@ -226,7 +223,7 @@ def _refuse_not_finite(group: dict[str, Any]) -> None:
     if not params:
         return
     norms = [norm.to(params[0].device) for norm in torch._foreach_norm([p.grad for p in params])]
-    if torch.stack(norms).sum().isfinite():
+    if math.isfinite(torch.stack(norms).sum().item()):
         return  # else there is one, or the squares overflow
     for param in params:
         wrong = int((~param.grad.isfinite()).sum())

@@ -73,12 +73,38 @@ def average_squares(averages: list[Tensor], values: list[Tensor], beta: float) -
     torch._foreach_lerp_(averages, torch._foreach_mul(values, values), 1 - beta)
 
 
-def powers(beta: float, counts: Tensor) -> Tensor:
-    """Return βᵗ for counts t from 1, by an exponential.
+def powers(beta: float, counts: Any) -> Any:
+    """Return βᵗ for counts t from 1, of a tensor by an exponential.
 
     A compiler repeats a power wherever a number of it is used, but keeps exponentials.
     """
+    if not isinstance(counts, Tensor):
+        return beta**counts
     return (counts * (math.log(beta) if beta > 0 else -math.inf)).exp()
+
+
+def root(value: Any) -> Any:
+    """Return the square root of a number or a tensor."""
+    return value.sqrt() if isinstance(value, Tensor) else math.sqrt(value)
+
+
+def at_least(value: Any, bound: float) -> Any:
+    """Return a number or a tensor, raised to a bound."""
+    return value.clamp(min=bound) if isinstance(value, Tensor) else max(value, bound)
+
+
+def within(value: Any, bound: Any) -> Any:
+    """Return a number or a tensor of one, brought within ±bound."""
+    if isinstance(value, Tensor):
+        return value.clamp(-bound, bound)
+    return max(-bound, min(bound, value))
+
+
+def total(tensors: list[Tensor], group: dict[str, Any]) -> Any:
+    """Return the sum of all entries: a number, or a tensor of one if the group is capturable."""
+    device = tensors[0].device
+    found = torch.stack([x.sum().to(device) for x in tensors]).sum(dtype=torch.float64)
+    return found if group["capturable"] else found.item()
 
 
 def step_size(group: dict[str, Any]) -> Any:
