@@ -72,6 +72,8 @@ class Streaming(CurvatureOptimizer):
                 where the gradient is. If capturable, no number is asked for, and none is found.
                 Nothing has changed in any of these cases.
         """
+        if isinstance(td_error, Tensor):
+            td_error = td_error.detach()
         self._check(td_error, reset)
         self._step(partial(self._learn, td_error, reset))
 
@@ -137,8 +139,8 @@ class Streaming(CurvatureOptimizer):
         error: Any = td_error
         if group["capturable"]:
             error = torch.as_tensor(error, dtype=torch.float64, device=params[0].device).reshape(())
-        elif isinstance(error, Tensor):
-            error = error.item()
+        else:
+            error = float(error)
         rate = self._rate(group, params, traces, divisors, ratios, error)
         Update(params, ratios, None, [rate] * len(params), parts[0].decay).take()
         if isinstance(reset, Tensor):

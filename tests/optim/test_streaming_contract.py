@@ -6,6 +6,7 @@ import math
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -142,6 +143,20 @@ def test_a_scheduler_anneals_the_step(optimizer_class):
     before = copy.deepcopy(model)
     learn(model, optimizer, range(1, 4))
     assert all(map(torch.equal, model.parameters(), before.parameters()))
+
+
+@EACH
+def test_the_td_error_may_be_any_number(optimizer_class):
+    """Of NumPy or a tensor, also one that a graph hangs on."""
+    ends = []
+    for kind in (float, np.float32, torch.tensor, lambda x: torch.ones(1, requires_grad=True) * x):
+        model = network()
+        learn(model, optimizer_class(model.parameters()), range(1))
+        optimizer = optimizer_class(model.parameters())
+        optimizer.step(kind(0.5), np.bool_(True))
+        ends.append(list(model.parameters()))
+        assert all((state["eligibility_trace"] == 0).all() for state in optimizer.state.values())
+    assert all(all(map(torch.equal, ends[0], other)) for other in ends[1:])
 
 
 def changed(model, optimizer):
