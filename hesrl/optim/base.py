@@ -136,6 +136,16 @@ class CurvatureOptimizer(Optimizer):
                 if dtype != param.dtype:
                     self.state[param][name] = value.to(param.device, dtype, copy=True)
 
+    def init_state(self) -> None:
+        """Give each parameter with a gradient to come the state that its first step begins with.
+
+        So a step can be recorded before the first one is taken.
+        """
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.requires_grad and not self.state.get(param):
+                    self._start(group, param)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
         super().__setstate__(state)

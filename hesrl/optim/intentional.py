@@ -91,6 +91,22 @@ class Intentional(Streaming):
     def _state_names(self) -> tuple[str, ...]:
         return ("step", *super()._state_names(), "exp_fisher")
 
+    def _start(self, group: dict[str, Any], param: Tensor) -> State:
+        state = super()._start(group, param)
+        if not self._scalars(group):
+            for name in sorted(SCALARS):
+                start = 1.0 if name == "td_error_sq" else 0.0
+                state[name] = torch.tensor(start, dtype=torch.float64, device=param.device)
+        return state
+
+    def _scalars(self, group: dict[str, Any]) -> dict[str, Tensor]:
+        """Return t, σ and the averages of the TD error, which one parameter keeps for the group."""
+        for param in group["params"]:
+            state = self.state.get(param, {})
+            if "td_count" in state:
+                return {name: state[name] for name in sorted(SCALARS)}
+        return {}
+
     def _method(self, group: dict[str, Any]) -> Method | None:
         source = group["source"]
         return source if source in get_args(Method) else None
@@ -132,7 +148,7 @@ class Intentional(Streaming):
         squares = torch._foreach_mul(wide(squares), wide(squares))
         if divisors:
             torch._foreach_div_(squares, divisors)
-        scalars = self._scalars(group, params)
+        scalars = self._scalars(group)
         now: dict[str, Any] = dict(scalars)
         if not group["capturable"]:
             now = {name: value.item() for name, value in scalars.items()}
@@ -151,20 +167,6 @@ class Intentional(Streaming):
         sigma = now["sigma"] / (1 - powers(fade, now["td_count"]))
         size = at_least(self._size(group, params, traces, ratios, sigma), SMALLEST)
         return self._intended(clipped, relative) * step_size(group) * group["eta"] / size
-
-    def _scalars(self, group: dict[str, Any], params: list[Tensor]) -> dict[str, Tensor]:
-        """Return the state of a group as a whole: t, σ and the averages of the TD error."""
-        keeper = params[0]
-        for param in group["params"]:
-            if "td_count" in self.state.get(param, {}):
-                keeper = param
-                break
-        else:
-            for name in sorted(SCALARS):
-                start = 1.0 if name == "td_error_sq" else 0.0
-                scalar = torch.tensor(start, dtype=torch.float64, device=keeper.device)
-                self.state[keeper][name] = scalar
-        return {name: self.state[keeper][name] for name in sorted(SCALARS)}
 
     def _size(
         self,

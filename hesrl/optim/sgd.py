@@ -45,6 +45,20 @@ class SGD(CurvatureOptimizer):
         settings = dict(lr=lr, momentum=momentum, dampening=dampening, nesterov=nesterov)
         super().__init__(params, settings, options)
 
+    def init_state(self) -> None:
+        """Give each parameter with a momentum to come a buffer of zeros, which b ← g begins with.
+
+        Raises:
+            ValueError: A group has a dampening, which only its first step leaves out.
+        """
+        if any(group["momentum"] and group["dampening"] for group in self.param_groups):
+            raise ValueError("SGD with a dampening must take a step before one is recorded")
+        super().init_state()
+        for group in self.param_groups:
+            for param in group["params"]:
+                if group["momentum"] and param.requires_grad:
+                    self.state[param].setdefault("momentum_buffer", torch.zeros_like(param))
+
     def _update(
         self, group: dict[str, Any], params: list[Tensor], states: list[State], grads: list[Tensor]
     ) -> Update:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.curvature.fingerprint import is_recording
+from hesrl.curvature.arming.fingerprint import is_recording
 from hesrl.optim.base import CurvatureOptimizer, State
 from hesrl.optim.sources import name_of
 from hesrl.optim.update import Update, at_least, decay_of, step_size, total, wide

@@ -239,3 +239,21 @@ def test_a_training_loop_learns_with_one_line_changed(optimizer_class):
     before = sum(loss_of(model, step).item() for step in range(1000, 1010))
     train(model, optimizer_class(model.parameters(), lr=rate, **options), range(300))
     assert sum(loss_of(model, step).item() for step in range(1000, 1010)) < before / 5
+
+
+@EACH
+def test_a_state_that_is_made_before_the_first_step_changes_no_step(optimizer_class):
+    model, other = network(), network()
+    settings = {"momentum": 0.9} if issubclass(optimizer_class, SGD) else {}
+    optimizer = optimizer_class(other.parameters(), **settings)
+    optimizer.init_state()
+    assert all(p in optimizer.state for p in other.parameters())
+    train(model, optimizer_class(model.parameters(), **settings), range(3))
+    train(other, optimizer, range(3))
+    assert_same_parameters(model, other)
+
+
+def test_a_dampening_needs_a_first_step():
+    optimizer = SGD(network().parameters(), momentum=0.9, dampening=0.5)
+    with pytest.raises(ValueError, match=r"^SGD with a dampening must take a step before one is "):
+        optimizer.init_state()

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hesrl.compilation import compiled
 from hesrl.optim import IntentionalKL, IntentionalPolicy, IntentionalValue, ObGD
-from hesrl.recording import record, replayed
+from hesrl.optim.base import SCALARS
+from hesrl.train_step import RecordedStep
+from hesrl.train_step.compilation import compiled
+from hesrl.train_step.recording import record, replayed
 
 COMPILER = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
@@ -108,11 +110,41 @@ def test_a_replayed_transition_is_the_eager_one_bit_for_bit(classes, settings):
     assert all(map(torch.equal, eager, replay))
 
 
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_a_recorded_step_takes_both_optimizers(is_warm):
+    """Of `hesrl.train_step`, also one that is recorded before the first step."""
+    learner, other = (Learner(IntentionalValue, IntentionalPolicy) for _ in range(2))
+    step = RecordedStep(
+        lambda *_: learner.learn(), [learner.value, learner.policy], expected_steps=0, break_even=1
+    )
+    if is_warm:
+        step.warm_up(*learner.transition)
+    for count in range(20):
+        for one, run in ((learner, lambda: step(*learner.transition)), (other, other.learn)):
+            one.observe(count)
+            run()
+    assert step.tier == "replayed"
+    assert all(map(torch.equal, learner.arguments(), other.arguments()))
+
+
 @COMPILER
 def test_a_compiled_transition_is_the_eager_one(tmp_path, monkeypatch):
     monkeypatch.setenv("HESRL_CACHE", str(tmp_path))
     eager, program = both(compiled, IntentionalValue, IntentionalKL, **CURVED)
     torch.testing.assert_close(program, eager, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("optimizer_class", [IntentionalValue, IntentionalKL, ObGD])
+def test_a_state_that_is_made_before_the_first_step_is_the_one_it_begins_with(optimizer_class):
+    first, made = Learner(optimizer_class, ObGD), Learner(optimizer_class, ObGD)
+    made.value.init_state(), made.policy.init_state()
+    for learner in (first, made):
+        learner.observe(1)
+        learner.learn()
+    assert all(map(torch.equal, first.arguments(), made.arguments()))
+    state = made.value.state_dict()["state"]
+    kept = [len(SCALARS & state[index].keys()) for index in range(4)]
+    assert kept == ([0, 0, 0, 0] if optimizer_class is ObGD else [4, 0, 0, 0])
 
 
 @pytest.mark.parametrize("optimizer_class", [IntentionalValue, ObGD])
