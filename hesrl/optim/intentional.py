@@ -223,10 +223,15 @@ class IntentionalKL(Intentional):
     mean, since the bound could not hold otherwise.
 
     ν̂ stands for the mean of F over states, without what is off its diagonal. At a single state the
-    divergence can be greater, by up to the number of parameters where their gradients agree.
+    divergence can be greater, by up to the number of parameters where their gradients agree. With
+    the default of ``eta``, 5e-4, the policy of a network of two layers of 128 moves as far as with
+    that of `IntentionalPolicy`.
 
-    Call ``backward()`` as for `IntentionalPolicy`. The default of ``eta`` is 0.05.
+    Call ``backward()`` as for `IntentionalPolicy`.
     """
+
+    def __init__(self, params: Any, eta: float = 5e-4, **options: Any) -> None:
+        super().__init__(params, eta, **options)
 
     def _size(
         self,

@@ -2,7 +2,9 @@
 
 import functools
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,3 +212,32 @@ def test_a_lazy_run_keeps_the_diagonal_between_curvatures(optimizer_class):
     same = [torch.equal(a, b) for a, b in pairwise(kept)]
     assert same == [True, True, False, True, True, False]
     assert optimizer.state[model[0].weight]["hess_count"] == 3
+
+
+def test_the_fisher_of_the_page_has_the_gradient_of_the_loss_and_a_curvature_of_its_own():
+    """A Gaussian policy, exact in the last layer."""
+    page = Path(__file__).parents[2] / "docs" / "optimizers.md"
+    (code,) = re.findall(r"```python\n(def with_fisher.*?)```", page.read_text(), flags=re.DOTALL)
+    exec(code, names := {"torch": torch})
+    torch.manual_seed(0)
+    hidden, last = nn.Linear(3, 4).double(), nn.Linear(4, 2).double()
+    x, action = torch.ones(1, 3).double(), torch.tensor([[0.3]]).double()
+
+    def policy():
+        mean, raw = last(hidden(x).tanh()).chunk(2, 1)
+        gaussian = torch.distributions.Normal(mean, nn.functional.softplus(raw))
+        return mean, raw, (-gaussian.log_prob(action) - 0.01 * gaussian.entropy()).sum()
+
+    params = [*hidden.parameters(), *last.parameters()]
+    expected = torch.autograd.grad(policy()[-1], params)
+    optimizer = IntentionalPolicy(params, source="hesscale_gn")
+    mean, raw, loss = policy()
+    std = nn.functional.softplus(raw).detach()
+    fisher = [1 / std.square(), 2 * (raw.detach().sigmoid() / std).square()]
+    names["with_fisher"](loss, [mean, raw], fisher).backward()
+    torch.testing.assert_close([p.grad for p in params], list(expected), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        last.bias.hess_diag, torch.cat(fisher, 1).squeeze(), rtol=1e-12, atol=0
+    )
+    assert all((p.hess_diag >= 0).all() for p in params)
+    optimizer.step(1.0)
