@@ -125,7 +125,7 @@ class Analysis:
         return MissingRuleError(no_rule(of_each, leaves))
 
     def _find_dropped(self) -> set[int]:
-        """Return the nodes that feed a layer, which are those of the network, not of the loss."""
+        """Return the nodes that feed a layer: nodes of the network, not of the loss."""
         fed: set[int] = set()
         for node in range(len(self.sources) - 1, -1, -1):
             rule = self.rules[node]

@@ -1,4 +1,4 @@
-"""A backward pass that leaves curvature with the gradients of armed parameters.
+"""A backward pass that gives the gradients of armed parameters their curvature.
 
 `backward` does what `torch.autograd.backward` does, with curvature. While parameters are armed,
 `hesrl.curvature.arming.torch_patches` makes ``loss.backward()`` do the same.
@@ -145,7 +145,7 @@ def run_backward(
             passes.append(Sweep(graph, plan, seeds))
     if "hutchinson" in leaves:
         run = functools.partial(run, retain_graph=True, create_graph=True)
-    with _TakenOff(params) as taken_off:
+    with _EarlierCurvature(params) as earlier:
         with ExitStack() as stack:
             for one in passes:
                 stack.enter_context(one)
@@ -155,7 +155,7 @@ def run_backward(
             for one, group in zip(passes, leaves.values(), strict=True)
             for number in group
         ]
-        taken_off.put_back(hessians)
+        earlier.attach(hessians)
     average_over_ranks(graph)
 
 
@@ -183,11 +183,11 @@ def _refuse_compiled() -> None:
         )
 
 
-class _TakenOff:
-    """The curvature of passes before, taken off the parameters while a pass changes gradients.
+class _EarlierCurvature:
+    """The curvature of earlier passes, detached from the parameters while a pass changes gradients.
 
-    After an error it is put back where the gradient is as it was. A backward pass in a hook of
-    another one adds its curvature to that of the outer pass.
+    After an error it is attached again where the gradient is as it was. A backward pass within a
+    hook of an outer pass adds its curvature to the curvature of the outer pass.
 
     Args:
         params: The armed parameters that the pass reaches.
@@ -196,7 +196,7 @@ class _TakenOff:
     def __init__(self, params: list[Tensor]) -> None:
         self._params = params
 
-    def __enter__(self) -> _TakenOff:
+    def __enter__(self) -> _EarlierCurvature:
         self._before = [accumulated_curvature(param) for param in self._params]
         self._stored: dict[int, tuple[Stored | None, int]] = {}
         """Of the parameters that no outer pass has taken, with the version of the gradient."""
@@ -208,8 +208,8 @@ class _TakenOff:
                 mark.within, mark.stored = 0.0, None
         return self
 
-    def put_back(self, hessians: list[Tensor | None]) -> None:
-        """Leave the curvature of the pass with the gradients, added to that of passes before.
+    def attach(self, hessians: list[Tensor | None]) -> None:
+        """Attach the curvature of the pass to the gradients, added to earlier curvature.
 
         A parameter on which the roots depend linearly has zeros.
         """

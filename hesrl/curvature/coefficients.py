@@ -13,7 +13,7 @@ _select = torch.ops.aten.threshold_backward
 
 
 def adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
-    """Call a node's own map from the gradients of its outputs to those of its inputs.
+    """Call a node's own map from the gradients of its outputs to the gradients of its inputs.
 
     Returns:
         One tensor, or one per entry of ``node.next_functions``.
@@ -34,7 +34,7 @@ def adjoint(node: Any, values: tuple[Tensor | None, ...]) -> Any:
 
 
 def is_python_function(node: Any) -> bool:
-    """Whether a node is that of a `torch.autograd.Function`."""
+    """Whether a `torch.autograd.Function` made a node."""
     return isinstance(node, torch.autograd.function.BackwardCFunction)
 
 

@@ -43,12 +43,12 @@ def explain(
 
     One line for each operation: its node, the shape of its output, the rule that handles it, what
     becomes of its second derivative, and whether that is exact. "exact" means that the diagonal at
-    the inputs is as good as that at the output; "drops off-diagonals" that it is as good only if
-    the Hessian with respect to the output is diagonal; "as if elementwise" that BL89 takes only
-    the slope of every output entry by its own input entry. The last column marks tensors whose
-    paths to the loss meet again in curved operations, other than those that are handled as one (a
-    diamond): their contributions are added. Lines that repeat, as those of equal layers do, are
-    printed once. A summary follows. No curvature is computed.
+    the inputs is as good as the diagonal at the output. "drops off-diagonals" means that it is as
+    good only if the Hessian with respect to the output is diagonal. "as if elementwise" means that
+    BL89 takes only the slope of every output entry by its own input entry. The last column marks
+    tensors whose paths to the loss meet again in curved operations outside a diamond: their
+    contributions are added. Lines that equal layers repeat are printed once. A summary follows. No
+    curvature is computed.
 
     Args:
         loss: A scalar that autograd recorded.
@@ -204,7 +204,7 @@ def table_lines(heading: Row, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of a table, whose columns are aligned.
 
     A run of equal blocks is printed once, and below it how many lines are repeated, and how often.
-    Numbers within the first column may differ, as those of layers do.
+    Numbers within the first column may differ, as in equal layers.
     """
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 

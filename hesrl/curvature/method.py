@@ -16,7 +16,7 @@ Method: TypeAlias = Literal["hesscale", "hesscale_gn", "bl89", "hutchinson", "gg
 
 
 def check_method(method: str) -> None:
-    """Refuse a name that is not that of a `Method`.
+    """Refuse a name that no `Method` has.
 
     Raises:
         ValueError: The method is unknown.

@@ -1,10 +1,9 @@
 """What a rule reads of a node, so that a node without it is found before any gradient changes.
 
-PyTorch names what an operation saves (``node._saved_self``), and now and then a version renames it
-or saves it no more. What a rule reads is read off its code and that of the functions it calls, so
-there is nothing to declare. What it looks for by ``getattr(node, "_saved_ord", …)`` may be missing.
-
-A `torch.autograd.Function` keeps what it wants, which nobody knows before it runs.
+PyTorch names what an operation saves (``node._saved_self``). Now and then a version renames a saved
+value or saves it no more. The bytecode of a rule and of the functions that it calls tells what the
+rule reads, so there is nothing to declare. ``getattr(node, "_saved_ord", …)`` does not count: that
+value may be missing. What a `torch.autograd.Function` saves is unknown before it runs.
 """
 
 from __future__ import annotations

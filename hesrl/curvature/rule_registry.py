@@ -146,8 +146,8 @@ def register_pointwise(
             if the operation is piecewise linear.
         constant: The slopes are numbers, and no tensor that the operation saved is read.
         reduces: The operation may reduce its terms to their sum or mean, as
-            ``node._saved_reduction`` says (0 if not). The derivatives are those of the result by
-            each entry, all of the shape of the terms.
+            ``node._saved_reduction`` says (0 if not). The rule gives derivatives of the result
+            by each entry, all of the shape of the terms.
 
     Returns:
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the

@@ -6,7 +6,7 @@ With u = (x − μ)²/σ², ``log π(x) = Σ_j −½ u − log σ − ½ log 2π
     ∂log π/∂log σ = u − 1        ∂²log π/∂(log σ)² = −2u
 
 Index legend: N samples, K dimensions. log σ is (N, K), or (K,) or (1, K) if all samples share it.
-Without reduction the derivatives by a shared log σ are those of each sample's loss, (N, K).
+Without reduction, each sample's loss has its derivatives by a shared log σ: they are (N, K).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def gaussian_a2c(
         ∂ℓ/∂μ = −A (x − μ)/σ²        ∂²ℓ/∂μ² = A/σ²
         ∂ℓ/∂log σ = −A (u − 1)       ∂²ℓ/∂(log σ)² = 2 A u
 
-    The arguments are those of `gaussian_surrogate`.
+    For the arguments see `gaussian_surrogate`.
     """
     inv_std = torch.exp(-log_std)
     z = (actions - mean) * inv_std
@@ -99,7 +99,7 @@ def gaussian_nll(
         ∂ℓ/∂μ = −(x − μ)/σ²        ∂²ℓ/∂μ² = 1/σ²
         ∂ℓ/∂log σ = 1 − u          ∂²ℓ/∂(log σ)² = 2u
 
-    The arguments are those of `gaussian_surrogate`, with targets x for actions. (The mean of
+    For the arguments see `gaussian_surrogate`, with targets x for actions. (The mean of
     `torch.nn.GaussianNLLLoss` is over all N K entries, and it leaves out ½ log 2π.)
     """
     return gaussian_a2c(mean, log_std, targets, mean.new_ones(len(mean)), reduction)

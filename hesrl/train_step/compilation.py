@@ -23,8 +23,8 @@ from hesrl.train_step.lowering import lowered
 from hesrl.train_step.recording import Program, signature
 
 _OPTIONS = {"fallback_random": True, "pattern_matcher": False, "compile_threads": 1}
-"""Random numbers are those of eager PyTorch, what `lowered` takes apart stays apart, and no pool of
-processes is left behind."""
+"""Random numbers are drawn as in eager PyTorch, what `lowered` takes apart stays apart, and no pool
+of processes remains."""
 
 
 def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:

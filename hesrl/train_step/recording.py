@@ -35,7 +35,7 @@ class Record:
     """From the arguments and the constants to the results, in operations of ``torch.ops``; the
     ``meta`` of a node that yields a tensor has its ``shape`` and ``dtype``."""
     constants: list[Tensor]
-    """The tensors that the function met and that are no arguments, such as those of a module."""
+    """The tensors that the function met and that are no arguments, such as buffers of a module."""
     results: tuple[Tensor, ...]
     """What the recorded call returned."""
 
@@ -124,8 +124,8 @@ def _by_interpreter(graph: GraphModule, inputs: Sequence[Tensor]) -> Callable[..
 def _by_python(graph: GraphModule) -> Callable[..., Any]:
     """Return a function of Python that calls the operations of a graph.
 
-    It is that of `torch.fx`, which gives each tensor free after its last use, but the operations
-    are looked up here, once, and without the layer of Python that PyTorch has around them.
+    `torch.fx` writes the function, which frees each tensor after its last use. The operations are
+    looked up here, once, and without the layer of Python that PyTorch has around them.
     """
     code = graph.graph.python_code("self")
     names = dict(code.globals)

@@ -1,8 +1,8 @@
 """One call per minibatch: gather, forward, loss, backward with curvature, clipping, optimizer.
 
-The step is written once, in eager PyTorch. Replayed or compiled, it is a record of the operations
-that the eager step takes, so the rules of `hesrl.curvature` and the losses are the same: replayed,
-the results are bit for bit those of the eager step; compiled, they differ by rounding only.
+The step is written once, in eager PyTorch. A record of its operations is replayed or compiled, so
+the rules of `hesrl.curvature` and the losses are the same. A replayed step gives the results of the
+eager step bit for bit; the results of a compiled step differ by rounding only.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ LossFunction = Callable[..., tuple[Tensor, Metrics]]
 class TrainStep:
     """An optimizer's step on a minibatch, eager, replayed, or compiled if that pays.
 
-    Which of the three, and what that means, is said in `RecordedStep`. NaN, and what makes NaN,
-    reaches the metrics of replayed and compiled steps. Minibatches of other shapes take eager
-    steps.
+    `RecordedStep` says when a step is which. NaN reaches the metrics of replayed and compiled steps.
+    Minibatches of other shapes take eager steps.
 
     Args:
         loss_fn: From the tensors of a minibatch to the loss and a tuple of tensors without

@@ -1,6 +1,6 @@
 """`DistributedDataParallel`: curvature is averaged over the ranks, as the gradient is.
 
-Each rank's loss is a mean over its own samples, and that of all is the mean over ranks: so the
+Each rank's loss is a mean over its own samples, and the whole loss is the mean over ranks: so the
 gradient is averaged, and with it its derivative. In a forward pass the module knows whether the
 next backward pass will synchronize (not under ``no_sync()``); the next backward pass that reaches
 its parameters then averages all the curvature that they have accumulated.
@@ -55,8 +55,8 @@ def noting_forward(native: Callable[..., Any]) -> Callable[..., Any]:
 def average_over_ranks(graph: Graph) -> None:
     """Average the curvature of the modules that a backward pass synchronized.
 
-    A rank takes part even if its loss depends on none of the armed parameters, which those of the
-    other ranks may depend on.
+    A rank takes part even if its loss depends on none of the armed parameters, because the
+    losses of other ranks may depend on them.
 
     Args:
         graph: The graph of the pass.

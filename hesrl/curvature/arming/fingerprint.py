@@ -1,9 +1,9 @@
 """Whether a gradient is still the one that a backward pass left, or a multiple of it.
 
 A version counter does not tell: scaling moves it, and writing through ``.data`` or NumPy does not.
-So a few entries of the gradient are kept as numbers, spread over the tensor, and compared. On
-a GPU no number is read, since that would make the program wait, and neither while operations are
-recorded, when there is none.
+So a few entries from the middle of the gradient are stored as numbers and compared. No number is
+read on a GPU, where the program would wait for it, nor while operations are recorded, when tensors
+have no values.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Fingerprint:
         return values
 
     def relation(self, grad: Tensor) -> Relation:
-        """Compare the gradient of now with that of then."""
+        """Compare the present gradient with the gradient of the fingerprint."""
         then, now = self._values, self._read(grad)
         if not any(then):
             # Zeros that a norm of inf or NaN scaled are NaN.

@@ -160,7 +160,7 @@ class Layout:
     def reduce_copies(
         self, node: int, tangent: Tensor | float, shape: Sequence[int]
     ) -> Tensor | float:
-        """Return the tangent of a node that reduces copies of x: that of each entry, summed up.
+        """Return the tangent of a node that reduces copies of x, summed over the copies.
 
         Args:
             node: Its number.

@@ -61,13 +61,12 @@ def by_factors(
         loss: L, a scalar.
         graph: Its graph.
         leaves: The numbers of the leaf nodes whose curvature is wanted.
-        outputs: The outputs of the network, for the diagonal of the Gauss-Newton matrix; None for
-            that of the Hessian.
+        outputs: The outputs of the network for the Gauss-Newton matrix; None for the Hessian.
 
     Returns:
-        The diagonal by the number of the leaf, without those that have to be found another way,
-        which are all if the Hessian takes more vectors than there are entries, or if the classes
-        of an output come first, where rows should.
+        The diagonal by the number of the leaf. Leaves that take another way are left out: all of
+        them if the Hessian takes more vectors than there are entries, or if the first dimension
+        of an output has its classes and not its rows.
     """
     if any(isinstance(output, Categorical) and output.dim == 0 for output in outputs or ()):
         return {}

@@ -10,7 +10,7 @@ makes of it is added up over positions before it is squared:
 
     ∂²L/∂W_ci² = Σ_np h_ncp a_npi² + Σ_nv w_nv (Σ_p s_nvcp a_npi)²
 
-In a transposed convolution the input stands in the place of s, and patches of s in that of a.
+In a transposed convolution s and a change places: the input meets patches of s.
 Index legend: ``n`` rows, ``v`` vectors, ``o`` and ``i`` entries out and in, ``c`` channels,
 ``g`` groups of them, ``p`` positions.
 """

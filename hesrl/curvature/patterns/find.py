@@ -52,7 +52,7 @@ class Patterns:
 def find_patterns(
     structure: Structure, sources: list[Sources], *, elementwise: bool = False
 ) -> Patterns:
-    """Find the nodes whose rule is not that of their kind.
+    """Find the nodes that have another rule than their kind.
 
     Args:
         structure: The structure of the graph.
@@ -84,7 +84,7 @@ def find_patterns(
 def _find_softmaxes(
     structure: Structure, sources: list[Sources], found: Patterns, *, elementwise: bool
 ) -> None:
-    """Note the forms of softmaxes; those of the same logits are functions of the first one."""
+    """Note the forms of softmaxes; forms of the same logits are functions of the first one."""
     forms = find_forms(structure)
     firsts = first_of_each(forms.values())
     shared = Counter(firsts.values())

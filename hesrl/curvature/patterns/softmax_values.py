@@ -1,4 +1,4 @@
-"""Which nodes are softmaxes and log-softmaxes: every node gets a value from those of its inputs.
+"""Which nodes are softmaxes and log-softmaxes: the values of its inputs give every node a value.
 
 Let u be a tensor, M its maximum and Σ a sum over some dimensions, which are kept with size 1, or
 restored, or the first ones, so that the result broadcasts against u:

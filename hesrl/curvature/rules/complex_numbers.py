@@ -72,7 +72,7 @@ def complex_rule(rule: Rule, name: str, *, is_own: bool) -> Rule | None:
     Args:
         rule: Its rule for real tensors.
         name: The name of its node.
-        is_own: Whether the rule is that of its kind of node, not that of a pattern.
+        is_own: Whether the rule belongs to its kind of node, not to a pattern.
     """
     if isinstance(rule, Adjoint) or name in _FOR_COMPLEX_TOO:
         return rule

@@ -24,7 +24,7 @@ def ctc_loss(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
 
         ∂L/∂y = −γ,  ∂²L/∂y² = −γ (1 − γ)
 
-    PyTorch's gradient is that of ``L + Σ e^y``, which differs by a constant if y is a log-softmax:
+    PyTorch gives the gradient of ``L + Σ e^y``, which differs by a constant if y is a log-softmax:
     ``f = e^y − γ`` and so ``f_y = e^y − γ (1 − γ)``. Exact by the definition for that function.
     """
     y = node._saved_log_probs

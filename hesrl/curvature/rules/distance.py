@@ -5,7 +5,7 @@ For the distance ``y = (Σ_d |u_d|^p)^{1/p}`` of two points, u = a − b:
     h(a)_d = Σ [ f_d² h(y) + f_dd g(y) ],   f_d = ∂y/∂u_d,   f_dd = ∂²y/∂u_d²
 
 over the pairs that a point belongs to; so for b. Where two points are equal, and where a power of
-zero is infinite, the slopes are those of PyTorch's own gradient and the curvature is zero. All are
+zero is infinite, PyTorch's own gradient gives the slopes, and the curvature is zero. All are
 exact by the definition.
 """
 

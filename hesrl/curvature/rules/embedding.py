@@ -7,8 +7,8 @@ bag it is the slope that adds up, and then is squared:
                                          h(s)_i = Σ_d W_{index_i d}² h(y)_{b d}
 
 Both are exact if the Hessian at the output is diagonal. The padding row gets nothing, as in the
-gradient. ``scale_grad_by_freq`` divides the gradient by the number of picks, which makes it that of
-another function: ``h`` is the curvature of the embedding as it is, without that.
+gradient. ``scale_grad_by_freq`` divides the gradient by the number of picks, which makes it the
+gradient of another function: ``h`` is the curvature of the embedding itself.
 
 Index legend: ``i`` places, ``b`` bags, ``r`` rows of the table, ``d`` features.
 """

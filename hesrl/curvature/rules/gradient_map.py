@@ -91,7 +91,7 @@ class Call(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The operation's name, without that of the overload."""
+        """The operation's name, without its overload."""
         name: str = self.operation.overloadpacket.__name__
         return name
 

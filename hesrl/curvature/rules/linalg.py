@@ -9,8 +9,8 @@ and the definition is a product of matrices:
 
     h(B) = (M∘M)ᵀ h(X),    h(A) = (M∘M)ᵀ h(X) (X∘X)ᵀ + 2 Mᵀ ∘ (Mᵀ g(X) Xᵀ)
 
-Exact if the Hessian at the output is diagonal. The cost is that of the inverse, n³ a matrix, beside
-the products. Index legend: ``i, j, k`` rows and columns of A, ``b`` columns of B.
+Exact if the Hessian at the output is diagonal. Beside the products it costs an inverse,
+n³ a matrix. Index legend: ``i, j, k`` rows and columns of A, ``b`` columns of B.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def _linear_layer_without_bias(node: Any, grad_out: Tensor, hess_out: Tensor) ->
 def _by_weight(
     node: Any, first: int, a: Tensor | None, w: Tensor | None, hess_out: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """`_product`, but with the curvature of ``W = wᵀ`` (o, i) in place of that of ``w``."""
+    """`_product`, but with the curvature of ``W = wᵀ`` (o, i), not of ``w``."""
     (to_a, _), (to_w, _) = node.next_functions[first : first + 2]
     return (
         F.linear(hess_out, w * w) if to_a is not None and w is not None else None,
@@ -115,7 +115,7 @@ OUTER_PRODUCT = Pointwise(multiply, curved=((0, 1),), layer=True)
 """The rule of ``z_no = Σ_i a_ni w_io`` by einsum where i has size one: a layer, and elementwise.
 
 Each factor lacks a dimension of the other. Where one has them all (``a_ni w_nio``, a weight for
-every sample) the graph is that of an elementwise product, ``a_ni w_i``, which is no layer.
+every sample) the graph is the same as for an elementwise product, ``a_ni w_i``, which is no layer.
 """
 
 

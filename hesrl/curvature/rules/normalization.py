@@ -152,7 +152,7 @@ def _over_positions(
         x_hat: Normalised entries (N, C, S).
         rstd: 1/σ (N or 1, C, 1).
         of_group: Adds up sums over channels, of the shape of rstd, within a group, and gives each
-            channel that of its group; None if the statistics are constants.
+            channel the sum of its group; None if the statistics are constants.
         n: Entries of a group.
         grad_out: Gradient at y, of the shape of x.
         hess_out: Curvature at y, of the shape of x.

@@ -5,11 +5,11 @@ A step of an LSTM takes the gates ``a = W x + U h⁻ + b`` to the new states, un
     i, f, o = σ(a_i), σ(a_f), σ(a_o),  u = tanh(a_u)
     c = f c⁻ + i u,  h = o tanh(c)
 
-Let g and h of a state be those from its later uses, and ``t = tanh(c)``. Then c has in all
+Let g and h of a state count its later uses, and ``t = tanh(c)``. Then c has in all
 
     G = g(c) + o t' g(h),    H = h(c) + (o t')² h(h) + o t'' g(h)
 
-and the inputs of the step, as those of one elementwise operation,
+and the inputs of the step have, as inputs of one elementwise operation,
 
     h(a_i) = (u i')² H + u i'' G,    h(a_f) and h(a_u) likewise,    h(c⁻) = f² H
     h(a_o) = (t o')² h(h) + t o'' g(h)
@@ -163,7 +163,7 @@ class _LSTMCell:
         self._to_c_before = torch.stack([f, f * f], 1).unbind()
 
     def back(self, step: int, of_h: Tensor, of_c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return g and h of the gates and of c⁻, each stacked, from those of h and c."""
+        """Return g and h of the gates and of c⁻, each stacked, given g and h of h and c."""
         of_c = of_c + _back(self._to_c, step, of_h)
         of_gates = _back(self._to_gates, step, torch.cat([of_c, of_c, of_c, of_h], -1))
         return of_gates, self._to_c_before[step] * of_c

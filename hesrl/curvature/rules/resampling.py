@@ -7,7 +7,7 @@ the weights of two pixels (bilinear, trilinear) or four (bicubic), and they mult
                              h(u)_kd = Σ_c [ (∂y_ck/∂u_kd)² h_ck + ∂²y_ck/∂u_kd² g_ck ]
 
 The second derivative is zero but for bicubic weights. At the edges between pixels and of the image
-the slope is that of PyTorch's own gradient. All are exact by the definition.
+the slope is the one of PyTorch's own gradient. All are exact by the definition.
 
 Index legend: ``n`` images, ``c`` channels, ``j`` pixels, ``k`` points, ``d`` dimensions.
 """
