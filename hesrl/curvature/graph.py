@@ -22,11 +22,11 @@ from hesrl.curvature.structure import LEAF, Sources, Structure
 _SHARED_BY_KINDS = "CppFunction"
 """Python class of the nodes that have no class of their own; their name tells them apart."""
 
-_MAX_KEPT, _MAX_TRIED = 64, 3
-_kept: dict[Hashable, Structure] = {}
+_MAX_CACHED, _MAX_TRIED = 64, 3
+_cache: dict[Hashable, Structure] = {}
 """The structures of graphs that were seen before, the last ones last."""
 _lock = RLock()
-"""Held while `_kept` is read or changed: several threads may train."""
+"""Held while `_cache` is read or changed: several threads may train."""
 
 
 class Graph:
@@ -46,7 +46,7 @@ class Graph:
         roots = list(roots)
         if len(roots) == 1:
             with _lock:
-                latest = list(islice(reversed(_kept.values()), _MAX_TRIED))
+                latest = list(islice(reversed(_cache.values()), _MAX_TRIED))
             for structure in latest:
                 nodes = _same_again(roots[0], structure)
                 if nodes is not None:
@@ -129,12 +129,12 @@ def _structure(nodes: list[Any], sources: tuple[Sources, ...], roots: tuple[int,
     kinds = tuple(_kind(node) for node in nodes)
     key = kinds, sources, tuple(details.items()), roots
     with _lock:
-        structure = _kept.pop(key, None)
+        structure = _cache.pop(key, None)
         if structure is None:
             structure = _ordered(Structure(kinds, sources, details, roots))
-            if len(_kept) >= _MAX_KEPT:
-                del _kept[next(iter(_kept))]
-        _kept[key] = structure
+            if len(_cache) >= _MAX_CACHED:
+                del _cache[next(iter(_cache))]
+        _cache[key] = structure
     return structure
 
 

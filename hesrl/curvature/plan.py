@@ -21,7 +21,7 @@ from hesrl.curvature.method import Method
 from hesrl.curvature.rule_registry import Adjoint, Local, Pointwise
 from hesrl.curvature.structure import Edge
 
-_MAX_KEPT = 16
+_MAX_CACHED = 16
 """How many plans a structure keeps, for different parameters and methods."""
 
 
@@ -65,10 +65,10 @@ def plan_for(
     for plan in made:
         if not plan.facts.fits or plan.facts.fits_to(graph):
             return plan
-    if len(plans) >= _MAX_KEPT:
+    if len(plans) >= _MAX_CACHED:
         plans.clear()
     plan = Plan(graph, wanted, method, seeded)
-    plans[method, wanted, seeded] = [plan, *made][:_MAX_KEPT]
+    plans[method, wanted, seeded] = [plan, *made][:_MAX_CACHED]
     return plan
 
 
@@ -125,7 +125,7 @@ class Plan:
                 if not any(step.node == node and step.is_late for step in diamond.steps):
                     self.diamonds_of.setdefault(node, []).append(diamond)
             if needed[node]:
-                self._take_up_diamonds(node, within)
+                self._add_diamonds(node, within)
             if self._waits_for_gradient(node):
                 self.hooked.append(node)
             else:
@@ -198,7 +198,7 @@ class Plan:
             target = replace(further, position=target.position, fit=target.fit, chain=chain)
         return target
 
-    def _take_up_diamonds(self, node: int, within: dict[int, list[Diamond]]) -> None:
+    def _add_diamonds(self, node: int, within: dict[int, list[Diamond]]) -> None:
         """Note the diamonds that the outputs of a node are the entry of."""
         for diamond in self._forks.get(node, ()):
             self.diamonds.append(diamond)

@@ -149,8 +149,8 @@ def test_plans_are_kept_for_a_bounded_number_of_structures_and_hold_no_tensors()
         loss.backward()
         hess = x.hess_diag.item()
     del x, loss
-    assert len(graphs._kept) == graphs._MAX_KEPT
-    assert all(len(structure.plans) == 1 for structure in list(graphs._kept.values())[-10:])
+    assert len(graphs._cache) == graphs._MAX_CACHED
+    assert all(len(structure.plans) == 1 for structure in list(graphs._cache.values())[-10:])
     assert [tensor for tensor in tensors() if id(tensor) not in before] == []
     x, loss = chain(100)
     loss.backward()
@@ -179,7 +179,7 @@ def test_another_thread_may_train_at_any_time(monkeypatch):
     for length in (81, 82, 83):
         chain(length)[1].backward()
     monkeypatch.setattr(graphs, "_same_again", interrupted)
-    monkeypatch.setattr(graphs, "_MAX_KEPT", 1000)
+    monkeypatch.setattr(graphs, "_MAX_CACHED", 1000)
     x, loss = chain(81)
     loss.backward()
     assert x.hess_diag is not None

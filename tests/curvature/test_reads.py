@@ -62,7 +62,7 @@ def test_what_a_rule_reads_is_read_off_its_code(row, monkeypatch):
 
     monkeypatch.setattr(Analysis, "_find_rules", find_and_record)
     output = row.function(*inputs)
-    monkeypatch.setattr("hesrl.curvature.graph._kept", {})
+    monkeypatch.setattr("hesrl.curvature.graph._cache", {})
     grad_and_hess(output)
     assert noted
     for rule, names in noted:

@@ -34,7 +34,7 @@ def preactivation_hessians(model: nn.Module, loss_fn: Callable[[], Tensor]) -> d
     """
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def remember(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
             if name in outputs:
                 raise ValueError(f"the layer {name!r} ran twice: its outputs share parameters")
@@ -49,7 +49,7 @@ def preactivation_hessians(model: nn.Module, loss_fn: Callable[[], Tensor]) -> d
         return hook
 
     linear = [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear)]
-    handles = [module.register_forward_hook(keep(name)) for name, module in linear]
+    handles = [module.register_forward_hook(remember(name)) for name, module in linear]
     try:
         with torch.enable_grad():
             loss = loss_fn()

@@ -68,13 +68,13 @@ _MEANS = frozenset(
         "SumBackward1",
     }
 )
-"""Linear operations of one input that are not."""
+"""Linear operations of one input whose outputs add up several entries."""
 
 BATCH_NORM = "NativeBatchNormBackward0"
 _NORMS = frozenset({BATCH_NORM, "NativeLayerNormBackward0", "NativeGroupNormBackward0"})
 """Their rows are the first input, their parameters the others."""
 
-_APART: dict[str, Callable[[Any, int], bool]] = {
+_KEEPS_ROWS_IF: dict[str, Callable[[Any, int], bool]] = {
     BATCH_NORM: lambda node, ndim: not node._saved_training,
     "ConstantPadNdBackward0": lambda node, ndim: len(node._saved_pad) < 2 * ndim,
     "MeanBackward1": lambda node, ndim: 0 not in reduced_dims(node._saved_dim, ndim),
@@ -83,8 +83,10 @@ _APART: dict[str, Callable[[Any, int], bool]] = {
     "SliceBackward0": lambda node, ndim: saved_dim(node._saved_dim, ndim) > 0,
     "SumBackward1": lambda node, ndim: 0 not in reduced_dims(node._saved_dim, ndim),
 }
-"""Whether an operation leaves the first dimension alone, given its node and the number of the
-input's dimensions, where that does not follow from the same size before and after."""
+"""Whether an operation keeps rows apart, given its node and the number of the input's dimensions.
+
+Listed are operations for which an unchanged first size does not tell.
+"""
 
 
 class Rows:
@@ -228,6 +230,6 @@ class Rows:
             return len(before) == len(after)
         if name in _NORMS and position > 0:
             return False
-        if name in _APART:
-            return _APART[name](self._graph.nodes[node], len(before))
+        if name in _KEEPS_ROWS_IF:
+            return _KEEPS_ROWS_IF[name](self._graph.nodes[node], len(before))
         return name in COPIES or name in _MEANS or name in _NORMS
