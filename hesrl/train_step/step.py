@@ -26,7 +26,7 @@ LossFunction = Callable[..., tuple[Tensor, Metrics]]
 class TrainStep:
     """An optimizer's step on a minibatch, eager, replayed, or compiled if that pays.
 
-    `RecordedStep` says when a step is which. NaN reaches the metrics of replayed and compiled steps.
+    `RecordedStep` explains the three. NaN reaches the metrics of replayed and compiled steps.
     Minibatches of other shapes take eager steps.
 
     Args:
