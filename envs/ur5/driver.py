@@ -12,60 +12,35 @@ it. The thread stops sending when
 
 from __future__ import annotations
 
-import contextlib
 import math
 import select
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
 
 from hesrl.envs.ur5 import urscript
+from hesrl.envs.ur5.link import (
+    FIRST_PACKET,
+    STOP_ACCELERATION,
+    Link,
+    close_after_reading,
+    connect,
+    send_stop,
+)
 from hesrl.envs.ur5.motion import Law, Limits
-from hesrl.envs.ur5.protocol import REALTIME_PORT, Frames, ProtocolError, State, unpack
-from hesrl.errors import EnvironmentFault, one_line
-
-_LAST_WORDS = 0.1
-"""Longest time that the controller gets for reading the last line (s)."""
+from hesrl.envs.ur5.protocol import REALTIME_PORT, Frames, ProtocolError, unpack
+from hesrl.errors import one_line
 
 
-def address(host: str, port: int) -> str:
-    """Return how errors name a controller."""
-    return f"UR controller at {host}:{port}"
-
-
-def connected(host: str, port: int, timeout: float) -> socket.socket:
-    """Return a connection to the real-time interface of a controller.
-
-    Args:
-        host: Address of the controller.
-        port: Of its real-time interface.
-        timeout: Longest time to wait (s).
-
-    Raises:
-        EnvironmentFault: It cannot be reached.
-    """
-    try:
-        connection = socket.create_connection((host, port), timeout)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{address(host, port)} cannot be reached: {error.strerror or error}; is it on, and is "
-            "the address right?"
-        ) from error
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
-
-
-class Driver:
-    """A connection to the controller. Every way to lose it stops the arm.
+class Driver(Link):
+    """A link whose thread is in this process.
 
     Args:
         host: Address of the controller.
         port: TCP port of its real-time interface.
         limits: What no law may exceed.
         t_min: How long a speed holds (s).
-        stop_acceleration: Deceleration of a stop (rad/s²).
         stale_after: Largest age of the newest packet (s).
         silence: How long a law is followed unless it is given again (s).
         timeout: Longest time that connecting may take, and the first packet after it (s).
@@ -81,55 +56,27 @@ class Driver:
         *,
         limits: Limits,
         t_min: float = 0.008,
-        stop_acceleration: float = 3.0,
         stale_after: float = 0.1,
         silence: float = 0.5,
-        timeout: float = 2.0,
+        timeout: float = FIRST_PACKET,
     ) -> None:
-        self.where = address(host, port)
-        self.stale_after = stale_after
+        super().__init__(host, port, stale_after)
         self._limits, self._t_min, self._silence = limits, t_min, silence
-        self._stop_line = urscript.stopj(stop_acceleration)
-        self._fault: str | None = None
         self._law: Law | None = None
         self._law_given = -math.inf
-        self._packets = 0
-        self._socket = connected(host, port, timeout)
+        self._socket = connect(host, port, timeout)
         self._socket.settimeout(stale_after)
         self._changed = threading.Condition()
         self._frames = Frames()
-        self._state: State | None = None
         self._arrival = time.monotonic()
         self._deadline = self._arrival + timeout
         # Also when the interpreter exits.
-        self._finalizer = weakref.finalize(
-            self, _stop_and_close, self._socket, self._changed, self._stop_line
-        )
+        self._finalizer = weakref.finalize(self, _stop_and_close, self._socket, self._changed)
         thread = threading.Thread(
             target=_read, args=(weakref.ref(self), self._socket), name="UR5 driver", daemon=True
         )
         thread.start()
-        try:
-            self.wait(lambda state: True, timeout, "the first packet")
-        except EnvironmentFault:
-            self.close()
-            raise
-
-    @property
-    def fault(self) -> str | None:
-        """What broke the connection, in one line, or None while it is fine."""
-        return self._fault
-
-    @property
-    def state(self) -> State:
-        """What the newest packet says."""
-        assert self._state is not None
-        return self._state
-
-    @property
-    def packets(self) -> int:
-        """How many packets have come."""
-        return self._packets
+        self._wait_for_first_packet(timeout)
 
     @property
     def age(self) -> float:
@@ -150,53 +97,28 @@ class Driver:
             self._check()
 
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
-        """Move the joints to angles ``q`` (6,), rad, in ``t`` seconds.
-
-        Raises:
-            EnvironmentFault: The connection is broken.
-        """
+        """Do what `Link.movej` says."""
         self._command(urscript.movej(q, a, v, t))
 
-    def stop(self, a: float | None = None) -> None:
-        """Bring the arm to rest, with ``a`` in rad/s² or as a lost link does.
-
-        Raises:
-            EnvironmentFault: The connection is broken.
-        """
-        self._command(self._stop_line if a is None else urscript.stopj(a))
-
-    def wait(self, condition: Callable[[State], bool], timeout: float, what: str) -> State:
-        """Return what the first packet says that meets a condition; the newest is looked at first.
-
-        Args:
-            condition: Whether a packet meets it.
-            timeout: Longest time to wait, s.
-            what: Name of the condition, for the error.
-
-        Raises:
-            EnvironmentFault: The time is over, or the connection is broken.
-        """
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while self._state is None or not condition(self._state):
-                self._check()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise EnvironmentFault(f"{self.where}: waited {timeout:.3g} s for {what}")
-                self._changed.wait(left)
-            return self._state
+    def stop(self, a: float = STOP_ACCELERATION) -> None:
+        """Do what `Link.stop` says."""
+        self._command(urscript.stopj(a))
 
     def close(self) -> None:
-        """Stop the arm and close the connection; again is harmless."""
+        """Do what `Link.close` says."""
         with self._changed:
-            self._fault = self._fault or f"{self.where}: the connection has been closed"
-            self._law = None
-            self._finalizer()
-            self._changed.notify_all()
+            super().close()
 
-    def _check(self) -> None:
-        if self._fault is not None:
-            raise EnvironmentFault(self._fault)
+    def _looking(self) -> threading.Condition:
+        return self._changed
+
+    def _pause(self, seconds: float) -> None:
+        self._changed.wait(seconds)
+
+    def _stop_and_close(self) -> None:
+        self._law = None
+        self._finalizer()
+        self._changed.notify_all()
 
     def _command(self, line: bytes) -> None:
         with self._changed:
@@ -204,13 +126,6 @@ class Driver:
             self._law = None
             self._send(line)
             self._check()
-
-    def _fail(self, what: str) -> None:
-        """Note a fault, stop the arm and close the connection."""
-        self._fault = self._fault or f"{self.where}: {what}"
-        self._law = None
-        self._finalizer()
-        self._changed.notify_all()
 
     def _send(self, line: bytes) -> None:
         try:
@@ -225,7 +140,7 @@ class Driver:
             return
         if time.monotonic() - self._law_given > self._silence:
             self._law = None
-            self._send(self._stop_line)
+            self._send(urscript.stopj(STOP_ACCELERATION))
             return
         motion = self._law(self.state)
         try:
@@ -299,17 +214,9 @@ def _read(reference: weakref.ref[Driver], connection: socket.socket) -> None:
         del driver
 
 
-def _stop_and_close(
-    connection: socket.socket, changed: threading.Condition, stop_line: bytes
-) -> None:
+def _stop_and_close(connection: socket.socket, changed: threading.Condition) -> None:
     """Stop the arm, if it can be reached, and close the connection."""
-    # The lock lets no speed follow. What cannot be sent is why the connection closes, or the arm
-    # has stopped without it.
-    with changed, contextlib.suppress(OSError):
-        connection.sendall(stop_line)
-        connection.shutdown(socket.SHUT_WR)
-        # Closed before the other side has read it, the connection would be reset, the line lost.
-        end = time.monotonic() + _LAST_WORDS
-        while time.monotonic() < end and connection.recv(1 << 16):
-            pass
-    connection.close()
+    # The lock lets no speed follow.
+    with changed:
+        send_stop(connection)
+        close_after_reading(connection)

@@ -36,6 +36,7 @@ from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
 from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
@@ -124,7 +125,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._reconnects, self._reconnect_wait = reconnects, reconnect_wait
         self._reset_speed = reset_speed
         self._task = Task(self.settings)
-        self._driver: Driver | None = None
+        self._link: Link | None = None
         self._picture: Picture | None = None
         self._running = False
         self._steps = 0
@@ -176,34 +177,34 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             ResetNeeded: No episode is running.
         """
         clipped = clipped_action(action)
-        if self._driver is None or not self._running:
+        if self._link is None or not self._running:
             raise ResetNeeded("UR5ReacherReal: no episode is running; call reset() before step()")
-        driver, dt = self._driver, self.settings.dt
+        link, dt = self._link, self.settings.dt
         late, fault = False, None
         try:
             if self._steps == 0:
-                self._start_clock(driver)
-            delay = driver.state.time - self._due
+                self._start_clock(link)
+            delay = link.state.time - self._due
             late = delay > dt - _ROUNDING
             self._due += dt + (delay if late else 0.0)
             self._counts.acted(delay, late)
             self._act(clipped)
             state = self._wait(
-                driver, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
+                link, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
             )
             if state.stop is not None:
-                fault = f"{driver.where}: {state.stop}"
+                fault = f"{link.where}: {state.stop}"
         except EnvironmentFault as error:
-            state, fault = driver.state, str(error)
+            state, fault = link.state, str(error)
         self._steps += 1
         obs, reward = self._observe(state)
         info = self._info() | {"late": late}
         truncated = fault is not None or self._steps == self.settings.max_episode_steps
         if truncated:
             self._running = False
-            # Over a lost connection nothing can be sent; the driver has tried.
+            # Over a lost connection nothing can be sent; the link has tried.
             with contextlib.suppress(EnvironmentFault):
-                driver.stop(STOP)
+                link.stop(STOP)
             self._counts.end(fault=fault is not None)
         if fault is not None:
             if state.safety_mode not in _TRUNCATING:
@@ -219,20 +220,20 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         """
         if self.render_mode is None:
             return None
-        if self._driver is None:
+        if self._link is None:
             raise ResetNeeded("UR5ReacherReal: call reset() before render()")
         if self._picture is None:
             self._picture = Picture(self.settings, self._task.plane)
-        q = pair(self._driver.state.q_actual, self.settings.joints)
+        q = pair(self._link.state.q_actual, self.settings.joints)
         return self._picture.draw(q, self._task.target)
 
     def halt(self) -> None:
         """Stop the arm at once; the episode has ended. A signal handler may call it."""
         self._running = False
-        if self._driver is not None:
-            # Over a lost connection nothing can be sent; the driver has tried.
+        if self._link is not None:
+            # Over a lost connection nothing can be sent; the link has tried.
             with contextlib.suppress(EnvironmentFault):
-                self._driver.stop(_HALT)
+                self._link.stop(_HALT)
 
     def take_metrics(self) -> dict[str, float]:
         """Return what has been counted since the last call; `CycleCounts` says what."""
@@ -241,8 +242,8 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     def close(self) -> None:
         """Stop the arm and close the connection."""
         self._running = False
-        if self._driver is not None:
-            self._driver.close()
+        if self._link is not None:
+            self._link.close()
 
     def _observe(self, state: State) -> tuple[NDArray[np.float32], float]:
         """Return observation and reward; NaN if the state has been observed before."""
@@ -251,24 +252,24 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._observed = state.time
         return self._measured(state)
 
-    def _start_clock(self, driver: Driver) -> None:
+    def _start_clock(self, link: Link) -> None:
         """Begin the cycles of an episode with a new packet, if the arm still rests at the start."""
-        state = self._wait(driver, driver.state.time, "a new packet")
+        state = self._wait(link, link.state.time, "a new packet")
         moved = float(np.abs(state.q_actual - self._start_angles).max())
         if moved > _MOVED and state.stop is None:
-            raise EnvironmentFault(f"{driver.where}: moved by {moved:.2g} rad since the reset")
+            raise EnvironmentFault(f"{link.where}: moved by {moved:.2g} rad since the reset")
         self._due = state.time
         self._counts.begin()
 
-    def _wait(self, driver: Driver, time: float, what: str) -> State:
+    def _wait(self, link: Link, time: float, what: str) -> State:
         """Return the first packet that is newer than ``time`` (s), or that shows a stop."""
 
         def condition(state: State) -> bool:
-            # The driver calls it with its lock held, so that both numbers belong together.
-            self._counts.seen(state.time, driver.packets)
+            # The driver calls this with its lock held, so that both numbers belong together.
+            self._counts.seen(state.time, link.packets)
             return state.time > time or state.stop is not None
 
-        return driver.wait(condition, self.settings.dt + PATIENCE, what)
+        return link.wait(condition, self.settings.dt + PATIENCE, what)
 
     # The next five are what another link to the controller does in another way.
 
@@ -278,8 +279,8 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
     def _act(self, action: Pair) -> None:
         """Let the arm follow an action until the next one."""
-        assert self._driver is not None
-        self._driver.follow(law_for(self.settings.joints, partial(self._task.command, action)))
+        assert isinstance(self._link, Driver)
+        self._link.follow(law_for(self.settings.joints, partial(self._task.command, action)))
 
     def _measured(self, state: State) -> tuple[NDArray[np.float32], float]:
         """Return the observation (8,) that a packet gives, and the reward."""
@@ -289,7 +290,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     def _info(self) -> dict[str, Any]:
         return {"distance": self._task.distance, "guard": self._task.guards.active}
 
-    def _connect(self) -> Driver:
+    def _connect(self) -> Link:
         return Driver(
             self._host,
             self._port,
@@ -306,12 +307,12 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
         A connection that was lost, before or on the way, is made again a bounded number of times.
         """
-        attempts = 1 if self._driver is None else 1 + self._reconnects
+        attempts = 1 if self._link is None else 1 + self._reconnects
         for attempt in range(1, attempts + 1):
             try:
                 return self._start()
             except EnvironmentFault as error:
-                if self._driver is not None and self._driver.fault is None:
+                if self._link is not None and self._link.fault is None:
                     raise
                 if attempts == 1:
                     raise
@@ -321,22 +322,22 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         raise AssertionError("the last attempt returns or raises")
 
     def _start(self) -> State:
-        driver = self._connected()
-        _next_packet(driver, driver.state)
+        link = self._connected()
+        _next_packet(link, link.state)
         if self._auto_unlock:
-            unlock(driver, self._host, self._dashboard_port)
-        check_ready(driver)
-        stop(driver)
-        return _next_packet(driver, go_to_start(driver, self.settings, self._reset_speed))
+            unlock(link, self._host, self._dashboard_port)
+        check_ready(link)
+        stop(link)
+        return _next_packet(link, go_to_start(link, self.settings, self._reset_speed))
 
-    def _connected(self) -> Driver:
-        """Return the driver, a new one where its connection is lost."""
-        if self._driver is None or self._driver.fault is not None:
-            self._driver = self._connect()
+    def _connected(self) -> Link:
+        """Return the link, a new one where its connection is lost."""
+        if self._link is None or self._link.fault is not None:
+            self._link = self._connect()
             # The controller's clock begins anew with the controller.
             self._observed = -math.inf
-        return self._driver
+        return self._link
 
 
-def _next_packet(driver: Driver, before: State) -> State:
-    return driver.wait(lambda state: state.time > before.time, PATIENCE, "a new packet")
+def _next_packet(link: Link, before: State) -> State:
+    return link.wait(lambda state: state.time > before.time, PATIENCE, "a new packet")

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
@@ -85,33 +85,36 @@ class UR5ReacherSenseAct(UR5ReacherReal):
                 f"joints is {self.settings.joints}; backend 'senseact' moves only "
                 f"{ReacherSettings.joints}"
             )
-        self._link: Any = None
 
     def halt(self) -> None:
         """Stop the arm at once and close the connection; a signal handler may call it."""
         # A command could wait for a lock that the interrupted method holds; a signal does not.
         self.close()
 
-    def _connect(self) -> Driver:
-        self._link = self._link_class(
+    def _connect(self) -> Link:
+        link: Link = self._link_class(
             self._host, self._port, self.settings, stale_after=self._stale_after
         )
-        # All that is used of a driver here is the same for a link.
-        return cast(Driver, self._link)
+        return link
+
+    @property
+    def _senseact(self) -> Any:
+        """The link, whose type cannot be named without SenseAct."""
+        return self._link
 
     def _begin(self, options: dict[str, Any] | None) -> None:
         super()._begin(options)
-        self._link.reacher.begin(self._task.target)
+        self._senseact.reacher.begin(self._task.target)
 
     def _act(self, action: Pair) -> None:
         shoulder, elbow = action
         limit = self.settings.speed_limit
-        self._link.act((shoulder * limit, elbow * limit))
+        self._senseact.act((shoulder * limit, elbow * limit))
 
     def _measured(self, state: State) -> tuple[NDArray[np.float32], float]:
-        obs, reward = self._link.reacher.observe()
+        obs, reward = self._senseact.reacher.observe()
         return obs, reward
 
     def _info(self) -> dict[str, Any]:
-        reacher = self._link.reacher
+        reacher = self._senseact.reacher
         return {"distance": reacher.distance, "guard": reacher.guard}

@@ -23,18 +23,14 @@ from senseact.devices.ur import ur_utils
 from senseact.devices.ur.ur_communicator import URCommunicator
 from senseact.sharedbuffer import SharedBuffer
 
-from hesrl.envs.ur5 import urscript
+from hesrl.envs.ur5.link import close_after_reading, send_stop
 from hesrl.envs.ur5.protocol import Frames, ProtocolError, unpack
 from hesrl.errors import EnvironmentFault
 
-STOP_ACCELERATION = 3.0
-"""Deceleration of the stop that ends the link (rad/s²)."""
 LOCK_TIME = 1.0
 """Longest time that a process may hold a buffer (s); it takes microseconds."""
 END_TIME = 2.0
 """Longest time that the communicator gets for its end (s)."""
-_LAST_WORDS = 0.1
-"""Longest time that the controller gets for reading the last line (s)."""
 
 
 class BoundedLock:
@@ -179,21 +175,14 @@ class Communicator(URCommunicator):
     def _stop_arm(self) -> None:
         """Stop the arm, if it can be reached; no command follows."""
         self._stop = True
-        with contextlib.suppress(OSError):
-            self._sock.sendall(urscript.stopj(STOP_ACCELERATION))
-            self._sock.shutdown(socket.SHUT_WR)
+        send_stop(self._sock)
 
     def _close(self, *args: Any) -> None:
         """Stop the arm, end both threads and close the connection: at SIGTERM, or without agent."""
         if not self._stop:
             self._stop_arm()
         super()._close()
-        # Closed before the other side has read the line, the connection would be reset.
-        end = time.monotonic() + _LAST_WORDS
-        with contextlib.suppress(OSError):
-            while time.monotonic() < end and self._sock.recv(1 << 16):
-                pass
-        self._sock.close()
+        close_after_reading(self._sock)
 
 
 def _buffer_like(buffer: Any) -> Buffer:

@@ -1,7 +1,6 @@
 """The link to the controller through SenseAct, and the supervision of it.
 
-`SenseActLink` takes the place of `hesrl.envs.ur5.driver.Driver` and behaves like it. SenseAct sends
-the speeds of an action again with every packet, for half a second.
+SenseAct sends the speeds of an action again with every packet, for half a second.
 
 Importing this needs SenseAct; `hesrl.envs.ur5.senseact` does it.
 """
@@ -14,13 +13,14 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import numpy as np
 from senseact.devices.ur import ur_utils
 
-from hesrl.envs.ur5.driver import address, connected
 from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, connect
 from hesrl.envs.ur5.protocol import State, unpack
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact import gymnasium_as_gym
@@ -32,18 +32,16 @@ _POLL = 0.0005
 """Time between two looks for a new packet (s)."""
 
 
-class SenseActLink:
-    """A connection to the controller through SenseAct. Every way to lose it stops the arm.
+class SenseActLink(Link):
+    """A link whose process is SenseAct's communicator.
 
     Args:
         host: Address of the controller.
         port: TCP port of its real-time interface.
         settings: The numbers of the task.
         stale_after: Largest age of the newest packet (s).
-        timeout: Longest time that connecting may take, and the first packet after it (s).
 
     Attributes:
-        where: Name of the controller, for messages.
         reacher: SenseAct's environment.
 
     Raises:
@@ -51,49 +49,24 @@ class SenseActLink:
     """
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        settings: ReacherSettings,
-        *,
-        stale_after: float = 0.1,
-        timeout: float = 2.0,
+        self, host: str, port: int, settings: ReacherSettings, *, stale_after: float = 0.1
     ) -> None:
-        self.where = address(host, port)
-        self._stale_after = stale_after
-        self._fault: str | None = None
-        self.reacher = _made(settings, host, connected(host, port, timeout))
+        super().__init__(host, port, stale_after)
+        self.reacher = _made(settings, host, connect(host, port))
         self._communicator = self.reacher.communicator
         self.reacher.start()
         # Also when the interpreter exits.
         self._finalizer = weakref.finalize(self, self._communicator.end)
         self._window: tuple[Any, ...] | None = None
-        self._state: State | None = None
-        self._packets = 0
         self._arrival = self._deadline = math.inf
-        try:
-            self.wait(lambda state: True, timeout, "the first packet")
-        except EnvironmentFault:
-            self.close()
-            raise
-
-    @property
-    def fault(self) -> str | None:
-        """What broke the connection, in one line, or None while it is fine."""
-        return self._fault
+        self._wait_for_first_packet(FIRST_PACKET)
 
     @property
     def state(self) -> State:
-        """What the newest packet says, the newest before the fault if there is one."""
+        """What the newest packet says; after a fault, the newest packet before the fault."""
         if self._fault is None:
             self._look()
-        assert self._state is not None
-        return self._state
-
-    @property
-    def packets(self) -> int:
-        """How many packets have come, as of `state`."""
-        return self._packets
+        return super().state
 
     def act(self, speeds: Pair) -> None:
         """Let SenseAct follow an action, for half a second unless another follows.
@@ -110,55 +83,32 @@ class SenseActLink:
             self._locked(lambda: self.reacher.act(np.array(speeds)))
 
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
-        """Move the joints to angles ``q`` (6,), rad, in ``t`` seconds.
-
-        Raises:
-            EnvironmentFault: The connection is broken.
-        """
+        """Do what `Link.movej` says."""
         self._command("MOVEJ", *q, a, v, t, 0.0)
 
-    def stop(self, a: float) -> None:
-        """Bring the arm to rest, with ``a`` in rad/s².
-
-        Raises:
-            EnvironmentFault: The connection is broken.
-        """
+    def stop(self, a: float = STOP_ACCELERATION) -> None:
+        """Do what `Link.stop` says."""
         self._command("STOPJ", a)
 
-    def wait(self, condition: Callable[[State], bool], timeout: float, what: str) -> State:
-        """Return what the first packet says that meets a condition; the newest is looked at first.
+    def _looking(self) -> AbstractContextManager[None]:
+        self._check()
+        return nullcontext()
 
-        Args:
-            condition: Whether a packet meets it.
-            timeout: Longest time to wait, s.
-            what: Name of the condition, for the error.
+    def _pause(self, seconds: float) -> None:
+        time.sleep(min(_POLL, seconds))
+        self._look()
 
-        Raises:
-            EnvironmentFault: The time is over, or the connection is broken.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            self._check()
-            if self._state is not None and condition(self._state):
-                return self._state
-            if time.monotonic() > deadline:
-                raise EnvironmentFault(f"{self.where}: waited {timeout:.3g} s for {what}")
-            time.sleep(_POLL)
-
-    def close(self) -> None:
-        """Stop the arm and close the connection; again is harmless."""
-        self._fault = self._fault or f"{self.where}: the connection has been closed"
+    def _stop_and_close(self) -> None:
         self._finalizer()
 
     def _check(self) -> None:
         """Make sure that the communicator lives and that the newest packet is not too old."""
-        if self._fault is not None:
-            raise EnvironmentFault(self._fault)
+        super()._check()
         if self._communicator.faults.poll():
-            self._fail(self._reported())
+            self._break(self._reported())
         self._look()
         if (now := time.monotonic()) > self._deadline:
-            self._fail(f"no new packet for {now - self._arrival:.2g} s")
+            self._break(f"no new packet for {now - self._arrival:.2g} s")
 
     def _reported(self) -> str:
         """Return the fault that the communicator reports, or that it has died."""
@@ -175,7 +125,7 @@ class SenseActLink:
         if window is not None and window is not self._window:
             (packet,), (self._arrival,), (number,) = self._window = window
             self._state, self._packets = unpack(packet.tobytes()), number + 1
-            self._deadline = self._arrival + self._stale_after
+            self._deadline = self._arrival + self.stale_after
 
     def _command(self, name: str, *numbers: float) -> None:
         self._check()
@@ -189,16 +139,11 @@ class SenseActLink:
         try:
             call()
         except EnvironmentFault as error:
-            self._fail(str(error))
+            self._break(str(error))
 
-    def _fail(self, what: str) -> NoReturn:
-        """Note a fault, stop the arm and close the connection.
-
-        Raises:
-            EnvironmentFault: Always.
-        """
-        self._fault = f"{self.where}: {what}"
-        self._finalizer()
+    def _break(self, what: str) -> NoReturn:
+        """Note a fault, stop the arm, close the connection and raise the fault."""
+        self._fail(what)
         raise EnvironmentFault(self._fault)
 
 

@@ -50,8 +50,8 @@ def test_what_has_been_observed_is_not_observed_again(env, emulator):
     env.reset(seed=0)
     play(env, 1)
     emulator.control("silent")
-    assert eventually(lambda: env._driver.fault is not None)
-    env._observed = env._driver.state.time
+    assert eventually(lambda: env._link.fault is not None)
+    env._observed = env._link.state.time
     obs, reward, _, truncated, info = env.step(ACTION)
     assert np.isnan(obs).all() and np.isnan(reward) and truncated and "fault" in info
 

@@ -20,10 +20,10 @@ def test_a_pause_before_the_first_action_is_no_delay(env, emulator):
     sent = len(emulator.controller.commands)
     pause(emulator, 2.0)
     assert len(emulator.controller.commands) == sent
-    begin = env._driver.state.time
+    begin = env._link.state.time
     *_, truncated, info = env.step([0.5, 0])
     assert not truncated and not info["late"]
-    assert env._driver.state.time >= begin + 0.04
+    assert env._link.state.time >= begin + 0.04
     assert env.take_metrics()["ur5/late_steps"] == 0
 
 

@@ -25,12 +25,12 @@ def test_the_environment_is_one_of_gymnasium(emulator):
 def test_an_episode_is_truncated_after_4_seconds(env, emulator):
     obs, info = env.reset(seed=0)
     assert env.observation_space.contains(obs) and info["distance"] > 0
-    begin = env._driver.state.time
+    begin = env._link.state.time
     steps = [env.step(env.action_space.sample()) for _ in range(100)]
     assert [step[3] for step in steps] == [False] * 99 + [True]
     assert not any(step[2] or "fault" in step[4] for step in steps)
     assert all(env.observation_space.contains(step[0]) for step in steps)
-    assert env._driver.state.time - begin > 4 - 0.04
+    assert env._link.state.time - begin > 4 - 0.04
     with pytest.raises(ResetNeeded, match="call reset"):
         env.step([0, 0])
 

@@ -1,0 +1,174 @@
+"""A link to a UR controller: what the driver and SenseAct's link have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from hesrl.envs.ur5 import urscript
+from hesrl.envs.ur5.protocol import State
+from hesrl.errors import EnvironmentFault
+
+FIRST_PACKET = 2.0
+"""Longest time that connecting may take, and the first packet after it (s)."""
+STOP_ACCELERATION = 3.0
+"""Deceleration of the stop that ends a link (rad/s²)."""
+_LAST_WORDS = 0.1
+"""Longest time that the controller gets for reading the last line (s)."""
+
+
+def address(host: str, port: int) -> str:
+    """Return how errors name a controller."""
+    return f"UR controller at {host}:{port}"
+
+
+def connect(host: str, port: int, timeout: float = FIRST_PACKET) -> socket.socket:
+    """Return a connection to the real-time interface of a controller.
+
+    Args:
+        host: Address of the controller.
+        port: TCP port of its real-time interface.
+        timeout: Longest time to wait (s).
+
+    Raises:
+        EnvironmentFault: The controller cannot be reached.
+    """
+    try:
+        connection = socket.create_connection((host, port), timeout)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{address(host, port)} cannot be reached: {error.strerror or error}; is it on, and is "
+            "the address right?"
+        ) from error
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def send_stop(connection: socket.socket) -> None:
+    """Send the stop that ends a link, if the controller can be reached, as the last line."""
+    # What cannot be sent is why the connection closes, or the arm has stopped without it.
+    with contextlib.suppress(OSError):
+        connection.sendall(urscript.stopj(STOP_ACCELERATION))
+        connection.shutdown(socket.SHUT_WR)
+
+
+def close_after_reading(connection: socket.socket) -> None:
+    """Close a connection whose sending side is shut, once the controller has read all of it.
+
+    Closed earlier, the connection would be reset and the last line lost.
+    """
+    end = time.monotonic() + _LAST_WORDS
+    with contextlib.suppress(OSError):
+        while time.monotonic() < end and connection.recv(1 << 16):
+            pass
+    connection.close()
+
+
+class Link(ABC):
+    """A connection to the controller. Every way to lose the connection stops the arm.
+
+    Args:
+        host: Address of the controller.
+        port: TCP port of its real-time interface.
+        stale_after: Largest age of the newest packet (s).
+
+    Attributes:
+        where: Name of the controller, for messages.
+        stale_after: Largest age of the newest packet (s).
+    """
+
+    def __init__(self, host: str, port: int, stale_after: float) -> None:
+        self.where = address(host, port)
+        self.stale_after = stale_after
+        self._fault: str | None = None
+        self._state: State | None = None
+        self._packets = 0
+
+    @property
+    def fault(self) -> str | None:
+        """What broke the connection, in one line, or None while it is fine."""
+        return self._fault
+
+    @property
+    def state(self) -> State:
+        """What the newest packet says; after a fault, the newest packet before the fault."""
+        assert self._state is not None
+        return self._state
+
+    @property
+    def packets(self) -> int:
+        """How many packets have come, as of `state`."""
+        return self._packets
+
+    @abstractmethod
+    def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
+        """Move the joints to angles ``q`` (6,), rad, in ``t`` seconds.
+
+        Raises:
+            EnvironmentFault: The connection is broken.
+        """
+
+    @abstractmethod
+    def stop(self, a: float = STOP_ACCELERATION) -> None:
+        """Bring the arm to rest, with the deceleration ``a`` (rad/s²).
+
+        Raises:
+            EnvironmentFault: The connection is broken.
+        """
+
+    def wait(self, condition: Callable[[State], bool], timeout: float, what: str) -> State:
+        """Return the first packet that meets a condition; the newest is looked at first.
+
+        Args:
+            condition: Whether a packet meets it.
+            timeout: Longest time to wait (s).
+            what: Name of the condition, for the error.
+
+        Raises:
+            EnvironmentFault: The time is over, or the connection is broken.
+        """
+        deadline = time.monotonic() + timeout
+        with self._looking():
+            while self._state is None or not condition(self._state):
+                self._check()
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise EnvironmentFault(f"{self.where}: waited {timeout:.3g} s for {what}")
+                self._pause(left)
+            return self._state
+
+    def close(self) -> None:
+        """Stop the arm and close the connection; again is harmless."""
+        self._fail("the connection has been closed")
+
+    def _wait_for_first_packet(self, timeout: float) -> None:
+        try:
+            self.wait(lambda state: True, timeout, "the first packet")
+        except EnvironmentFault:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        """Raise the fault, if there is one."""
+        if self._fault is not None:
+            raise EnvironmentFault(self._fault)
+
+    def _fail(self, what: str) -> None:
+        """Note the first fault, stop the arm and close the connection."""
+        self._fault = self._fault or f"{self.where}: {what}"
+        self._stop_and_close()
+
+    @abstractmethod
+    def _looking(self) -> AbstractContextManager[object]:
+        """Take over the newest packet; within the context only a wait takes over another."""
+
+    @abstractmethod
+    def _pause(self, seconds: float) -> None:
+        """Wait for another packet, at most so long (s); it may return earlier."""
+
+    @abstractmethod
+    def _stop_and_close(self) -> None:
+        """Stop the arm, if it can be reached, and close the connection; again is harmless."""
