@@ -1,10 +1,13 @@
-"""The emulator and the environment at it."""
+"""Emulators, and the environment at them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.envs.ur5.emulated import emulate, reacher
+from hesrl.envs.ur5 import senseact
+from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.real import UR5ReacherReal
+from tests.envs.ur5.emulated import STALE_AFTER, Served, emulate, reacher
 
 
 @pytest.fixture
@@ -20,3 +23,43 @@ def env(emulator):
     made = reacher(emulator)
     yield made
     made.close()
+
+
+@pytest.fixture(params=["driver", pytest.param("senseact", marks=pytest.mark.senseact)])
+def backend(request):
+    """What talks to the controller; SenseAct only where it is installed."""
+    if request.param == "senseact":
+        pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def served():
+    """An emulator, which serves in a process."""
+    serving = Served()
+    yield serving
+    serving.close()
+
+
+@pytest.fixture
+def controller(request, backend):
+    """An emulator for either backend, with all that a port can be asked for."""
+    serving = request.getfixturevalue("emulator" if backend == "driver" else "served")
+    serving.control("clear")
+    return serving
+
+
+@pytest.fixture
+def linked(controller, backend):
+    """The environment at either backend's emulator, not reset yet."""
+    made = reacher(controller, backend)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Makes the links of commands as patient with a busy machine as `reacher` does."""
+    for link in (Driver, UR5ReacherReal):
+        monkeypatch.setitem(link.__init__.__kwdefaults__, "stale_after", STALE_AFTER)
+    monkeypatch.setitem(Driver.__init__.__kwdefaults__, "t_min", 0.08)

@@ -1,17 +1,24 @@
-"""An emulator whose clock runs ten times as fast, and what reaches it."""
+"""Emulators whose clock runs ten times as fast, and what reaches them."""
 
 from __future__ import annotations
 
+import json
+import re
+import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
 
+from hesrl.envs.ur5 import make_real
 from hesrl.envs.ur5.emulator import Emulator
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
-from hesrl.envs.ur5.real import UR5ReacherReal
 
 SETTINGS = ReacherSettings()
 ACTION = np.float32([0.5, -0.5])
+STALE_AFTER = 1.0
+"""Age at which a packet is too old (s): packets are this late on no machine, however busy."""
 
 
 def emulate(**options):
@@ -20,24 +27,102 @@ def emulate(**options):
     return Emulator(SETTINGS.q_ref, **{**ports, "speed": 10.0, **options})
 
 
-def reacher(emulator, **options):
+class Served:
+    """The command ``hesrl ur5 emulator`` on free ports, in a process of its own.
+
+    A link that forks has copies of all connections of its process, so that an emulator in the same
+    process could not close one.
+    """
+
+    def __init__(self, speed=10.0):
+        ports = ["--port", "0", "--dashboard-port", "0", "--control-port", "0"]
+        code = "import sys; from hesrl.cli import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, "ur5", "emulator", *ports, "--speed", str(speed)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        ports = re.findall(r"port (\d+)", self.process.stdout.readline())
+        self.port, self.dashboard_port, self._control_port = map(int, ports)
+
+    def control(self, line):
+        """Return the answer to a line of the control port."""
+        with socket.create_connection(("127.0.0.1", self._control_port), 30) as connection:
+            connection.sendall(f"{line}\n".encode())
+            return connection.makefile().readline().strip()
+
+    def state(self):
+        """Return what the control port says of the arm."""
+        return json.loads(self.control("state"))
+
+    def close(self):
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def reacher(emulator, backend="driver", **options):
     """Return the environment at an emulator; a busy machine may delay packets and commands."""
-    defaults = {"stale_after": 0.3, "t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
+    defaults = {"stale_after": STALE_AFTER, "t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
     ports = {"port": emulator.port, "dashboard_port": emulator.dashboard_port}
-    return UR5ReacherReal("127.0.0.1", **ports, **{**defaults, **options})
+    return make_real("127.0.0.1", backend=backend, **ports, **{**defaults, **options})
 
 
-def eventually(condition, timeout=5.0):
+def eventually(condition, timeout=60.0):
     """Wait until a condition holds, and return whether it does."""
     deadline = time.monotonic() + timeout
-    while not condition() and time.monotonic() < deadline:
+    while not (holds := condition()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return condition()
+    return holds
 
 
 def commands(emulator, name):
     """Return the lines with one command that the emulator has received."""
     return [line for _, line in list(emulator.controller.commands) if line.startswith(name)]
+
+
+def pause(emulator, seconds):
+    """Wait on the controller's clock."""
+    begin = emulator.state()["time"]
+    assert eventually(lambda: emulator.state()["time"] > begin + seconds)
+
+
+def rests(emulator):
+    """Whether the arm comes to rest."""
+    return eventually(lambda: not emulator.state()["is_moving"])
+
+
+def before_cycles(emulator, *calls):
+    """Call functions in the emulator's thread, one before each of its next cycles."""
+    cycle, left = emulator.controller.cycle, iter(calls)
+
+    def call_and_cycle():
+        if (call := next(left, None)) is not None:
+            call()
+        return cycle()
+
+    emulator.controller.cycle = call_and_cycle
+
+
+def when_sent(emulator, name, *lines, movement=0):
+    """Let lines of the control port come once, just before a command.
+
+    Args:
+        emulator: An emulator in this process.
+        name: How the command begins.
+        *lines: The lines.
+        movement: How many commands ``movej`` must have come from now on, this command included.
+    """
+    obey, movements = emulator.controller.obey, 0
+
+    def control_and_obey(line):
+        nonlocal movements
+        movements += line.startswith("movej")
+        if line.startswith(name) and movements >= movement:
+            emulator.controller.obey = obey
+            for control in lines:
+                emulator._control(control)
+        obey(line)
+
+    emulator.controller.obey = control_and_obey
 
 
 def play(env, steps):
@@ -58,18 +143,3 @@ def goes_on(env):
     assert eventually(lambda: env._link.fault or env._link.state.stop is None)
     obs, _ = env.reset()
     return np.isfinite(obs).all() and not any("fault" in step[4] for step in play(env, 5))
-
-
-LINK_FAULTS = {
-    "drop": "the connection is lost",
-    "silent": "no new packet for 0.3",
-    "frozen": "no new packet for 0.3",
-    "delay 1": "no new packet for 0.3",
-    "size 900": "a packet of 900 bytes",
-    "size -5": "a packet of -5 bytes",
-    "size 0": "a packet of 0 bytes",
-    "size 5000": "a packet of 5000 bytes",
-    "not_finite": "q_actual of a packet is .*nan.*: not finite",
-    "robot_mode 1000": "the robot_mode of a packet is 1000",
-}
-"""Faults of a link as the emulator takes them, and how the environment names them."""

@@ -1,13 +1,15 @@
-"""The same actions do the same in simulation and, in real time, at the emulator."""
+"""The same actions do the same in simulation and, in real time, at the emulator.
+
+Where the agent is late, on a busy machine, the simulated action lasts as long as the real one.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from hesrl.envs.ur5 import senseact
 from hesrl.envs.ur5.simulation import UR5ReacherSim
-from tests.envs.ur5.served import Served, served_reacher
+from tests.envs.ur5.emulated import Served, reacher
 
 T = np.arange(100)[:, None]
 SEQUENCES = {
@@ -21,27 +23,46 @@ TOLERANCES = {"free": (0.01, 1.0), "out of the box and back": (0.03, 2.5)}
 
 
 def episode(env, actions):
-    """Play an episode, and return observations (100, 8), rewards (100,) and the guards that act."""
+    """Play an episode.
+
+    Returns:
+        Observations (100, 8), rewards (100,), the guards that act, and the packets' times at the
+        actions and after the last one (101,), which a simulation does not have.
+    """
     env.reset(seed=3)
-    steps = [env.step(action) for action in actions]
+    steps, times = [], []
+    for action in actions:
+        steps.append(env.step(action))
+        times.append(getattr(env, "_acted", 0.0))
     assert [step[3] for step in steps] == [False] * 99 + [True]
     assert not any("fault" in step[4] for step in steps)
+    times.append(getattr(env, "_observed", 0.0))
     env.close()
     observations, rewards = (np.array([step[i] for step in steps]) for i in (0, 1))
-    return observations, rewards, {step[4]["guard"] for step in steps}
+    return observations, rewards, {step[4]["guard"] for step in steps}, times
+
+
+def with_times(times):
+    """Return the simulation in which each action lasts as long as it did between two times."""
+    env = UR5ReacherSim(cycle_jitter=1.0)
+    env._ticks = iter(np.rint(np.diff(times) / 0.008).astype(int).tolist()).__next__
+    return env
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-@pytest.mark.parametrize(
-    "backend", ["driver", pytest.param("senseact", marks=pytest.mark.senseact)]
-)
 def test_the_arm_does_what_the_simulation_does(backend, name):
-    if backend == "senseact":
-        pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
     served = Served(speed=1.0)
-    observations, rewards, guards = episode(served_reacher(served, backend), SEQUENCES[name])
+    env = reacher(served, backend)
+    act = env._act
+
+    def noted(action):
+        env._acted = env._link.state.time
+        act(action)
+
+    env._act = noted
+    observations, rewards, guards, times = episode(env, SEQUENCES[name])
     served.close()
-    simulated, simulated_rewards, simulated_guards = episode(UR5ReacherSim(), SEQUENCES[name])
+    simulated, simulated_rewards, simulated_guards, _ = episode(with_times(times), SEQUENCES[name])
     assert guards == simulated_guards == ({None} if name == "free" else {None, "box"})
     places, (at_most, return_at_most) = [0, 1, 4, 5], TOLERANCES[name]
     np.testing.assert_allclose(observations[:, places], simulated[:, places], atol=at_most)

@@ -12,14 +12,14 @@ from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.motion import Limits, Motion
 from hesrl.envs.ur5.urscript import speedj
 from hesrl.errors import EnvironmentFault
-from tests.envs.ur5.emulated import SETTINGS, commands, eventually
+from tests.envs.ur5.emulated import SETTINGS, STALE_AFTER, commands, eventually
 
 LIMITS = Limits(0.3, 5.0)
 QD = (0.0, 0.1, -0.2, 0.0, 0.0, 0.0)
 
 
 def connect(emulator, **options):
-    defaults = {"limits": LIMITS, "stale_after": 0.3, "t_min": 0.2}
+    defaults = {"limits": LIMITS, "stale_after": STALE_AFTER, "t_min": 0.2}
     return Driver("127.0.0.1", emulator.port, **{**defaults, **options})
 
 
@@ -182,7 +182,7 @@ def test_no_thread_outlives_its_driver(emulator):
 
 
 def test_the_age_is_that_of_the_newest_packet(emulator, driver):
-    assert driver.age < 0.3
+    assert driver.age < STALE_AFTER
     emulator.control("silent")
     assert eventually(lambda: driver.fault is not None)
-    assert driver.age >= 0.3 and "no new packet for 0.3" in driver.fault
+    assert driver.age >= STALE_AFTER and "no new packet for 1" in driver.fault

@@ -11,15 +11,32 @@ from hesrl.envs.ur5 import start
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
     ACTION,
-    LINK_FAULTS,
-    commands,
+    Served,
+    before_cycles,
     emulate,
     eventually,
     goes_on,
+    pause,
     play,
     play_to_the_end,
     reacher,
+    rests,
+    when_sent,
 )
+
+LINK_FAULTS = {
+    "drop": "the connection is lost",
+    "silent": "no new packet for 1",
+    "frozen": "no new packet for 1",
+    "delay 5": "no new packet for 1",
+    "size 900": "a packet of 900 bytes",
+    "size -5": "a packet of -5 bytes",
+    "size 0": "a packet of 0 bytes",
+    "size 5000": "a packet of 5000 bytes",
+    "not_finite": "q_actual of a packet is .*nan.*: not finite",
+    "robot_mode 1000": "the robot_mode of a packet is 1000",
+}
+"""Faults of a link as the emulator takes them, and how the environment names them."""
 
 
 @pytest.fixture
@@ -30,20 +47,20 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize("line", LINK_FAULTS)
-def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(env, emulator, line):
-    env.reset(seed=0)
-    observations = [step[0] for step in play(env, 5)]
-    emulator.control(line)
-    *fine, (obs, reward, terminated, truncated, info) = play_to_the_end(env)
+def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(linked, controller, line):
+    linked.reset(seed=0)
+    observations = [step[0] for step in play(linked, 5)]
+    controller.control(line)
+    *fine, (obs, reward, terminated, truncated, info) = play_to_the_end(linked)
     assert (terminated, truncated) == (False, True)
-    assert f"127.0.0.1:{emulator.port}: " in info["fault"]
+    assert f"127.0.0.1:{controller.port}: " in info["fault"]
     assert re.search(LINK_FAULTS[line], info["fault"])
     observations += [step[0] for step in fine]
     assert all(not np.array_equal(obs[:6], earlier[:6]) for earlier in observations)
     assert np.isfinite(reward) == np.isfinite(obs).all()
-    assert eventually(lambda: not emulator.controller.arm.is_moving)
-    emulator.control("clear")
-    assert goes_on(env)
+    assert rests(controller)
+    controller.control("clear")
+    assert goes_on(linked)
 
 
 def test_what_has_been_observed_is_not_observed_again(env, emulator):
@@ -59,20 +76,18 @@ def test_what_has_been_observed_is_not_observed_again(env, emulator):
 def test_a_controller_that_restarts_is_noticed(env, emulator):
     env.reset(seed=0)
     play(env, 2)
-    emulator.controller.arm._ticks = 0
+    before_cycles(emulator, lambda: setattr(emulator.controller.arm, "_ticks", 0))
     assert "its clock went back" in play_to_the_end(env)[-1][4]["fault"]
     assert goes_on(env)
 
 
 @pytest.mark.parametrize("line", ["fragment 1000", "fragment 7", "size 1108", "size 4096"])
-def test_pieces_and_longer_packets_are_no_faults(emulator, line):
-    emulator.control(line)
-    env = reacher(emulator)
-    env.reset(seed=0)
-    angles = [step[0][0] for step in play(env, 10)]
+def test_pieces_and_longer_packets_are_no_faults(linked, controller, line):
+    controller.control(line)
+    linked.reset(seed=0)
+    angles = [step[0][0] for step in play(linked, 10)]
     assert angles == sorted(angles) and angles[-1] > angles[0]
-    assert "fault" not in env.step(ACTION)[4]
-    env.close()
+    assert "fault" not in linked.step(ACTION)[4]
 
 
 STOPS = {
@@ -83,22 +98,25 @@ STOPS = {
 
 
 @pytest.mark.parametrize("line", STOPS)
-def test_a_stop_truncates_and_is_never_acknowledged(env, emulator, line):
-    env.reset(seed=0)
-    play(env, 5)
-    emulator.control(line)
-    obs, reward, _, truncated, info = play_to_the_end(env)[-1]
+def test_a_stop_truncates_and_is_never_acknowledged(linked, controller, line):
+    linked.reset(seed=0)
+    play(linked, 5)
+    controller.control(line)
+    obs, reward, _, truncated, info = play_to_the_end(linked)[-1]
     assert truncated and np.isfinite(obs).all() and np.isfinite(reward)
     assert info["fault"].endswith(STOPS[line])
-    begin = emulator.controller.arm.time
-    with pytest.raises(EnvironmentFault, match=f"{STOPS[line]}; find the cause and release"):
-        env.reset()
-    assert eventually(lambda: emulator.controller.arm.time > begin + 6)
-    with pytest.raises(EnvironmentFault, match=STOPS[line]):
-        env.reset()
-    assert not commands(emulator, "movej")[1:]
-    emulator.control("clear")
-    assert goes_on(env)
+    stopped = controller.state()
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault, match=f"{STOPS[line]}; find the cause and release"):
+            linked.reset()
+        pause(controller, 6)
+    after = controller.state()
+    assert [after[key] for key in ("safety_mode", "faults")] == [
+        stopped[key] for key in ("safety_mode", "faults")
+    ]
+    assert not after["last_command"].startswith("movej")
+    controller.control("clear")
+    assert goes_on(linked)
 
 
 ERRORS = {
@@ -111,73 +129,78 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("line", ERRORS)
-def test_an_emergency_is_an_error_in_the_step_and_in_the_reset(emulator, line):
-    env = reacher(emulator, auto_unlock=True)
+def test_an_emergency_is_an_error_in_the_step_and_in_the_reset(controller, backend, line):
+    env = reacher(controller, backend, auto_unlock=True)
     env.reset(seed=0)
     play(env, 5)
-    emulator.control(line)
-    with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{emulator.port}: {ERRORS[line]}"):
+    controller.control(line)
+    with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{controller.port}: {ERRORS[line]}"):
         play_to_the_end(env)
-    assert eventually(lambda: not emulator.controller.arm.is_moving)
+    assert rests(controller)
     with pytest.raises(EnvironmentFault, match=ERRORS[line]):
         env.reset()
-    emulator.control("clear")
+    controller.control("clear")
     assert goes_on(env)
     env.close()
 
 
-def test_a_controller_that_is_gone_is_tried_a_bounded_number_of_times(env, emulator):
+def test_a_controller_that_is_gone_is_tried_a_bounded_number_of_times(backend):
+    serving = Served()
+    env = reacher(serving, backend)
     env.reset(seed=0)
-    emulator.control("refuses")
+    serving.control("refuses")
     assert play_to_the_end(env)[-1][4]["fault"]
     with pytest.raises(EnvironmentFault, match=r"attempt 3 of 3"):
         env.reset()
-    emulator.close()
+    serving.close()
     with pytest.raises(EnvironmentFault, match=r"refused.*attempt 3 of 3"):
         env.reset()
 
 
-def test_a_controller_that_was_never_there_is_tried_once():
+def test_a_controller_that_was_never_there_is_tried_once(backend):
     with emulate() as emulator:
-        env = reacher(emulator)
-    with pytest.raises(EnvironmentFault, match=r"cannot be reached: .*right\?$"):
+        env = reacher(emulator, backend)
+    with pytest.raises(
+        EnvironmentFault, match=rf"127.0.0.1:{emulator.port} cannot be reached: .*right\?$"
+    ):
         env.reset()
 
 
-def test_an_arm_that_does_not_arrive_is_an_error(env, emulator, impatient):
-    env.reset(seed=0)
-    play(env, 10)
-    emulator.control("deaf")
-    assert eventually(lambda: not emulator.controller.arm.is_moving)
+@pytest.mark.parametrize(("line", "message"), [("silent", "first packet"), ("size 77", "77 bytes")])
+def test_a_controller_that_sends_nothing_of_use_is_named(linked, controller, line, message):
+    controller.control(line)
+    # Whether no packet came or the wait was over is found out at the same time.
+    with pytest.raises(EnvironmentFault, match=f"{message}|no new packet for 2 s"):
+        linked.reset()
+
+
+def test_an_arm_that_does_not_arrive_is_an_error(linked, controller, impatient):
+    linked.reset(seed=0)
+    play(linked, 10)
+    controller.control("deaf")
+    assert rests(controller)
     with pytest.raises(
         EnvironmentFault, match=r"waited 0\.\d+ s for the arm to arrive at the start"
     ):
-        env.reset()
-    emulator.control("clear")
-    assert goes_on(env)
+        linked.reset()
+    controller.control("clear")
+    assert goes_on(linked)
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("command", "line", "message"),
     [
-        ("protective_stop", "protective stop on the way to the start"),
-        ("silent", r"(waited|no new packet) (for )?2 s.* \(attempt 2 of 2\)"),
-        ("drop", None),
+        ("stopj(a=2", "protective_stop", "protective stop while the arm came to rest; find the"),
+        ("movej", "protective_stop", "protective stop on the way to the start; find the cause"),
+        ("movej", "silent", r"(waited|no new packet) (for )?2 s.* \(attempt 2 of 2\)"),
+        ("movej", "drop", None),
     ],
 )
-def test_a_fault_on_the_way_to_the_start(emulator, monkeypatch, line, message):
+def test_a_fault_during_a_reset(emulator, command, line, message):
     env = reacher(emulator, reconnects=1)
     env.reset(seed=0)
     play(env, 30)
-    movej, lines = emulator.controller.arm.movej, iter([line])
-
-    def fault_then_move(*args):
-        # In the emulator's thread.
-        for name in lines:
-            emulator._control(name)
-        movej(*args)
-
-    monkeypatch.setattr(emulator.controller.arm, "movej", fault_then_move)
+    when_sent(emulator, command, line)
     if message is None:
         env.reset()
     else:
@@ -186,20 +209,21 @@ def test_a_fault_on_the_way_to_the_start(emulator, monkeypatch, line, message):
     env.close()
 
 
-def protectively_stopped(emulator):
-    env = reacher(emulator, auto_unlock=True)
+def protectively_stopped(controller, backend="driver"):
+    env = reacher(controller, backend, auto_unlock=True)
     env.reset(seed=0)
     play(env, 2)
-    emulator.control("protective_stop")
+    controller.control("protective_stop")
     assert play_to_the_end(env)[-1][4]["fault"]
     return env
 
 
-def test_a_protective_stop_is_unlocked_after_five_seconds_if_that_is_asked_for(emulator):
-    env = protectively_stopped(emulator)
-    begin = emulator.controller.arm.time
+def test_a_protective_stop_is_unlocked_after_five_seconds_if_that_is_asked_for(controller, backend):
+    env = protectively_stopped(controller, backend)
+    begin = controller.state()["time"]
     env.reset()
-    assert emulator.controller.arm.time > begin + 5 and emulator.state()["safety_mode"] == 1
+    state = controller.state()
+    assert state["time"] > begin + 5 and state["safety_mode"] == 1
     env.close()
 
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 
-from tests.envs.ur5.emulated import commands, eventually
-
-
-def pause(emulator, seconds):
-    """Wait on the controller's clock."""
-    begin = emulator.controller.arm.time
-    assert eventually(lambda: emulator.controller.arm.time > begin + seconds)
+from tests.envs.ur5.emulated import before_cycles, commands, pause, rests
 
 
 def test_a_pause_before_the_first_action_is_no_delay(env, emulator):
     env.reset(seed=0)
     sent = len(emulator.controller.commands)
-    pause(emulator, 2.0)
+    pause(emulator, 20.0)
     assert len(emulator.controller.commands) == sent
     begin = env._link.state.time
-    *_, truncated, info = env.step([0.5, 0])
-    assert not truncated and not info["late"]
+    *_, truncated, _ = env.step([0.5, 0])
+    assert not truncated
     assert env._link.state.time >= begin + 0.04
-    assert env.take_metrics()["ur5/late_steps"] == 0
+    # A second of this machine's clock, which it may be busy for.
+    assert env.take_metrics()["ur5/longest_delay"] < 10.0
 
 
 def test_a_pause_before_another_action_is_one(env, emulator):
@@ -64,11 +61,10 @@ def test_a_fault_meanwhile_ends_the_episode_at_its_first_step(env, emulator, lin
 def test_packets_that_the_controller_did_not_send_are_lost(emulator, env):
     env.reset(seed=0)
     env.step([0, 0])
-    emulator.control("silent on")
-    pause(emulator, 0.4)
-    emulator.control("silent off")
+    silence = partial(setattr, emulator.controller.faults, "silent")
+    before_cycles(emulator, *[partial(silence, True)] * 50, partial(silence, False))
     assert [env.step([0, 0])[3] for _ in range(99)] == [False] * 98 + [True]
-    assert 40 <= env.take_metrics()["ur5/lost_packets"] <= 100
+    assert env.take_metrics()["ur5/lost_packets"] == 50
 
 
 def test_a_halt_stops_the_arm_and_ends_the_episode(env, emulator):
@@ -76,7 +72,7 @@ def test_a_halt_stops_the_arm_and_ends_the_episode(env, emulator):
     env.reset(seed=0)
     env.step([1, 1])
     env.halt()
-    assert eventually(lambda: not emulator.controller.arm.is_moving)
+    assert rests(emulator)
     assert emulator.state()["last_command"] == "stopj(a=3.000000000)"
     with pytest.raises(ResetNeeded):
         env.step([1, 1])

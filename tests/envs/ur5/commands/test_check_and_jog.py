@@ -10,21 +10,22 @@ import pytest
 
 from hesrl.cli import run_command
 from hesrl.envs.ur5.commands import check, jog, serve_emulator
-from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually
+from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, rests
 
 
 @pytest.fixture
-def served():
-    with emulate() as serving:
+def emulator():
+    """An emulator whose clock is slow enough for `jog`, which gives up on that clock."""
+    with emulate(speed=2.0) as serving:
         yield serving
 
 
 @pytest.fixture
-def run(served, capsys):
+def run(emulator, patient, capsys):
     """Runs a command at the emulator and returns its status and what it printed."""
 
     def run(command, *options):
-        at = ("--host", "127.0.0.1", "--port", str(served.port))
+        at = ("--host", "127.0.0.1", "--port", str(emulator.port))
         status = run_command(command.Args, command.main, [*at, *options])
         printed = capsys.readouterr()
         return status, printed.out + printed.err
@@ -38,7 +39,7 @@ def answers(monkeypatch):
     return lambda text: monkeypatch.setattr(builtins, "input", lambda prompt: text)
 
 
-def test_check_prints_what_the_controller_sends_and_sends_nothing(run, served):
+def test_check_prints_what_the_controller_sends_and_sends_nothing(run, emulator):
     status, printed = run(check, "--seconds", "0.2")
     assert status == 0
     for text in (
@@ -51,11 +52,11 @@ def test_check_prints_what_the_controller_sends_and_sends_nothing(run, served):
         "would obey",
     ):
         assert text in printed
-    assert not served.controller.commands and not served.refused
+    assert not emulator.controller.commands and not emulator.refused
 
 
-def test_check_fails_where_the_arm_is_stopped(run, served):
-    served.control("protective_stop")
+def test_check_fails_where_the_arm_is_stopped(run, emulator):
+    emulator.control("protective_stop")
     status, printed = run(check, "--seconds", "0.1")
     assert status == 1 and "would not obey: protective stop" in printed
 
@@ -68,56 +69,56 @@ def test_check_fails_where_the_arm_is_stopped(run, served):
         ("silent", "timed out"),
     ],
 )
-def test_check_names_what_is_wrong_in_one_line(run, served, line, message):
-    served.control(line)
+def test_check_names_what_is_wrong_in_one_line(run, emulator, line, message):
+    emulator.control(line)
     status, printed = run(check)
     assert status == 1 and printed.count("\n") == 1
-    assert printed.startswith(f"error: UR controller at 127.0.0.1:{served.port}: ")
+    assert printed.startswith(f"error: UR controller at 127.0.0.1:{emulator.port}: ")
     assert message in printed
 
 
-def test_check_of_nobody_is_an_error(run, served):
-    served.close()
+def test_check_of_nobody_is_an_error(run, emulator):
+    emulator.close()
     status, printed = run(check)
     assert status == 1 and "Connection refused; is it on" in printed
 
 
-def test_jog_moves_two_joints_slowly(run, served, answers):
+def test_jog_moves_two_joints_slowly(run, emulator, answers):
     answers("move")
     status, printed = run(jog, "--shoulder", "0.05", "--elbow", "-0.1", "--speed", "0.1")
     assert status == 0 and "joints 1.5872, -2.35" in printed
-    way = served.controller.arm.q_actual - SETTINGS.q_ref
+    way = emulator.controller.arm.q_actual - SETTINGS.q_ref
     np.testing.assert_allclose(way, [0, 0.05, -0.1, 0, 0, 0], atol=0.003)
-    assert served.controller.max_speed <= 0.1
-    assert eventually(lambda: served.state()["last_command"] == "stopj(a=3.000000000)")
+    assert emulator.controller.max_speed <= 0.1
+    assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
 
 
-def test_jog_to_the_start(run, served, answers):
-    served.controller.arm.movej(np.array(SETTINGS.q_ref) + 0.1, 1.0, 1.0, 1.0)
-    assert eventually(lambda: served.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
-    assert eventually(lambda: not served.controller.arm.is_moving)
-    served.control("clear")
+def test_jog_to_the_start(run, emulator, answers):
+    emulator.controller.arm.movej(np.array(SETTINGS.q_ref) + 0.1, 1.0, 1.0, 1.0)
+    assert eventually(lambda: emulator.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
+    assert rests(emulator)
+    emulator.control("clear")
     answers("move")
     assert run(jog, "--to-start", "--speed", "0.1")[0] == 0
-    np.testing.assert_allclose(served.controller.arm.q_actual, SETTINGS.q_ref, atol=0.01)
-    assert 0.02 < served.controller.max_speed <= 0.1
+    np.testing.assert_allclose(emulator.controller.arm.q_actual, SETTINGS.q_ref, atol=0.01)
+    assert 0.02 < emulator.controller.max_speed <= 0.1
 
 
 @pytest.mark.parametrize("answer", ["", "yes", "MOVE"])
-def test_jog_moves_nothing_without_the_confirmation(run, served, answers, answer):
+def test_jog_moves_nothing_without_the_confirmation(run, emulator, answers, answer):
     answers(answer)
     status, printed = run(jog, "--shoulder", "0.05")
     assert status == 2 and "error: not confirmed; nothing has moved" in printed
-    assert not commands(served, "speedj") and not commands(served, "movej")
+    assert not commands(emulator, "speedj") and not commands(emulator, "movej")
 
 
-def test_jog_without_a_terminal_moves_nothing(run, served, monkeypatch):
+def test_jog_without_a_terminal_moves_nothing(run, emulator, monkeypatch):
     def closed(prompt):
         raise EOFError
 
     monkeypatch.setattr(builtins, "input", closed)
     assert run(jog, "--shoulder", "0.05")[0] == 2
-    assert not commands(served, "speedj")
+    assert not commands(emulator, "speedj")
 
 
 @pytest.mark.parametrize(
@@ -131,22 +132,22 @@ def test_jog_without_a_terminal_moves_nothing(run, served, monkeypatch):
         (["--elbow", "3"], "this would bring"),
     ],
 )
-def test_jog_refuses_what_is_not_allowed(run, served, answers, options, message):
+def test_jog_refuses_what_is_not_allowed(run, emulator, answers, options, message):
     answers("move")
     status, printed = run(jog, *options)
     assert status == 2 and message in printed
-    assert not commands(served, "speedj") and not commands(served, "movej")
+    assert not commands(emulator, "speedj") and not commands(emulator, "movej")
 
 
-def test_jog_refuses_an_arm_in_another_plane(run, served, answers):
-    served.controller.arm.movej(np.add(SETTINGS.q_ref, [0.1, 0, 0, 0, 0, 0]), 1.0, 1.0, 1.0)
-    assert eventually(lambda: served.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
+def test_jog_refuses_an_arm_in_another_plane(run, emulator, answers):
+    emulator.controller.arm.movej(np.add(SETTINGS.q_ref, [0.1, 0, 0, 0, 0, 0]), 1.0, 1.0, 1.0)
+    assert eventually(lambda: emulator.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
     answers("move")
     status, printed = run(jog, "--elbow", "0.1")
     assert status == 2 and "joint 0 is 0.1" in printed and "--to-start first" in printed
 
 
-def test_jog_stops_when_it_is_interrupted(run, served, answers, monkeypatch):
+def test_jog_stops_when_it_is_interrupted(run, emulator, answers, monkeypatch):
     answers("move")
 
     def interrupted(driver, settings, goal, speed):
@@ -156,12 +157,12 @@ def test_jog_stops_when_it_is_interrupted(run, served, answers, monkeypatch):
     monkeypatch.setattr(jog, "move_by", interrupted)
     status, printed = run(jog, "--elbow", "0.1")
     assert status == 130 and "interrupted: the arm gets a stop" in printed
-    assert eventually(lambda: served.state()["last_command"] == "stopj(a=3.000000000)")
+    assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
 
 
-def test_jog_ends_when_the_arm_is_stopped(run, served, monkeypatch):
+def test_jog_ends_when_the_arm_is_stopped(run, emulator, monkeypatch):
     def stop_then_confirm(prompt):
-        served.control("protective_stop")
+        emulator.control("protective_stop")
         return "move"
 
     monkeypatch.setattr(builtins, "input", stop_then_confirm)

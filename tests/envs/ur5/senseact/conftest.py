@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.envs.ur5.served import Served, served_reacher
-
-
-@pytest.fixture(scope="module")
-def served():
-    """An emulator, which serves in a process."""
-    serving = Served()
-    yield serving
-    serving.close()
+from tests.envs.ur5.emulated import reacher
 
 
 @pytest.fixture
 def env(served):
     """The environment at the emulator, not reset yet."""
     served.control("clear")
-    made = served_reacher(served)
+    made = reacher(served, "senseact")
     yield made
     made.close()

@@ -8,68 +8,17 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5 import senseact
 from hesrl.envs.ur5.real import HOST_VARIABLE
 from hesrl.errors import UserError
-from tests.envs.ur5.emulated import eventually
-from tests.envs.ur5.served import Served, served_reacher
+from tests.envs.ur5.emulated import Served, eventually, reacher
 
 pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
 pytestmark = pytest.mark.senseact
-
-
-def test_the_environment_is_one_of_gymnasium(served):
-    options = {"port": served.port, "backend": "senseact", "stale_after": 0.3}
-    made = make_env("hesrl/UR5ReacherReal-v0", host="127.0.0.1", **options)
-    check_env(made.unwrapped, skip_render_check=True)
-    made.close()
-
-
-def test_an_episode_is_truncated_after_4_seconds(env):
-    obs, info = env.reset(seed=0)
-    assert env.observation_space.contains(obs) and info["distance"] > 0
-    begin = env._link.state.time
-    steps = [env.step(env.action_space.sample()) for _ in range(100)]
-    assert [step[3] for step in steps] == [False] * 99 + [True]
-    assert not any(step[2] or "fault" in step[4] for step in steps)
-    assert all(env.observation_space.contains(step[0]) for step in steps)
-    assert env._link.state.time - begin > 4 - 0.04
-    with pytest.raises(ResetNeeded, match="call reset"):
-        env.step([0, 0])
-
-
-def test_the_first_observation_is_from_after_the_arrival_at_the_start(env):
-    env.reset(seed=0)
-    for _ in range(20):
-        env.step([1, -1])
-    left = env._observed
-    obs, _ = env.reset()
-    assert env._observed > left + 1.9
-    start = [env.settings.q_ref[joint] for joint in (1, 2)]
-    np.testing.assert_allclose(obs[:2], start, atol=0.01)
-    np.testing.assert_allclose(obs[[2, 3, 6, 7]], 0, atol=0.02)
-
-
-def test_no_observation_is_given_twice(env):
-    env.reset(seed=0)
-    times = []
-    for _ in range(20):
-        env.step([0.5, -0.5])
-        times.append(env._observed)
-    np.testing.assert_allclose(np.diff(times), 0.04, atol=0.02)
-
-
-def test_seeds_and_options_give_targets(env):
-    distances = [env.reset(seed=seed)[1]["distance"] for seed in (1, 2, 1)]
-    assert distances[0] == pytest.approx(distances[2], abs=1e-3) != distances[1]
-    obs, _ = env.reset(options={"target": (0.1, 0.8)})
-    np.testing.assert_allclose(obs[4:6], [0.0194 - 0.1, 0.77 - 0.8], atol=0.01)
 
 
 def test_the_guards_of_senseact_are_reported(env):
@@ -82,7 +31,7 @@ def test_the_guards_of_senseact_are_reported(env):
 def test_the_settings_reach_senseact(served):
     start, limits = (1.6, -2.4, 1.5, -0.7, 1.6, 1.0), {"joint_low": (-2.5, 1.4)}
     limits |= {"joint_high": (-2.3, 1.6), "speed_limit": 0.1, "acceleration": 1.0}
-    env = served_reacher(served, q_ref=start, **limits)
+    env = reacher(served, "senseact", q_ref=start, **limits)
     obs, _ = env.reset(seed=0)
     assert obs[:2] == pytest.approx(start[1:3], abs=0.01)
     served.control("clear")
@@ -139,7 +88,7 @@ AGENT = """
 import sys, time
 from hesrl.envs.ur5 import make_real
 
-env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=0.3)
+env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=1.0)
 env.reset(seed=0)
 t = 0
 
