@@ -40,7 +40,6 @@ def make_real(*args: Any, backend: str = "driver", **options: Any) -> UR5Reacher
 gym.register(
     "hesrl/UR5Reacher-v0",
     entry_point="hesrl.envs.ur5.simulation:UR5ReacherSim",
-    vector_entry_point="hesrl.envs.ur5.vector_simulation:UR5ReacherVec",
     max_episode_steps=MAX_EPISODE_STEPS,
 )
 gym.register(

@@ -16,7 +16,6 @@ When only the shoulder (q₂) and the elbow (q₃) move, this is an arm of two r
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,16 +66,15 @@ class Plane:
         """Largest distance of the tool from the shoulder (m)."""
         return -A2 + math.hypot(self._a, self._b)
 
-    def position(self, shoulder: Any, elbow: Any, xp: Any = math) -> tuple[Any, Any]:
+    def position(self, shoulder: float, elbow: float) -> Pair:
         """Return y and z of the tool (m).
 
         Args:
-            shoulder: Its angle, rad: a number, or an array (N,).
-            elbow: Its angle, rad, likewise.
-            xp: The module with the functions of such arguments: `math`, or `numpy` for arrays.
+            shoulder: Angle of the shoulder (rad).
+            elbow: Angle of the elbow (rad).
         """
-        c2, s2 = xp.cos(shoulder), xp.sin(shoulder)
-        c23, s23 = xp.cos(shoulder + elbow), xp.sin(shoulder + elbow)
+        c2, s2 = math.cos(shoulder), math.sin(shoulder)
+        c23, s23 = math.cos(shoulder + elbow), math.sin(shoulder + elbow)
         rho = -A2 * c2 + self._a * c23 + self._b * s23
         return self._y0 + self._s1 * rho, D1 + A2 * s2 - self._a * s23 + self._b * c23
 

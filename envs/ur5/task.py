@@ -41,15 +41,9 @@ REWARD_WIDTH = 0.01
 """Square of the distance at which the second term of the reward has fallen to 1/e (m²)."""
 
 
-def reward(distance: Any, dt: float, xp: Any = math) -> Any:
-    """Return the reward of a step.
-
-    Args:
-        distance: From tool to target (m): a number, or an array (N,).
-        dt: Time of the step (s).
-        xp: The module with the functions of such arguments: `math`, or `numpy` for arrays.
-    """
-    return (xp.exp(-distance * distance / REWARD_WIDTH) - distance) * (dt / TICK)
+def reward(distance: float, dt: float) -> float:
+    """Return the reward of a step of ``dt`` seconds at a distance (m) from tool to target."""
+    return (math.exp(-distance * distance / REWARD_WIDTH) - distance) * (dt / TICK)
 
 
 def action_space() -> Box[np.float32]:
