@@ -90,36 +90,6 @@ class Arm:
 
         self._send(start)
 
-    def servoj(self, q: ArrayLike, t: float, lookahead_time: float, gain: float) -> None:
-        """Follow an angle that changes from command to command, like a damped spring.
-
-            qdd = gain (q − q_target − lookahead_time · qd_target)
-
-        Args:
-            q: Joint angles (6,), rad.
-            t: How long the command lasts, s; then the arm stops.
-            lookahead_time: Smooths the motion, s.
-            gain: Stiffness, 1/s².
-        """
-        goal, ticks = six(q, "joint angles"), ticks_of(t)
-        lookahead_time, gain = positive(lookahead_time, "lookahead_time"), positive(gain, "gain")
-
-        def start() -> Motion:
-            self._deceleration = gain * MAX_SPEED * TICK
-            end = self._ticks + ticks
-
-            def speeds() -> Joints | None:
-                if self._ticks >= end:
-                    return None
-                # The implicit Euler step, which is stable for every gain.
-                pull = self.qd_target + TICK * gain * (goal - self.q_target)
-                qd: Joints = pull / (1 + TICK * gain * (TICK + lookahead_time))
-                return qd.clip(-MAX_SPEED, MAX_SPEED)
-
-            return speeds
-
-        self._send(start)
-
     def movej(self, q: ArrayLike, a: float, v: float, t: float = 0.0) -> None:
         """Go to joint angles and stop there, along a polynomial of degree five.
 

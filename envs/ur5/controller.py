@@ -17,8 +17,6 @@ from hesrl.envs.ur5.protocol import (
     NORMAL,
     PACKET,
     PROTECTIVE_STOP,
-    RUNNING,
-    SAFETY_MODES,
     pack,
 )
 from hesrl.envs.ur5.urscript import parse
@@ -88,9 +86,6 @@ class Controller:
         if self.safety_mode == NORMAL and not self.faults.deaf:
             if name == "speedj":
                 self.arm.speedj(joints, options.get("a", math.nan), options.get("t", CYCLE))
-            elif name == "servoj":
-                smoothing, gain = options.get("lookahead_time", 0.1), options.get("gain", 300.0)
-                self.arm.servoj(joints, options.get("t", CYCLE), smoothing, gain)
             elif name == "movej":
                 a, v = options.get("a", 1.4), options.get("v", 1.05)
                 self.arm.movej(joints, a, v, options.get("t", 0.0))
@@ -102,12 +97,6 @@ class Controller:
         """Take a line of the dashboard and return the answer, or None for none."""
         if self.faults.dashboard_silent:
             return None
-        if line == "robotmode":
-            running = self.faults.robot_mode == RUNNING
-            return "Robotmode: RUNNING" if running else "Robotmode: POWER_OFF"
-        if line in ("safetymode", "safetystatus"):
-            mode = SAFETY_MODES[self.safety_mode].upper().replace(" ", "_")
-            return f"{line.capitalize()}: {mode}"
         if line != UNLOCK:
             return f"could not understand: {line}"
         if self.safety_mode != PROTECTIVE_STOP:

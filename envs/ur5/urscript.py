@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 PARAMETERS = {
     "speedj": ("qd", "a", "t"),
-    "servoj": ("q", "a", "v", "t", "lookahead_time", "gain"),
     "movej": ("q", "a", "v", "t", "r"),
     "stopj": ("a",),
 }
@@ -48,12 +47,6 @@ def speedj(qd: Iterable[float], a: float, t_min: float) -> bytes:
         ValueError: A number is not finite, or there are not six. Every command refuses so.
     """
     return f"speedj({_joints(qd)}, {_number(a)}, {_number(t_min)})\n".encode()
-
-
-def servoj(q: Iterable[float], t: float, lookahead_time: float, gain: float) -> bytes:
-    """Return the line that makes the joints follow angles ``q`` (6,), rad, for ``t`` seconds."""
-    options = f"t={_number(t)}, lookahead_time={_number(lookahead_time)}, gain={_number(gain)}"
-    return f"servoj({_joints(q)}, {options})\n".encode()
 
 
 def movej(q: Iterable[float], a: float, v: float, t: float = 0.0) -> bytes:

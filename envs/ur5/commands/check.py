@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from hesrl.envs.ur5.link import address, connect
 from hesrl.envs.ur5.protocol import (
     REALTIME_PORT,
     RUNNING,
@@ -19,9 +19,6 @@ from hesrl.envs.ur5.protocol import (
     unpack,
 )
 from hesrl.errors import EnvironmentFault, UserError
-
-_TIMEOUT = 2.0
-"""Longest time that connecting may take, or a packet (s)."""
 
 
 @dataclass
@@ -64,13 +61,12 @@ def listen(host: str, port: int, seconds: float) -> Reception:
     Raises:
         EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
     """
-    where = f"UR controller at {host}:{port}:"
+    where = f"{address(host, port)}:"
     frames, packet = Frames(), b""
     times: list[float] = []
     arrivals: list[float] = []
     try:
-        with socket.create_connection((host, port), _TIMEOUT) as connection:
-            connection.settimeout(_TIMEOUT)
+        with connect(host, port) as connection:
             end = time.monotonic() + seconds
             while time.monotonic() < end or len(arrivals) < 3:
                 if not (data := connection.recv(1 << 16)):
@@ -81,9 +77,7 @@ def listen(host: str, port: int, seconds: float) -> Reception:
     except ProtocolError as error:
         raise ProtocolError(f"{where} {error}") from error
     except OSError as error:
-        raise EnvironmentFault(
-            f"{where} cannot be read: {error.strerror or error}; is it on, and the address right?"
-        ) from error
+        raise EnvironmentFault(f"{where} cannot be read: {error.strerror or error}") from error
     gaps = [after - before for before, after in pairwise(arrivals)]
     return Reception(
         len(packet),

@@ -122,15 +122,6 @@ def test_movej_begins_with_the_speed_that_the_arm_has():
     np.testing.assert_allclose(arm.q_target, Q_REF, atol=1e-12)
 
 
-@pytest.mark.parametrize(("lookahead_time", "gain"), [(0.1, 300), (0.2, 2000), (0.03, 100)])
-def test_servoj_settles_at_its_goal(lookahead_time, gain):
-    arm, goal = Arm(Q_REF), Q_REF + 0.1 * ELBOW
-    for _ in range(400):
-        arm.servoj(goal, 0.008, lookahead_time, gain)
-        arm.tick()
-    np.testing.assert_allclose(arm.q_actual, goal, atol=1e-3)
-
-
 def test_stopj_decelerates_after_the_delay_and_a_brake_at_once():
     for name, delay in (("stopj", COMMAND_DELAY_TICKS), ("brake", 0)):
         arm = Arm(Q_REF)
@@ -162,7 +153,6 @@ def test_a_brake_forgets_the_commands_that_wait():
         (lambda arm: arm.speedj(ELBOW, 1.4, math.inf), "a time is inf"),
         (lambda arm: arm.movej(Q_REF, 1.4, -1.0), "v is -1.0"),
         (lambda arm: arm.movej(Q_REF, 1.4, 1.0, -2.0), "t is -2.0"),
-        (lambda arm: arm.servoj(Q_REF, 0.008, 0.1, math.nan), "gain is nan"),
         (lambda arm: arm.stopj(-3.0), "a is -3.0"),
     ],
 )

@@ -78,12 +78,6 @@ def test_stopj_stops(emulator, connection):
     assert eventually(lambda: not emulator.controller.arm.is_moving)
 
 
-def test_servoj_is_followed(emulator, connection):
-    goal = np.array(SETTINGS.q_ref) + 0.02
-    connection.sendall(urscript.servoj(goal, 30, 0.1, 300))
-    assert eventually(lambda: np.abs(emulator.controller.arm.q_actual - goal).max() < 1e-4)
-
-
 def test_a_line_that_is_no_command_is_counted_and_does_nothing(emulator, connection):
     connection.sendall(b"speedj([nan, 0, 0, 0, 0, 0], 1, 1)\nformat c:\n")
     assert eventually(lambda: emulator.refused == 2)
@@ -124,7 +118,6 @@ def test_a_protective_stop_ends_no_earlier_than_after_five_seconds():
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("safetymode", "Safetymode: NORMAL"),
         ("unlock protective stop", "No protective stop to unlock"),
         ("sing", "could not understand: sing"),
     ],
