@@ -11,7 +11,7 @@ in other terms; what is normalized is x − m', which is at hand.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,23 +84,33 @@ def _batch_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows if len(rows) == 1 else np.add.reduce(rows) / len(rows)
 
 
-class Observations(Protocol):
-    """Makes of raw observations (n, …) what an agent sees; n may change from call to call."""
+class Observations:
+    """Hands observations on as they are: images as bytes, vectors in single precision.
+
+    Args:
+        dtype: Type of the observations that are handed on.
+    """
+
+    def __init__(self, dtype: type[np.uint8 | np.float32] = np.float32) -> None:
+        self._dtype = dtype
 
     def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """Take observations into the statistics and return them as an agent sees them."""
+        """Take observations (n, …) into the statistics and return them as an agent sees them."""
+        return self.normalize(obs)
 
     def normalize(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """Return them as an agent sees them, without changing the statistics."""
+        """Return observations (n, …) as an agent sees them; the statistics stay the same."""
+        return obs.astype(self._dtype)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
 
 
-class ObservationNormalizer:
+class ObservationNormalizer(Observations):
     """Scales observations by their running mean and standard deviation and clips them.
 
     Args:
@@ -163,44 +173,22 @@ def _with_progress(
     return result
 
 
-class PlainObservations:
-    """Hands observations on as they are: images as bytes, vectors in single precision.
-
-    Args:
-        dtype: Their type.
-    """
-
-    def __init__(self, dtype: type[np.uint8 | np.float32]) -> None:
-        self._dtype = dtype
-
-    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """Return a copy of observations (n, …)."""
-        return obs.astype(self._dtype)
-
-    normalize = __call__
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: there are no statistics."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing over."""
-
-
-class Rewards(Protocol):
-    """Makes of plain rewards those that an agent learns from."""
+class Rewards:
+    """Hands rewards on as they are."""
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
-        """Take the rewards of one step of all environments in and return those to learn from."""
+        """Take in the rewards of one step of all environments; return those to learn from."""
+        return rewards
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
+        return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
 
 
-class RewardNormalizer:
+class RewardNormalizer(Rewards):
     """Scales rewards by the standard deviation of the running discounted return, and clips them.
 
     The discounted return of each environment is ``R ← γ R (1 − terminated) + r``. The statistics
@@ -250,18 +238,3 @@ class RewardNormalizer:
         """Take over what `state_dict` returned."""
         self._returns = list(state["returns"])
         self._mean, self._var, self._count = state["mean"], state["var"], state["count"]
-
-
-class PlainRewards:
-    """Hands rewards on as they are."""
-
-    def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
-        """Return the rewards."""
-        return rewards
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing: there are no statistics."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing over."""

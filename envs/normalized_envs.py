@@ -21,8 +21,6 @@ from hesrl.envs.mujoco import env_state, make_env, set_env_state
 from hesrl.envs.normalize import (
     ObservationNormalizer,
     Observations,
-    PlainObservations,
-    PlainRewards,
     ProgressKeepingNormalizer,
     RewardNormalizer,
     Rewards,
@@ -124,7 +122,7 @@ class NormalizedEnvs:
         if is_image(observations):
             self._raw = np.empty((num_envs, *observations.shape), dtype=np.uint8)
             self._raw_numbers = np.zeros(0)  # bytes are finite
-            self.observation_normalizer = PlainObservations(np.uint8)
+            self.observation_normalizer = Observations(np.uint8)
         else:
             self._raw = np.empty((num_envs, *observations.shape))
             self._raw_numbers = self._raw.reshape(-1)
@@ -132,10 +130,10 @@ class NormalizedEnvs:
             self.observation_normalizer = (
                 normalizer(observations.shape[0])
                 if normalize_observations
-                else PlainObservations(np.float32)
+                else Observations(np.float32)
             )
         self._rewards_to_learn: Rewards = (
-            RewardNormalizer(gamma, num_envs) if normalize_rewards else PlainRewards()
+            RewardNormalizer(gamma, num_envs) if normalize_rewards else Rewards()
         )
         # What is not scaled has to fit into single precision.
         scaled = normalize_observations and normalize_rewards

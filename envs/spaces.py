@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -38,40 +39,9 @@ def check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
         )
 
 
-def require_continuous(env_id: str, observations: gym.Space[Any], actions: gym.Space[Any]) -> Box:
-    """Return the actions of an environment for an agent of vectors and continuous actions.
-
-    Args:
-        env_id: Its Gymnasium id, for the message.
-        observations: Its observations.
-        actions: Its actions.
-
-    Raises:
-        UserError: The message names the space, and what the agent needs.
-    """
-    if not isinstance(actions, Box):
-        raise UserError(
-            f"environment {env_id} has actions {one_line(actions)}; this agent takes only a "
-            "bounded vector (Box) of continuous actions"
-        )
-    if is_image(observations):
-        raise UserError(
-            f"environment {env_id} has observations {one_line(observations)}; this agent takes "
-            "only a vector (Box)"
-        )
-    return actions
-
-
 def is_image(space: gym.Space[Any]) -> bool:
     """Return whether observations are images of bytes, (H, W, C) or (C, H, W)."""
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
-
-
-class Actions(Protocol):
-    """Makes of an agent's actions what the environments take."""
-
-    def __call__(self, actions: NDArray[Any]) -> Any:
-        """Return a sequence of N actions, each as an environment takes it."""
 
 
 class BoxActions:
@@ -127,7 +97,7 @@ class DiscreteActions:
         return [self._start + number for number in numbers] if self._start else numbers
 
 
-def actions_for(env_id: str, space: gym.Space[Any]) -> Actions:
+def actions_for(env_id: str, space: gym.Space[Any]) -> Callable[[NDArray[Any]], Any]:
     """Return what brings an agent's actions into a space that `check_spaces` lets through."""
     if isinstance(space, Discrete):
         return DiscreteActions(env_id, space)

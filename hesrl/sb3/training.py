@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from hesrl import optim
 from hesrl.envs.evaluation import evaluate
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.normalize import PlainObservations
+from hesrl.envs.normalize import Observations
 from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.spaces import is_image
 from hesrl.errors import UserError, one_line
@@ -232,7 +232,7 @@ def _evaluate(model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Args) -> li
     return evaluate(
         lambda obs: model.predict(envs.normalize_obs(obs), deterministic=True)[0],
         args.env_id,
-        observation=PlainObservations(np.float32),
+        observation=Observations(np.float32),
         episodes=args.eval_episodes,
         seed=args.seed + args.num_envs,
     )

@@ -170,7 +170,7 @@ def test_a_controller_that_was_never_there_is_tried_once(backend):
 def test_a_controller_that_sends_nothing_of_use_is_named(linked, controller, line, message):
     controller.control(line)
     # Whether no packet came or the wait was over is found out at the same time.
-    with pytest.raises(EnvironmentFault, match=f"{message}|no new packet for 2 s"):
+    with pytest.raises(EnvironmentFault, match=f"{message}|no new packet for 2"):
         linked.reset()
 
 
