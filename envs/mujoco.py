@@ -1,4 +1,4 @@
-"""Environments by id, and the full state of those that MuJoCo simulates."""
+"""Environments by id, and the full state of MuJoCo's environments."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     contact forces) before they step again. So the state is MuJoCo's integration state and every
     array of its data that has a fixed size, the arrays and numbers that the environment and its
     wrappers hold, and the random generator. Going on from it is identical to the bit. The list of
-    contacts is not among it: until the next step it is that of the present position.
+    contacts is not saved: until the next step it follows from the present position.
 
     Returns:
         Nested dicts and lists of tensors and numbers, fit for a checkpoint.

@@ -177,7 +177,7 @@ class Rewards:
     """Hands rewards on as they are."""
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
-        """Take in the rewards of one step of all environments; return those to learn from."""
+        """Take in the rewards of one step of all environments; return the rewards to learn from."""
         return rewards
 
     def state_dict(self) -> dict[str, Any]:

@@ -148,7 +148,7 @@ class NormalizedEnvs:
 
     @property
     def steps(self) -> int:
-        """Environment steps so far, over all environments and with those before a resume."""
+        """Environment steps so far, of all environments, including the steps before a resume."""
         return self._steps_before + sum(self._lengths)
 
     @property
@@ -197,7 +197,7 @@ class NormalizedEnvs:
                 finite, or so large that its square is not, or that single precision cannot hold
                 where it is not normalized; it has not entered the statistics.
             EnvironmentFault: An environment raised; the message says which one and when.
-            ValueError: A discrete action is none of the environment's.
+            ValueError: The environment has no such discrete action.
         """
         given = self._actions_for_envs(actions)
         raw, lengths, returns = self._raw, self._lengths, self._returns
@@ -239,7 +239,8 @@ class NormalizedEnvs:
         """Begin new episodes in place of the running ones, which do not count as ended.
 
         Returns:
-            The observations of the old ones (N, …); `observations` has those of the new ones.
+            The last observations of the old episodes (N, …). `observations` has the first
+            observations of the new episodes.
 
         Raises:
             FloatingPointError: As `step` does.

@@ -1,4 +1,4 @@
-"""Environments in real time: what moves there does not wait for the agent."""
+"""Environments in real time, which do not wait for the agent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RealTimeEnv(gym.Env[ObsT, ActT]):
     """An environment that goes on between two steps, such as a robot.
 
     Between ``reset`` and the first step of an episode everything rests for as long as the agent
-    likes: that is where agents learn. There is one of it, so that training and evaluation share it.
+    likes: agents learn there. The environment exists only once: training and evaluation share it.
     """
 
     @property

@@ -86,7 +86,7 @@ class DiscreteActions:
         self._env_id, self._n, self._start = env_id, int(space.n), int(space.start)
 
     def __call__(self, actions: NDArray[Any]) -> Any:
-        """Return integers (N,) from 0 as a list of those of the space.
+        """Return the actions of the space, as a list, for integers (N,) from 0.
 
         Raises:
             ValueError: An action is not one of the space.

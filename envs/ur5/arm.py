@@ -4,8 +4,8 @@ The controller computes a target for the joints every 8 ms, and the motors follo
 
     actual ← actual + (1 − exp(−tick / lag)) (target − actual),    for positions and for speeds.
 
-A command is obeyed `COMMAND_DELAY_TICKS` after it was sent and replaces the one before. The source
-of the commands' meaning is Universal Robots' script manual; delay and lag are those of a UR5.
+A command is obeyed `COMMAND_DELAY_TICKS` after it was sent and replaces the command before. The
+meaning of the commands is taken from Universal Robots' script manual. Delay and lag are a UR5's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Arm:
         """Accelerate, linearly in the space of the joints, to given speeds.
 
         Args:
-            qd: Speeds (6,), rad/s; those above `MAX_SPEED` are clipped.
+            qd: Speeds (6,), rad/s, which are clipped at `MAX_SPEED`.
             a: Acceleration of the joint whose speed changes most, rad/s².
             t_min: How long the command lasts, s; then the arm decelerates with ``a``.
         """

@@ -1,4 +1,4 @@
-"""What a UR controller does with lines and cycles: commands, stops and packets, in virtual time."""
+"""The emulated controller behind the ports: commands, stops and packets, in virtual time."""
 
 from __future__ import annotations
 

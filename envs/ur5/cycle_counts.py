@@ -1,4 +1,4 @@
-"""How well the cycle of a real arm is kept: by the agent, by the link and by the arm."""
+"""Counts of late actions, lost packets and faults: how well the cycle of an arm was kept."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""The link to a UR controller: a thread reads its packets and answers each with a command.
+"""The driver of a UR controller: a thread reads its packets and answers each with a command.
 
-The arm moves only while it is asked to: a speed that was sent holds for 8 ms, so that it is sent
-again with every packet, and the controller lets the arm come to rest when that ends, whatever ended
-it. The thread stops sending when
+A speed holds for 8 ms, and the driver sends it again with every packet. When no speed follows, for
+whatever reason, the controller lets the arm come to rest. The thread stops sending when
 
 - the last `Driver.follow` is 0.5 s old: the arm gets ``stopj``,
-- no new packet has come for 0.1 s, the connection is lost, or something else than packets comes:
-  the arm gets ``stopj``, if it can still be reached, and the connection is closed for good,
+- no new packet has come for 0.1 s, the connection is lost, or data come that are no packets: the
+  arm gets ``stopj``, if it can still be reached, and the connection is closed for good,
 - the controller has stopped the arm, or the process ends.
 """
 

@@ -1,12 +1,13 @@
-"""A UR controller without an arm: the same ports, packets and commands, on a simulated arm.
+"""An emulated UR controller: a controller's ports, packets and commands, and a simulated arm.
 
-It serves the real-time interface at 125 Hz and the dashboard, knows protective and emergency stops,
-and takes faults to play on a control port, one line each:
+It serves the real-time interface at 125 Hz and the dashboard, and knows protective and emergency
+stops. Its control port takes one fault per line:
 
     protective_stop        emergency_stop        safety_mode 1        drop
     silent on              fragment 700          delay 0.3            clear            state
 
-`hesrl.envs.ur5.emulated_faults` lists the faults; ``clear`` ends them, ``state`` answers with JSON.
+`hesrl.envs.ur5.emulated_faults` lists the faults. ``clear`` ends all faults, and ``state`` is
+answered with the arm's state as JSON.
 """
 
 from __future__ import annotations

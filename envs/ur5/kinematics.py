@@ -46,7 +46,7 @@ class Plane:
     """A UR5 whose shoulder and elbow move while the other joints stay.
 
     Args:
-        q_ref: Joint angles (6,), rad; those of shoulder and elbow do not matter.
+        q_ref: Joint angles (6,), rad; the angles of shoulder and elbow do not matter.
     """
 
     def __init__(self, q_ref: ArrayLike) -> None:

@@ -1,4 +1,4 @@
-"""Speeds for the arm, how they follow from its state, and the limits that hold for all of them."""
+"""Speeds for the arm, how speeds follow from the arm's state, and limits of all speeds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Limits(NamedTuple):
 
 
 def pair(numbers: NDArray[np.float64], joints: tuple[int, int]) -> Pair:
-    """Return the numbers of shoulder and elbow out of those of all joints (6,)."""
+    """Return the two numbers of shoulder and elbow from the numbers of all joints (6,)."""
     shoulder, elbow = joints
     return float(numbers[shoulder]), float(numbers[elbow])
 

@@ -1,8 +1,8 @@
 """The packets of a UR controller's real-time interface: layout, packing and framing.
 
-The controller sends one on TCP port 30003 in every cycle, 125 times per second. All numbers are
-big-endian. The first is the packet's size in bytes; software newer than 3.4 appends fields, so
-that only a prefix is the same in all versions (Universal Robots, client interface manual).
+The controller sends a packet on TCP port 30003 in every cycle, 125 times per second. All numbers
+are big-endian. The first number is the packet's size in bytes. Software newer than 3.4 appends
+fields, so that all versions share only a prefix (Universal Robots, client interface manual).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PACKET = np.dtype(
         ("program_state", ">f8"),
     ]
 )
-"""The packet of software 3.2 to 3.4: 1060 bytes, of which every newer version begins."""
+"""The packet of software 3.2 to 3.4: 1060 bytes, with which every newer packet begins."""
 
 SIZES = range(PACKET.itemsize, 4097)
 """Sizes that a packet can have: 1060 bytes, 1108 since software 3.5, up to 1220 of 5.10."""
@@ -81,7 +81,7 @@ SAFETY_MODES = {
 
 
 class ProtocolError(EnvironmentFault):
-    """What came from the other side is not the real-time interface of a UR controller."""
+    """The data that came are not from the real-time interface of a UR controller."""
 
 
 class State(NamedTuple):
@@ -117,10 +117,10 @@ def pack(size: int = PACKET.itemsize, **fields: object) -> bytes:
 
     Args:
         size: Its size in bytes; what exceeds the layout is zero.
-        **fields: Fields of `PACKET`; those that are not named are zero.
+        **fields: Fields of `PACKET`; all other fields are zero.
 
     Raises:
-        ValueError: The size is less than that of the layout.
+        ValueError: The size is smaller than the layout.
     """
     if size < PACKET.itemsize:
         raise ValueError(f"size {size}: a packet has at least {PACKET.itemsize} bytes")
@@ -170,7 +170,7 @@ class Frames:
         """Return the packets that are complete with ``data``, oldest first.
 
         Raises:
-            ProtocolError: The size that a packet begins with is none of `SIZES`.
+            ProtocolError: A packet begins with a size that is not in `SIZES`.
         """
         self._buffer += data
         packets = []

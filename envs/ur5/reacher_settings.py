@@ -13,7 +13,7 @@ from hesrl.errors import UserError
 
 @dataclass(frozen=True)
 class ReacherSettings:
-    """The numbers of the task. The defaults are those of SenseAct's example.
+    """The numbers of the task. The defaults are taken from SenseAct's example.
 
     The paper's runs have ``speed_limit=1.0, acceleration=2.0``.
 

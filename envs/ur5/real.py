@@ -1,20 +1,22 @@
 """The UR5 Reacher on the arm itself, or on the emulator of its controller, in real time.
 
-What ends an episode early is never hidden: the step is truncated and ``info["fault"]`` says why.
-Its observation was measured after the one before; where nothing was measured any more, observation
-and reward are NaN. Nothing is made up and nothing is given twice.
+A fault that ends an episode is never hidden: the step is truncated and ``info["fault"]`` names it.
+Every observation was measured after the observation before. If nothing more was measured,
+observation and reward are NaN.
 
     what happens                          the step                  the next reset
     connection lost, packets too old,     stops the arm,            connects again, a bounded number
-    something else than packets           truncates                 of times, else raises
+    data that are no packets              truncates                 of times, else raises
     protective stop, safeguard stop,      truncates                 raises while the arm is stopped,
     power off                                                       or unlocks (``auto_unlock``)
+    one of these stops in the reset       —                         raises and names the stop
     emergency stop, violation, fault      raises                    raises while the arm is stopped
     an action that is NaN or malformed    ValueError, nothing sent  as usual
     no action for 0.5 s                   the arm rests meanwhile   as usual
 
 The clock of an episode begins with its first action. Until then the arm rests at the start for as
-long as the agent likes, such as for learning; that it still does is looked at before it moves.
+long as the agent likes, such as for learning. Before the arm moves, a new packet has to show that
+it still rests there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Pictures of the arm from the side: box, target, links and the way of the tool, in NumPy.
 
-Every shape is a line with round ends. Its pixels are those nearer to it than half its width; those
-at the edge are mixed with what is below by the part that is covered.
+Every shape is a line with round ends. It covers the pixels that are nearer than half its width. A
+pixel at the edge is a mixture of the shape and the picture below, by the part that is covered.
 """
 
 from __future__ import annotations

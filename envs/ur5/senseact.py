@@ -1,8 +1,8 @@
 """The UR5 Reacher on the arm itself through SenseAct, the interface of the paper's robot.
 
 SenseAct (github.com/kindredresearch/SenseAct) is optional. It turns actions into speeds, keeps the
-box and the joints' limits, and computes observation and reward. Target, way to the start, the clock
-of the episode and every fault are those of `hesrl.envs.ur5.real`.
+box and the joints' limits, and computes observation and reward. `hesrl.envs.ur5.real` chooses the
+target, moves the arm to the start, keeps the clock of the episode and handles every fault.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INSTALL = "pip install --no-deps git+https://github.com/kindredresearch/SenseAct
 
 @contextmanager
 def gymnasium_as_gym() -> Iterator[None]:
-    """Give Gymnasium to those who import gym, as SenseAct does, and only within ``with``."""
+    """Let ``import gym`` find Gymnasium within the context, as SenseAct imports gym."""
     replaced = {"gym": gym, "gym.core": gym.core, "gym.spaces": gym.spaces}
     before = {name: sys.modules.pop(name) for name in replaced if name in sys.modules}
     sys.modules.update(replaced)
@@ -66,8 +66,8 @@ def load_link() -> ModuleType:
 class UR5ReacherSenseAct(UR5ReacherReal):
     """The environment `UR5ReacherReal` with SenseAct between it and the controller.
 
-    What differs: SenseAct's guards look at the arm once per action, and an agent that is killed
-    leaves an arm that gets its last speeds for half a second more.
+    Two things differ. SenseAct's guards check the arm once per action. After an agent is killed,
+    the arm gets the last speeds for another half second.
 
     Args:
         *args: As `UR5ReacherReal` takes them.

@@ -1,9 +1,10 @@
-"""SenseAct's link to a UR controller, which ends with the first fault and says what it was.
+"""SenseAct's communicator with a UR controller, which ends at the first fault and reports it.
 
-SenseAct's own takes what it reads for packets, zeros at the end of a connection, and connects again
-without a word. This one cuts and checks the packets as `hesrl.envs.ur5.driver` does. At the first
-fault it sends ``stopj``, reports the fault to the agent's process and closes the connection. It has
-no connection to the dashboard, so that SenseAct cannot acknowledge a protective stop.
+SenseAct's own communicator takes whatever it reads as packets, and the end of a connection as
+zeros. Then it connects again without a message. The communicator here cuts and checks packets as
+`hesrl.envs.ur5.driver` does. At the first fault it sends ``stopj``, reports the fault to the
+agent's process and closes the connection. It has no connection to the dashboard, so that SenseAct
+cannot acknowledge a protective stop.
 
 Importing this needs SenseAct; `hesrl.envs.ur5.senseact` does it.
 """
@@ -54,10 +55,10 @@ class BoundedLock:
 
 
 class Buffer(SharedBuffer):
-    """A buffer between processes that loses no command and lets nobody wait for ever.
+    """A buffer between processes that loses no command and whose lock has a deadline.
 
-    SenseAct asks whether a command is new and then reads the newest: one that is written in between
-    would count as read and never be sent. Here it stays new.
+    SenseAct asks whether a command is new and then reads the newest command. A command that is
+    written in between would count as read and would never be sent. Here it stays new.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The link to the controller through SenseAct, and the supervision of it.
+"""The link to the controller through SenseAct, and its supervision.
 
 SenseAct sends the speeds of an action again with every packet, for half a second.
 

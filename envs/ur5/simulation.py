@@ -6,8 +6,8 @@ Between two actions the controller ticks five times. At every tick, for shoulder
     q_target  ← q_target + tick qd_target,
     actual    ← actual + (1 − exp(−tick / lag)) (target − actual),  for angles and for speeds,
 
-where the command is the one sent two ticks before. The numbers are Python's, because arrays of
-two are an order of magnitude slower.
+where the command was sent two ticks before. All numbers are Python floats, because arrays of two
+numbers are an order of magnitude slower.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class UR5ReacherSim(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._q_target = self._q = (shoulder, elbow)
         self._qd_target = self._qd = (0.0, 0.0)
         rest = Command(0.0, 0.0, self.settings.acceleration)
-        # The command of the tick now, and behind it those that are not obeyed yet.
+        # The command of the present tick, then the commands that are not obeyed yet.
         self._commands = deque([rest] * self._delay, maxlen=self._delay + 1)
         lag = LAG
         self._speed_factor = self._acceleration_factor = 1.0

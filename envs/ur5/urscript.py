@@ -1,7 +1,7 @@
 """The commands of URScript that move the arm, as text: written here and read back.
 
-The controller takes them line by line from the socket of the real-time interface. The emulator
-reads them with `parse`, so that what a line means is written once.
+The controller takes commands line by line from the socket of the real-time interface. The emulator
+reads commands with `parse`, so that the meaning of a line is written once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Command(NamedTuple):
     name: str
     """A key of `PARAMETERS`."""
     joints: tuple[float, ...]
-    """Six angles (rad) or speeds (rad/s); none of ``stopj``."""
+    """Six angles (rad) or speeds (rad/s); empty for ``stopj``."""
     options: dict[str, float]
     """The other parameters that were given, by name."""
 
@@ -71,7 +71,7 @@ def parse(line: str) -> Command:
     """Return the command that a line has.
 
     Raises:
-        ValueError: It has none of `PARAMETERS`, or its arguments are others.
+        ValueError: The command is not in `PARAMETERS`, or its arguments are wrong.
     """
     match = _LINE.fullmatch(line)
     if match is None or match["name"] not in PARAMETERS:

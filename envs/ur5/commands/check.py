@@ -1,4 +1,4 @@
-"""``hesrl ur5 check``: see whether a controller is there and what it sends. It sends nothing."""
+"""``hesrl ur5 check``: read a controller's packets and report on them; nothing is sent."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def play(env: gym.Env[Any, Any], seed: int) -> tuple[float, list[float]]:
         seed: Of target and actions.
 
     Returns:
-        Its return, and the times from the end of one step to that of the next (s).
+        Its return, and the times from the end of a step to the end of the next step (s).
 
     Raises:
         EnvironmentFault: A fault cut the episode short.
