@@ -18,10 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import asdict
-from queue import SimpleQueue
-from types import TracebackType
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -35,13 +32,11 @@ from hesrl.errors import UserError
 
 _CATCH_UP = 0.1
 """A delay beyond this is not made up for (s)."""
-_ANSWER_TIME = 10.0
-"""Longest time that a running emulator takes for a line of the control port (s)."""
 _GREETING = "Connected: Universal Robots Dashboard Server"
 
 
 class Emulator:
-    """The controller with its ports. It runs in `run`, or within ``with`` in a thread.
+    """The controller with its ports.
 
     Args:
         q: Joint angles in the beginning (6,), rad.
@@ -79,10 +74,8 @@ class Emulator:
         self.refused = 0
         self._period, self._log = CYCLE / speed, log
         self._outbox: deque[tuple[float, bytes]] = deque()
-        self._requests: SimpleQueue[tuple[str, Future[str]]] = SimpleQueue()
         self._end = threading.Event()
         self._server = LineServer()
-        self._thread: threading.Thread | None = None
         try:
             listen = self._server.listen
             self.port = listen(host, port, self._obey)
@@ -95,7 +88,7 @@ class Emulator:
             raise
 
     def run(self) -> None:
-        """Serve until another thread calls `close`."""
+        """Serve until an exception, such as Ctrl-C, or until ``_end`` is set."""
         due = time.monotonic()
         while not self._end.is_set():
             due += self._period
@@ -105,27 +98,8 @@ class Emulator:
                 ready = self._server.wait(max(0.0, due - time.monotonic()))
                 is_due = time.monotonic() >= due
                 self._server.serve(ready)
-            while not self._requests.empty():
-                line, answer = self._requests.get()
-                try:
-                    answer.set_result(self._control(line))
-                except UserError as error:
-                    answer.set_exception(error)
             self._cycle()
             due = max(due, time.monotonic() - _CATCH_UP)
-
-    def control(self, line: str) -> str:
-        """Do what a line of the control port says, and return the answer.
-
-        Raises:
-            UserError: The line says nothing known.
-        """
-        if self._thread is None:
-            return self._control(line)
-        # Between two cycles, because a connection must not be closed while it is waited for.
-        answer: Future[str] = Future()
-        self._requests.put((line, answer))
-        return answer.result(timeout=_ANSWER_TIME)
 
     def state(self) -> dict[str, Any]:
         """Return what ``state`` answers: the arm, its mode, its extremes and the faults."""
@@ -144,29 +118,11 @@ class Emulator:
             "faults": asdict(controller.faults),
         }
 
-    def __enter__(self) -> Emulator:
-        """Serve in a thread and return the emulator."""
-        self._thread = threading.Thread(target=self.run, name="UR5 emulator", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the emulator."""
-        self.close()
-
     def close(self) -> None:
         """Stop serving and close all ports; again is harmless."""
-        if self._end.is_set():
-            return
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._server.close()
+        if not self._end.is_set():
+            self._end.set()
+            self._server.close()
 
     def _cycle(self) -> None:
         """Let a cycle pass, and send its packet when it is due."""

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -14,17 +15,56 @@ import numpy as np
 from hesrl.envs.ur5 import make_real
 from hesrl.envs.ur5.emulator import Emulator
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
+from hesrl.errors import UserError
 
 SETTINGS = ReacherSettings()
 ACTION = np.float32([0.5, -0.5])
-STALE_AFTER = 1.0
-"""Age at which a packet is too old (s): packets are this late on no machine, however busy."""
+STALE_AFTER = 5.0
+"""Age at which a packet is too old (s) where none should be: a busy machine delays packets."""
+
+
+def ask_line(port, line):
+    """Return the answer to a line that a port is sent."""
+    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+        connection.sendall(f"{line}\n".encode())
+        return connection.makefile().readline().strip()
+
+
+class Threaded(Emulator):
+    """An emulator that serves in a thread within ``with``."""
+
+    thread = None
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Close all ports, the thread having ended."""
+        if self.thread is not None and not self._end.is_set():
+            self._end.set()
+            self.thread.join()
+            self._server.close()
+        super().close()
+
+    def control(self, line):
+        """Return the answer to a line of the control port, which is read between two cycles."""
+        if self.thread is None:
+            return self._control(line)
+        answer = ask_line(self.control_port, line)
+        if answer.startswith("error: "):
+            raise UserError(answer.removeprefix("error: "))
+        return answer
 
 
 def emulate(**options):
     """Return an emulator at the start of the task, on free ports."""
     ports = {"port": 0, "dashboard_port": 0, "control_port": 0}
-    return Emulator(SETTINGS.q_ref, **{**ports, "speed": 10.0, **options})
+    return Threaded(SETTINGS.q_ref, **{**ports, "speed": 10.0, **options})
 
 
 class Served:
@@ -44,9 +84,7 @@ class Served:
 
     def control(self, line):
         """Return the answer to a line of the control port."""
-        with socket.create_connection(("127.0.0.1", self._control_port), 30) as connection:
-            connection.sendall(f"{line}\n".encode())
-            return connection.makefile().readline().strip()
+        return ask_line(self._control_port, line)
 
     def state(self):
         """Return what the control port says of the arm."""

@@ -37,7 +37,7 @@ def constant(state):
 def moving(driver):
     """Let the arm move, and wait until it does."""
     driver.follow(constant)
-    return driver.wait(lambda state: state.qd_actual[1] > 0.09, 5, "the speed")
+    return driver.wait(lambda state: state.qd_actual[1] > 0.09, 60, "the speed")
 
 
 def test_a_law_is_followed_with_every_packet(emulator, driver):
@@ -55,7 +55,7 @@ def test_a_law_sees_the_newest_packet(driver):
         return constant(state)
 
     driver.follow(law)
-    driver.wait(lambda state: len(seen) > 10, 5, "ten packets")
+    driver.wait(lambda state: len(seen) > 10, 60, "ten packets")
     assert seen == sorted(seen) and seen[-1] > seen[0]
 
 
@@ -66,7 +66,7 @@ def test_a_law_that_is_not_given_again_ends_in_a_stop(emulator):
     assert eventually(lambda: not emulator.controller.arm.is_moving)
     count = len(commands(emulator, "speedj"))
     time = driver.state.time
-    driver.wait(lambda state: state.time > time + 0.4, 5, "more packets")
+    driver.wait(lambda state: state.time > time + 0.4, 60, "more packets")
     assert len(commands(emulator, "speedj")) == count and driver.fault is None
     driver.close()
 
@@ -87,7 +87,7 @@ def test_the_watchdog_waits_half_a_second_and_a_packet_lives_a_tenth(emulator):
 def test_a_movement_arrives(emulator, driver):
     goal = tuple(angle + 0.05 for angle in SETTINGS.q_ref)
     driver.movej(goal, 1.0, 1.0, 0.5)
-    state = driver.wait(lambda state: abs(state.q_actual[0] - goal[0]) < 1e-5, 5, "the goal")
+    state = driver.wait(lambda state: abs(state.q_actual[0] - goal[0]) < 1e-5, 60, "the goal")
     assert state.q_actual == pytest.approx(goal, abs=1e-4)
 
 
@@ -121,7 +121,7 @@ def test_a_law_that_raises_later_is_the_fault(driver):
 
     driver.follow(law)
     with pytest.raises(EnvironmentFault, match=r"law of the motion raised.*no way"):
-        driver.wait(lambda state: False, 5, "nothing")
+        driver.wait(lambda state: False, 60, "nothing")
 
 
 def test_waiting_ends(driver):
@@ -181,8 +181,9 @@ def test_no_thread_outlives_its_driver(emulator):
     assert eventually(lambda: threading.active_count() == before)
 
 
-def test_the_age_is_that_of_the_newest_packet(emulator, driver):
-    assert driver.age < STALE_AFTER
+def test_the_age_is_that_of_the_newest_packet(emulator):
+    driver = connect(emulator, stale_after=1.0)
+    assert driver.age < 1.0
     emulator.control("silent")
     assert eventually(lambda: driver.fault is not None)
-    assert driver.age >= STALE_AFTER and "no new packet for 1" in driver.fault
+    assert driver.age >= 1.0 and "no new packet for 1" in driver.fault

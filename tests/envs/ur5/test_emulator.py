@@ -17,14 +17,14 @@ from hesrl.envs.ur5.dashboard import ask
 from hesrl.envs.ur5.line_server import LineServer
 from hesrl.envs.ur5.protocol import Frames, unpack
 from hesrl.errors import UserError
-from tests.envs.ur5.emulated import SETTINGS, emulate, eventually
+from tests.envs.ur5.emulated import SETTINGS, ask_line, emulate, eventually
 
 SPEED = (0.0, 0.2, -0.1, 0.0, 0.0, 0.0)
 
 
 @pytest.fixture
 def connection(emulator):
-    with socket.create_connection(("127.0.0.1", emulator.port), 5) as made:
+    with socket.create_connection(("127.0.0.1", emulator.port), 60) as made:
         yield made
 
 
@@ -33,13 +33,6 @@ def packets(connection, count):
     while len(received) < count:
         received += frames.feed(connection.recv(4096))
     return [unpack(packet) for packet in received]
-
-
-def send_line(port, line):
-    with socket.create_connection(("127.0.0.1", port), 5) as made, made.makefile("rw") as lines:
-        lines.write(f"{line}\n")
-        lines.flush()
-        return lines.readline().strip()
 
 
 def test_every_cycle_of_8_ms_has_its_packet(connection):
@@ -53,7 +46,7 @@ def test_the_clock_is_not_faster_than_real_time_unless_asked():
     begin = time.monotonic()
     with (
         emulate(speed=1.0) as emulator,
-        socket.create_connection(("127.0.0.1", emulator.port), 5) as made,
+        socket.create_connection(("127.0.0.1", emulator.port), 60) as made,
     ):
         assert packets(made, 30)[-1].time <= time.monotonic() - begin + 0.25
 
@@ -137,17 +130,15 @@ def test_the_dashboard_answers_each_line(emulator, line, answer):
     ],
 )
 def test_the_control_port_says_what_is_wrong(emulator, line, message):
-    with pytest.raises(UserError, match=message):
-        emulator.control(line)
-    assert message in send_line(emulator.control_port, line)
+    assert message in ask_line(emulator.control_port, line)
 
 
 def test_the_control_port_sets_and_shows_faults(emulator):
-    assert send_line(emulator.control_port, "delay 0.25") == "ok"
-    assert send_line(emulator.control_port, "silent") == "ok"
-    state = json.loads(send_line(emulator.control_port, "state"))
+    assert ask_line(emulator.control_port, "delay 0.25") == "ok"
+    assert ask_line(emulator.control_port, "silent") == "ok"
+    state = json.loads(ask_line(emulator.control_port, "state"))
     assert state["faults"]["delay"] == 0.25 and state["faults"]["silent"] is True
-    assert send_line(emulator.control_port, "clear") == "ok"
+    assert ask_line(emulator.control_port, "clear") == "ok"
     assert not emulator.controller.faults.silent and emulator.controller.faults.delay == 0
 
 
@@ -176,8 +167,8 @@ def test_the_command_serves_this_machine_until_it_is_interrupted():
         line = process.stdout.readline()
         assert line.startswith("emulated UR controller at 127.0.0.1: real-time port ")
         port = int(line.split("real-time port ")[1].split(",")[0])
-        with socket.create_connection(("127.0.0.1", port), 5) as made:
+        with socket.create_connection(("127.0.0.1", port), 60) as made:
             assert len(packets(made, 3)) >= 3
         process.send_signal(signal.SIGINT)
-        assert "ended after" in process.communicate(timeout=10)[0]
+        assert "ended after" in process.communicate(timeout=60)[0]
     assert process.returncode == 0

@@ -47,11 +47,13 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.parametrize("line", LINK_FAULTS)
-def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(linked, controller, line):
-    linked.reset(seed=0)
-    observations = [step[0] for step in play(linked, 5)]
+def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(controller, backend, line):
+    waits = LINK_FAULTS[line].startswith("no new packet")
+    env = reacher(controller, backend, **({"stale_after": 1.0} if waits else {}))
+    env.reset(seed=0)
+    observations = [step[0] for step in play(env, 5)]
     controller.control(line)
-    *fine, (obs, reward, terminated, truncated, info) = play_to_the_end(linked)
+    *fine, (obs, reward, terminated, truncated, info) = play_to_the_end(env)
     assert (terminated, truncated) == (False, True)
     assert f"127.0.0.1:{controller.port}: " in info["fault"]
     assert re.search(LINK_FAULTS[line], info["fault"])
@@ -60,10 +62,12 @@ def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(linked, 
     assert np.isfinite(reward) == np.isfinite(obs).all()
     assert rests(controller)
     controller.control("clear")
-    assert goes_on(linked)
+    assert goes_on(env)
+    env.close()
 
 
-def test_what_has_been_observed_is_not_observed_again(env, emulator):
+def test_what_has_been_observed_is_not_observed_again(emulator):
+    env = reacher(emulator, stale_after=1.0)
     env.reset(seed=0)
     play(env, 1)
     emulator.control("silent")
@@ -197,7 +201,7 @@ def test_an_arm_that_does_not_arrive_is_an_error(linked, controller, impatient):
     ],
 )
 def test_a_fault_during_a_reset(emulator, command, line, message):
-    env = reacher(emulator, reconnects=1)
+    env = reacher(emulator, reconnects=1, stale_after=1.0)
     env.reset(seed=0)
     play(env, 30)
     when_sent(emulator, command, line)

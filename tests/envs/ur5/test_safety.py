@@ -27,7 +27,7 @@ AGENT = """
 import os, sys, time
 from hesrl.envs.ur5.real import UR5ReacherReal
 
-env = UR5ReacherReal("127.0.0.1", int(sys.argv[1]), stale_after=1.0)
+env = UR5ReacherReal("127.0.0.1", int(sys.argv[1]), stale_after=5.0)
 
 def act(count):
     for t in range(count):

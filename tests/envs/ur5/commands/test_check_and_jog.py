@@ -142,6 +142,7 @@ def test_jog_refuses_what_is_not_allowed(run, emulator, answers, options, messag
 def test_jog_refuses_an_arm_in_another_plane(run, emulator, answers):
     emulator.controller.arm.movej(np.add(SETTINGS.q_ref, [0.1, 0, 0, 0, 0, 0]), 1.0, 1.0, 1.0)
     assert eventually(lambda: emulator.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
+    assert rests(emulator)
     answers("move")
     status, printed = run(jog, "--elbow", "0.1")
     assert status == 2 and "joint 0 is 0.1" in printed and "--to-start first" in printed

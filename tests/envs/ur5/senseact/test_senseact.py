@@ -88,7 +88,7 @@ AGENT = """
 import sys, time
 from hesrl.envs.ur5 import make_real
 
-env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=1.0)
+env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=5.0)
 env.reset(seed=0)
 t = 0
 

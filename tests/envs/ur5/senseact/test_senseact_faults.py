@@ -18,7 +18,7 @@ pytestmark = pytest.mark.senseact
 
 DEATHS = {
     signal.SIGKILL: r"SenseAct's communicator has ended \(exit code -9\)",
-    signal.SIGSTOP: "no new packet for 1",
+    signal.SIGSTOP: "no new packet for 5",
     signal.SIGTERM: r"SenseAct's communicator has ended \(exit code 0\)",
 }
 
