@@ -1,15 +1,15 @@
 """A2C, advantage actor-critic (Mnih et al., 2016), first or second order.
 
-One step of the optimizer per rollout of a few steps, over the whole of it, on the loss
+The optimizer takes one step per rollout of a few steps, over the whole rollout, on the loss
 
     L = −A log π(x) − ent_coef H(π) + vf_coef ½ (V − R)²,      R = A + V_old
 
-The file has the order and names of ``agents/ppo.py``, and differs where the algorithm does. What
-differs from other implementations:
+The file differs from ``agents/ppo.py`` where the algorithm does. What differs from other
+implementations:
 
-- Truncation is not termination: where a time limit ends an episode, the value of the state that
-  was reached is bootstrapped.
-- The value loss is ½·MSE (Stable-Baselines3: MSE), and the optimizer one of `hesrl.optim`
+- Truncation is not termination. Where a time limit ends an episode, the value of the state that was
+  reached is bootstrapped.
+- The value loss is ½·MSE (Stable-Baselines3: MSE), and the optimizer is one of `hesrl.optim`
   (Stable-Baselines3: RMSprop).
 - The step on a rollout is one call of `hesrl.train_step`, and actions are computed in NumPy, as in
   PPO.
@@ -23,24 +23,24 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hesrl import optim
 from hesrl.cli import run_command
-from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.evaluation import Evaluator
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
-from hesrl.rl.actor_critic import ACTIVATIONS, Agent
+from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.evaluations import Evaluations
 from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
-from hesrl.rl.rollout import make_batch, rollout
+from hesrl.rl.optimizer_settings import defaults_of_optimizers, hyperparameters
+from hesrl.rl.settings import ActorCriticSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
     check_finite,
@@ -51,158 +51,220 @@ from hesrl.rl.training_state import (
     restore,
 )
 from hesrl.runs import Session
-from hesrl.settings import (
-    flag,
-    require_between,
-    require_choice,
-    require_device,
-    require_positive,
-    settings_in_force,
-)
-from hesrl.train_step import COMPILE, LossFunction, TrainStep
+from hesrl.settings import require_multiples, require_positive, settings_in_force
+from hesrl.train_step import LossFunction, TrainStep
 
 DEFAULTS = defaults_of_optimizers(
-    first={"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
-    second={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
-    hutchinson={"learning_rate": 1e-2},
+    by_gradient={"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
+    by_curvature={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+    by_sample={"learning_rate": 1e-2},
 )
 """What each optimizer brings where nothing is given; docs/learning has the sweep."""
 
 
 @dataclass
-class Args:
+class Args(ActorCriticSettings):
     """Train A2C."""
 
     PRESETS: ClassVar[dict[str, str]] = {"paper": "a2c-paper.yaml"}
+    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS
 
     # Run
     paper: bool = False
     """settings of the paper instead of the defaults (configs/a2c-paper.yaml)"""
-    seed: int = 1
-    """seed of the network, the environments and the actions"""
-    runs_dir: Path = Path("runs")
-    """folder in which the directory of this run is made"""
-    resume: Path | None = None
-    """directory of an interrupted run to continue; takes all settings from it"""
     log_interval: int = 100
     """updates from one row of metrics to the next, and between looks at Ctrl-C"""
     checkpoint_interval: int = 5000
     """updates from one checkpoint to the next, a multiple of log_interval"""
     eval_interval: int | None = None
     """updates from one evaluation to the next, a multiple of log_interval; None: only at the end"""
-    eval_episodes: int = 10
-    """episodes of an evaluation, with the most probable actions and frozen statistics"""
-    capture_video: bool = False
-    """whether each evaluation leaves a video of one episode in the run's directory"""
-    track: bool = False
-    """whether the metrics also go to Weights & Biases (WANDB_MODE=offline: to this machine)"""
-    wandb_project: str = "hesrl"
-    """project of Weights & Biases"""
-    device: str = "cpu"
-    """device of the networks, as PyTorch names it"""
-    compile: str = "auto"
-    """auto, on or off: whether the step on a rollout is compiled (docs/train_step.md)"""
-    threads: int = 1
-    """threads of PyTorch and NumPy; small networks gain nothing from more"""
 
     # Environment
-    env_id: str = "HalfCheetah-v5"
-    """Gymnasium id of the environment"""
-    num_envs: int = 1
-    """environments stepped in turn in this process"""
-    env_options: tuple[str, ...] = ()
-    """arguments of the environment, such as max_episode_steps=500; for a robot, speed_limit=0.1"""
-    robot_host: str | None = None
-    """address of the robot's controller; None: that in HESRL_UR5_HOST"""
-    normalize_observations: bool = True
-    """whether vectors of observations are scaled by their statistics and clipped"""
-    normalize_rewards: bool = True
-    """whether rewards are scaled by the deviation of the discounted return and clipped"""
     progress: bool = False
     """whether the progress of the episode, −0.5 to 0.5, is appended to the observation"""
 
-    # Networks
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """units of the hidden layers of actor and critic; images have three convolutions before"""
-    activation: str = "tanh"
-    """tanh, relu, elu or silu"""
-    shared_trunk: bool = False
-    """whether actor and critic share all layers but their last ones"""
-    variance_network: bool = False
-    """whether the variance of continuous actions depends on the observation"""
-
     # Algorithm
-    total_timesteps: int = 1_000_000
-    """length of the run (environment steps, over all environments)"""
     num_steps: int = 5
     """length of a rollout (environment steps, per environment)"""
     update_at_episode_end: bool = False
     """whether the end of an episode, in any environment, also ends the rollout"""
-    gamma: float = 0.99
-    """discount factor γ per environment step"""
     gae_lambda: float = 1.0
     """λ of generalized advantage estimation (1: returns of num_steps)"""
     norm_adv: bool = False
     """whether to normalize the advantages of each rollout"""
-    ent_coef: float = 0.0
-    """weight of the entropy bonus in the loss"""
-    vf_coef: float = 0.5
-    """weight of the value loss in the loss"""
-
-    # Optimizer
-    optimizer: str = "adahesscale"
-    """a name of docs/optimizers.md, such as adam, adahesscale, adahessian or scaled-adahesscale"""
-    learning_rate: float | None = None
-    """step size (second order: no unit, else in units of the parameters); None: optimizer's own"""
-    anneal_lr: bool = True
-    """whether the step size falls linearly to zero over the run"""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """decay rates of the moving averages of gradient and scale, per optimizer step"""
-    eps: float | None = None
-    """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
-    delta: float | None = None
-    """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
-    max_grad_norm: float | None = None
-    """largest norm of the gradient (inf: no clipping); None: 0.5 for adam and sgd, else inf"""
-
-    @property
-    def batch_size(self) -> int:
-        """Most environment steps in one rollout, over all environments."""
-        return self.num_envs * self.num_steps
 
     def check(self) -> None:
-        """Refuse settings that cannot work and fill in the optimizer's own defaults.
+        """Refuse settings that cannot work.
 
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        fill_in_optimizer(self, DEFAULTS)
-        require_choice(self, "activation", ACTIVATIONS)
-        require_choice(self, "compile", COMPILE)
-        require_device(self.device)
-        require_positive(
-            self,
-            "num_envs num_steps total_timesteps log_interval checkpoint_interval eval_interval "
-            "eval_episodes threads hidden_sizes",
-        )
-        require_between(self, "seed ent_coef vf_coef", 0, math.inf)
-        require_between(self, "gamma gae_lambda", 0, 1)
-        for name in ("checkpoint_interval", "eval_interval"):
-            if (getattr(self, name) or 0) % self.log_interval:
-                raise UserError(
-                    f"{flag(name)} {getattr(self, name)}: must be a multiple of --log-interval "
-                    f"{self.log_interval}"
-                )
+        super().check()
+        require_positive(self, "log_interval")
+        require_multiples(self, "checkpoint_interval eval_interval", of="log_interval")
         if self.norm_adv and (self.batch_size < 2 or self.update_at_episode_end):
             raise UserError(
                 "--norm-adv needs rollouts of more than one sample; leave it out, or raise "
                 "--num-steps and leave --update-at-episode-end out"
             )
-        if self.total_timesteps < self.batch_size:
-            raise UserError(
-                f"--total-timesteps {self.total_timesteps}: is less than one rollout of "
-                f"{self.batch_size} steps (num_envs × num_steps)"
-            )
+
+
+class Rollout(NamedTuple):
+    """T steps in each of N environments."""
+
+    obs: NDArray[Any]
+    """Observations that were acted on (T, N, …)."""
+    actions: NDArray[Any]
+    """Continuous actions, not clipped (T, N, act_dim), or the numbers of discrete ones (T, N)."""
+    rewards: NDArray[np.float32]
+    """Rewards to learn from (T, N)."""
+    terminations: NDArray[np.bool_]
+    """Whether a step reached a terminal state (T, N)."""
+    truncations: NDArray[np.bool_]
+    """Whether a time limit alone ended the episode (T, N)."""
+    final_obs: dict[int, NDArray[Any]]
+    """Observations that a step led to (N, …), by the number of the step, if it ended an episode."""
+    next_obs: NDArray[Any]
+    """Observations to act on next (N, …)."""
+    episodes: list[tuple[int, Episode]]
+    """Finished episodes, each after the environment steps of this rollout until its end."""
+
+
+def rollout(
+    envs: NormalizedEnvs,
+    acting: Acting,
+    num_steps: int,
+    rng: np.random.Generator,
+    *,
+    until_episode_ends: bool = False,
+) -> Rollout:
+    """Act for T = ``num_steps`` steps in each environment, from where the environments are.
+
+    With ``until_episode_ends``, the first end of an episode also ends the rollout.
+
+    In real time a rollout ends with an episode, because learning must not interrupt one. A fault
+    may have made an earlier episode shorter; the last one is then cut off, which is a truncation.
+    """
+    next_obs = envs.observations
+    num_envs = len(next_obs)
+    obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
+    actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
+    rewards = np.empty((num_steps, num_envs), dtype=np.float32)
+    terminations = np.zeros((num_steps, num_envs), dtype=bool)
+    truncations = np.zeros((num_steps, num_envs), dtype=bool)
+    final_obs: dict[int, NDArray[Any]] = {}
+    episodes: list[tuple[int, Episode]] = []
+
+    # A policy that has diverged is refused by the environments, in one line.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
+        for step in range(num_steps):
+            obs[step] = next_obs
+            action = sample(step, next_obs)
+            actions[step] = action
+            next_obs, rewards[step], terminated, truncated, final, ended = step_envs(action)
+            if final is not None:
+                terminations[step], truncations[step] = terminated, truncated
+                final_obs[step] = final
+                episodes.extend(((step + 1) * num_envs, episode) for episode in ended)
+                if until_episode_ends:
+                    break
+
+    if envs.real_time and step not in final_obs:
+        truncations[step] = True
+        final_obs[step] = envs.cut_off()
+        next_obs = envs.observations
+    taken = slice(step + 1)
+    return Rollout(
+        obs[taken], actions[taken], rewards[taken], terminations[taken], truncations[taken],
+        final_obs, next_obs, episodes,
+    )  # fmt: skip
+
+
+def compute_gae(
+    rewards: NDArray[np.float32],
+    values: NDArray[np.float32],
+    nextvalues: NDArray[np.float32],
+    dones: NDArray[np.bool_],
+    gamma: float,
+    gae_lambda: float,
+) -> NDArray[np.float32]:
+    """Return the advantages A of generalized advantage estimation (Schulman et al., 2016).
+
+        δ_t = r_t + γ V(s_{t+1}) − V(s_t),    A_t = δ_t + d_t A_{t+1},
+        d_t = γ λ, or 0 if step t ended its episode
+
+    Doubling solves the recurrence in log2 T vector operations. If A_t sums k steps, and d_t is the
+    product of their decays, then A_t + d_t A_{t+k} sums 2k steps, whose product is d_t d_{t+k}.
+
+    Args:
+        rewards: r (T, N).
+        values: V(s_t) (T, N).
+        nextvalues: V(s_{t+1}) (T, N), of the state that step t reached; zero if it is terminal.
+        dones: Whether step t ended its episode (T, N).
+        gamma: γ.
+        gae_lambda: λ.
+    """
+    advantages = (rewards + gamma * nextvalues - values).astype(np.float64)
+    decays = gamma * gae_lambda * (1.0 - dones)
+    k = 1
+    while k < len(advantages):
+        advantages[:-k] += decays[:-k] * advantages[k:]
+        decays[:-k] *= decays[k:]
+        k *= 2
+    return advantages.astype(np.float32)
+
+
+class Batch(NamedTuple):
+    """One rollout, flattened over steps and environments (B samples)."""
+
+    obs: Tensor
+    """Observations (B, …)."""
+    actions: Tensor
+    """Actions (B, act_dim), or the numbers of discrete actions (B,)."""
+    advantages: Tensor
+    """A (B,)."""
+    returns: Tensor
+    """A + V (B,), which the values are to become."""
+    values: Tensor
+    """V (B,) before the update."""
+
+
+def make_batch(storage: Rollout, acting: Acting, args: Args) -> Batch:
+    """Bootstrap the values of a rollout, estimate the advantages, and flatten the batch.
+
+    Raises:
+        FloatingPointError: An advantage is not finite.
+    """
+    obs, actions, rewards, terminations, truncations, final_obs, next_obs, _ = storage
+    num_steps, num_envs, *shape = obs.shape
+    reached = np.concatenate((obs, next_obs[None])).reshape(-1, *shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        all_values = acting.value(reached).reshape(num_steps + 1, num_envs)
+        values, nextvalues = all_values[:-1], all_values[1:]
+        dones = terminations
+        if final_obs:
+            # Behind the end of an episode the next observation is one of a new episode.
+            nextvalues = nextvalues.copy()
+            for step, final in final_obs.items():
+                cut = truncations[step]
+                if cut.any():
+                    nextvalues[step, cut] = acting.value(final[cut])
+            nextvalues[terminations] = 0.0
+            dones = terminations | truncations
+        advantages = compute_gae(rewards, values, nextvalues, dones, args.gamma, args.gae_lambda)
+    if not np.isfinite(advantages).all():
+        raise FloatingPointError(
+            "an advantage is not finite; the critic has diverged: try a smaller --learning-rate "
+            "or a larger --eps"
+        )
+
+    def flat(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.reshape(-1, *array.shape[2:])).to(args.device)
+
+    b_obs, b_actions, b_values = flat(obs), flat(actions), flat(values)
+    b_advantages, b_returns = flat(advantages), flat(advantages + values)
+    return Batch(b_obs, b_actions, b_advantages, b_returns, b_values)
 
 
 METRICS = ("losses/policy_loss", "losses/value_loss", "losses/entropy")
@@ -216,15 +278,15 @@ def make_loss(agent: Agent, args: Args) -> LossFunction:
     value_loss = ValueLoss()
 
     def loss_fn(
-        obs: Tensor, actions: Tensor, advantages: Tensor, returns: Tensor, values: Tensor
+        b_obs: Tensor, b_actions: Tensor, b_advantages: Tensor, b_returns: Tensor, b_values: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         if args.norm_adv:
-            std, mean = torch.std_mean(advantages)
-            advantages = (advantages - mean) / (std + 1e-8)
+            std, mean = torch.std_mean(b_advantages)
+            b_advantages = (b_advantages - mean) / (std + 1e-8)
 
-        distribution, newvalue = agent(obs)
-        pg_loss = policy_loss(*distribution, actions, advantages)
-        v_loss = value_loss(newvalue, returns)
+        distribution, newvalue = agent(b_obs)
+        pg_loss = policy_loss(*distribution, b_actions, b_advantages)
+        v_loss = value_loss(newvalue, b_returns)
         # Without weight the entropy is only logged.
         scale = distribution[-1] if args.ent_coef else distribution[-1].detach()
         entropy_loss = -negative_entropy(scale)
@@ -240,10 +302,12 @@ def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
+    args.fill_in()
     assert args.learning_rate is not None and args.max_grad_norm is not None
     limit_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
+    options = env_options(args.env_options, args.robot_host)
     envs = NormalizedEnvs(
         args.env_id,
         args.num_envs,
@@ -252,9 +316,9 @@ def main(args: Args) -> int:
         normalize_observations=args.normalize_observations,
         normalize_rewards=args.normalize_rewards,
         progress=args.progress,
-        env_options=env_options(args),
+        env_options=options,
     )
-    check_real_time(args, envs)
+    check_real_time(args, envs, args.num_steps)
     agent = Agent(
         envs.observation_space,
         envs.action_space,
@@ -270,18 +334,27 @@ def main(args: Args) -> int:
         optimizer,
         max_grad_norm=args.max_grad_norm,
         compile=args.compile,
-        expected_steps=args.total_timesteps // args.batch_size,
+        expected_steps=args.num_iterations,
         after_backward=curvature_of(agent, optimizer),
     )
-    project = args.wandb_project if args.track else None
-
-    inds = torch.arange(args.batch_size, device=args.device)
+    b_inds = torch.arange(args.batch_size, device=args.device)
 
     with (
         contextlib.closing(envs),
-        Evaluations(args, envs, acting, progress=args.progress) as evaluations,
-        Session("a2c", args, wandb_project=project, halt=envs.halt) as session,
+        Evaluator(
+            acting.act,
+            args.env_id,
+            envs.observation_normalizer,
+            episodes=args.eval_episodes,
+            seed=args.seed + args.num_envs,
+            progress=args.progress,
+            env_options=options,
+            env=envs.lend() if envs.real_time else None,
+            video=args.capture_video,
+        ) as evaluator,
+        Session("a2c", args, wandb_project=args.project, halt=envs.halt) as session,
     ):
+        run = session.run.path
         iteration, global_step = 0, session.start_step
         if session.checkpoint is None:
             envs.reset()
@@ -302,10 +375,12 @@ def main(args: Args) -> int:
             for steps, episode in storage.episodes:
                 session.log_episode(global_step + steps, episode)
             global_step += storage.rewards.size
-            batch = make_batch(storage, acting, args.gamma, args.gae_lambda).to(args.device)
-            taken = inds if len(batch.obs) == args.batch_size else inds[: len(batch.obs)]
+            batch = make_batch(storage, acting, args)
+            size = len(batch.obs)
             with diverging_at(global_step):
-                row, *curvature = train_step(batch, taken)
+                row, *curvature = train_step(
+                    batch, b_inds if size == len(b_inds) else b_inds[:size]
+                )
 
             last = global_step + args.batch_size > args.total_timesteps
             if not last and iteration % args.log_interval:
@@ -315,17 +390,18 @@ def main(args: Args) -> int:
             check_finite(agent, optimizer, loss, global_step)
             metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
-                metrics["eval/episodic_return"] = evaluations.mean_return(session.run, global_step)
+                metrics["eval/episodic_return"] = evaluator.mean_return(
+                    session.run.path, global_step
+                )
             session.log(global_step, metrics)
 
             stop = session.stop_requested
             if last or stop or iteration % args.checkpoint_interval == 0:
-                state = checkpoint(agent, optimizer, envs, rng)
-                session.save({**state, "iteration": iteration})
+                session.save({**checkpoint(agent, optimizer, envs, rng), "iteration": iteration})
             if stop and not last:
                 return session.interrupted()
 
-        return session.finish(lambda: evaluations.play(session.run, global_step))
+        return session.finish(lambda: evaluator.play(run, global_step))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What differs:
 
-- Truncation is not termination: where a time limit ends an episode, the value of the state that
-  was reached is bootstrapped, as in Stable-Baselines3. CleanRL takes zero there.
+- Truncation is not termination. Where a time limit ends an episode, the value of the state that was
+  reached is bootstrapped, as in Stable-Baselines3. CleanRL takes zero there.
 - The value loss is ½·MSE, as in CleanRL (Stable-Baselines3: MSE). ``target_kl`` stops after an
   epoch, as in CleanRL (Stable-Baselines3: before a step, at 1.5 times the target).
 - N environments share their observation and reward statistics.
 - A step on a minibatch is one call of `hesrl.train_step`, compiled if the run is long enough.
-- Actions are computed in NumPy, the values of a whole rollout in one pass afterwards.
+- Actions are computed in NumPy. The values of a rollout are computed in one pass after it, and the
+  advantages by doubling instead of step by step.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
-- ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, nothing is
-  clipped but the ratio, and the step size stays as it is.
+- ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, only the ratio
+  is clipped, and the step size stays as it is.
+
+``agents/a2c.py`` differs from this file where the algorithm does.
 """
 
 from __future__ import annotations
@@ -19,24 +22,24 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hesrl import optim
 from hesrl.cli import run_command
-from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.evaluation import Evaluator
+from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
-from hesrl.rl.actor_critic import ACTIVATIONS, Agent
+from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.evaluations import Evaluations
 from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
-from hesrl.rl.rollout import Batch, make_batch, rollout
+from hesrl.rl.optimizer_settings import defaults_of_optimizers, hyperparameters
+from hesrl.rl.settings import ActorCriticSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
     check_finite,
@@ -47,157 +50,55 @@ from hesrl.rl.training_state import (
     restore,
 )
 from hesrl.runs import Session
-from hesrl.settings import (
-    require_between,
-    require_choice,
-    require_device,
-    require_positive,
-    settings_in_force,
-)
-from hesrl.train_step import COMPILE, LossFunction, TrainStep
+from hesrl.settings import require_positive, settings_in_force
+from hesrl.train_step import LossFunction, TrainStep
 
 DEFAULTS = defaults_of_optimizers(
-    first={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
-    second={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
-    hutchinson={"learning_rate": 1e-2},
+    by_gradient={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
+    by_curvature={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+    by_sample={"learning_rate": 1e-2},
 )
 """What each optimizer brings where nothing is given; docs/learning has the sweep."""
 
 
 @dataclass
-class Args:
+class Args(ActorCriticSettings):
     """Train PPO."""
 
     PRESETS: ClassVar[dict[str, str]] = {"paper": "ppo-paper.yaml", "ur5": "ppo-ur5.yaml"}
+    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS
 
     # Run
     paper: bool = False
     """settings of the paper instead of the defaults (configs/ppo-paper.yaml)"""
     ur5: bool = False
     """settings for the UR5 Reacher instead of the defaults (configs/ppo-ur5.yaml)"""
-    seed: int = 1
-    """seed of the network, the environments, the actions and the minibatches"""
-    runs_dir: Path = Path("runs")
-    """folder in which the directory of this run is made"""
-    resume: Path | None = None
-    """directory of an interrupted run to continue; takes all settings from it"""
-    checkpoint_interval: int = 10
-    """updates from one checkpoint to the next"""
-    eval_interval: int | None = None
-    """updates from one evaluation to the next; None: only at the end"""
-    eval_episodes: int = 10
-    """episodes of an evaluation, with the most probable actions and frozen statistics"""
-    capture_video: bool = False
-    """whether each evaluation leaves a video of one episode in the run's directory"""
-    track: bool = False
-    """whether the metrics also go to Weights & Biases (WANDB_MODE=offline: to this machine)"""
-    wandb_project: str = "hesrl"
-    """project of Weights & Biases"""
-    device: str = "cpu"
-    """device of the networks, as PyTorch names it"""
-    compile: str = "auto"
-    """auto, on or off: whether the step on a minibatch is compiled (docs/train_step.md)"""
-    threads: int = 1
-    """threads of PyTorch and NumPy; small networks gain nothing from more"""
-
-    # Environment
-    env_id: str = "HalfCheetah-v5"
-    """Gymnasium id of the environment"""
-    num_envs: int = 1
-    """environments stepped in turn in this process"""
-    env_options: tuple[str, ...] = ()
-    """arguments of the environment, such as max_episode_steps=500; for a robot, speed_limit=0.1"""
-    robot_host: str | None = None
-    """address of the robot's controller; None: that in HESRL_UR5_HOST"""
-    normalize_observations: bool = True
-    """whether vectors of observations are scaled by their statistics and clipped"""
-    normalize_rewards: bool = True
-    """whether rewards are scaled by the deviation of the discounted return and clipped"""
-
-    # Networks
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """units of the hidden layers of actor and critic; images have three convolutions before"""
-    activation: str = "tanh"
-    """tanh, relu, elu or silu"""
-    shared_trunk: bool = False
-    """whether actor and critic share all layers but their last ones"""
-    variance_network: bool = False
-    """whether the variance of continuous actions depends on the observation"""
 
     # Algorithm
-    total_timesteps: int = 1_000_000
-    """length of the run (environment steps, over all environments)"""
-    num_steps: int = 2048
-    """length of a rollout (environment steps, per environment)"""
-    gamma: float = 0.99
-    """discount factor γ per environment step"""
-    gae_lambda: float = 0.95
-    """λ of generalized advantage estimation"""
     num_minibatches: int = 32
     """minibatches that a rollout is cut into"""
     update_epochs: int = 10
     """passes over a rollout in one update"""
-    norm_adv: bool = True
-    """whether to normalize the advantages of each minibatch"""
     clip_coef: float = 0.2
     """largest rewarded change of the probability ratio, ε"""
     clip_vloss: bool = True
     """whether to clip the value loss, with the same ε in units of the value"""
-    ent_coef: float = 0.0
-    """weight of the entropy bonus in the loss"""
-    vf_coef: float = 0.5
-    """weight of the value loss in the loss"""
     target_kl: float | None = None
     """approximate KL divergence (nats) after which an update ends early; None: never"""
-
-    # Optimizer
-    optimizer: str = "adahesscale"
-    """a name of docs/optimizers.md, such as adam, adahesscale, adahessian or scaled-adahesscale"""
-    learning_rate: float | None = None
-    """step size (second order: no unit, else in units of the parameters); None: optimizer's own"""
-    anneal_lr: bool = True
-    """whether the step size falls linearly to zero over the run"""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """decay rates of the moving averages of gradient and scale, per optimizer step"""
-    eps: float | None = None
-    """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
-    delta: float | None = None
-    """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
-    max_grad_norm: float | None = None
-    """largest norm of the gradient (inf: no clipping); None: 0.5 for adam and sgd, else inf"""
-
-    @property
-    def batch_size(self) -> int:
-        """Environment steps in one rollout, over all environments."""
-        return self.num_envs * self.num_steps
 
     @property
     def minibatch_size(self) -> int:
         """Samples in one minibatch."""
         return self.batch_size // self.num_minibatches
 
-    @property
-    def num_iterations(self) -> int:
-        """Rollouts, each with its update, in the run."""
-        return self.total_timesteps // self.batch_size
-
     def check(self) -> None:
-        """Refuse settings that cannot work and fill in the optimizer's own defaults.
+        """Refuse settings that cannot work.
 
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        fill_in_optimizer(self, DEFAULTS)
-        require_choice(self, "activation", ACTIVATIONS)
-        require_choice(self, "compile", COMPILE)
-        require_device(self.device)
-        require_positive(
-            self,
-            "num_envs num_steps num_minibatches update_epochs total_timesteps checkpoint_interval "
-            "eval_interval eval_episodes threads clip_coef hidden_sizes target_kl",
-        )
-        require_between(self, "seed ent_coef vf_coef", 0, math.inf)
-        require_between(self, "gamma gae_lambda", 0, 1)
+        super().check()
+        require_positive(self, "num_minibatches update_epochs clip_coef target_kl")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
@@ -208,11 +109,155 @@ class Args:
                 f"--num-minibatches {self.num_minibatches}: leaves one sample per minibatch, whose "
                 "advantage cannot be normalized; use fewer, or --no-norm-adv"
             )
-        if self.num_iterations == 0:
-            raise UserError(
-                f"--total-timesteps {self.total_timesteps}: is less than one rollout of "
-                f"{self.batch_size} steps (num_envs × num_steps)"
-            )
+
+
+class Rollout(NamedTuple):
+    """T steps in each of N environments."""
+
+    obs: NDArray[Any]
+    """Observations that were acted on (T, N, …)."""
+    actions: NDArray[Any]
+    """Continuous actions, not clipped (T, N, act_dim), or the numbers of discrete ones (T, N)."""
+    rewards: NDArray[np.float32]
+    """Rewards to learn from (T, N)."""
+    terminations: NDArray[np.bool_]
+    """Whether a step reached a terminal state (T, N)."""
+    truncations: NDArray[np.bool_]
+    """Whether a time limit alone ended the episode (T, N)."""
+    final_obs: dict[int, NDArray[Any]]
+    """Observations that a step led to (N, …), by the number of the step, if it ended an episode."""
+    next_obs: NDArray[Any]
+    """Observations to act on next (N, …)."""
+    episodes: list[tuple[int, Episode]]
+    """Finished episodes, each after the environment steps of this rollout until its end."""
+
+
+def rollout(
+    envs: NormalizedEnvs, acting: Acting, num_steps: int, rng: np.random.Generator
+) -> Rollout:
+    """Act for T = ``num_steps`` steps in each environment, from where the environments are.
+
+    In real time a rollout ends with an episode, because learning must not interrupt one. A fault
+    may have made an earlier episode shorter; the last one is then cut off, which is a truncation.
+    """
+    next_obs = envs.observations
+    num_envs = len(next_obs)
+    obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
+    actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
+    rewards = np.empty((num_steps, num_envs), dtype=np.float32)
+    terminations = np.zeros((num_steps, num_envs), dtype=bool)
+    truncations = np.zeros((num_steps, num_envs), dtype=bool)
+    final_obs: dict[int, NDArray[Any]] = {}
+    episodes: list[tuple[int, Episode]] = []
+
+    # A policy that has diverged is refused by the environments, in one line.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
+        for step in range(num_steps):
+            obs[step] = next_obs
+            action = sample(step, next_obs)
+            actions[step] = action
+            next_obs, rewards[step], terminated, truncated, final, ended = step_envs(action)
+            if final is not None:
+                terminations[step], truncations[step] = terminated, truncated
+                final_obs[step] = final
+                episodes.extend(((step + 1) * num_envs, episode) for episode in ended)
+
+    if envs.real_time and step not in final_obs:
+        truncations[step] = True
+        final_obs[step] = envs.cut_off()
+        next_obs = envs.observations
+    return Rollout(obs, actions, rewards, terminations, truncations, final_obs, next_obs, episodes)
+
+
+def compute_gae(
+    rewards: NDArray[np.float32],
+    values: NDArray[np.float32],
+    nextvalues: NDArray[np.float32],
+    dones: NDArray[np.bool_],
+    gamma: float,
+    gae_lambda: float,
+) -> NDArray[np.float32]:
+    """Return the advantages A of generalized advantage estimation (Schulman et al., 2016).
+
+        δ_t = r_t + γ V(s_{t+1}) − V(s_t),    A_t = δ_t + d_t A_{t+1},
+        d_t = γ λ, or 0 if step t ended its episode
+
+    Doubling solves the recurrence in log2 T vector operations. If A_t sums k steps, and d_t is the
+    product of their decays, then A_t + d_t A_{t+k} sums 2k steps, whose product is d_t d_{t+k}.
+
+    Args:
+        rewards: r (T, N).
+        values: V(s_t) (T, N).
+        nextvalues: V(s_{t+1}) (T, N), of the state that step t reached; zero if it is terminal.
+        dones: Whether step t ended its episode (T, N).
+        gamma: γ.
+        gae_lambda: λ.
+    """
+    advantages = (rewards + gamma * nextvalues - values).astype(np.float64)
+    decays = gamma * gae_lambda * (1.0 - dones)
+    k = 1
+    while k < len(advantages):
+        advantages[:-k] += decays[:-k] * advantages[k:]
+        decays[:-k] *= decays[k:]
+        k *= 2
+    return advantages.astype(np.float32)
+
+
+class Batch(NamedTuple):
+    """One rollout, flattened over steps and environments (B samples)."""
+
+    obs: Tensor
+    """Observations (B, …)."""
+    actions: Tensor
+    """Actions (B, act_dim), or the numbers of discrete actions (B,)."""
+    advantages: Tensor
+    """A (B,)."""
+    returns: Tensor
+    """A + V (B,), which the values are to become."""
+    values: Tensor
+    """V (B,) before the update."""
+    logprobs: Tensor
+    """log π (B,) before the update."""
+
+
+def make_batch(storage: Rollout, agent: Agent, acting: Acting, args: Args) -> Batch:
+    """Bootstrap the values of a rollout, estimate the advantages, and flatten the batch.
+
+    Raises:
+        FloatingPointError: An advantage is not finite.
+    """
+    obs, actions, rewards, terminations, truncations, final_obs, next_obs, _ = storage
+    num_steps, num_envs, *shape = obs.shape
+    reached = np.concatenate((obs, next_obs[None])).reshape(-1, *shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        all_values = acting.value(reached).reshape(num_steps + 1, num_envs)
+        values, nextvalues = all_values[:-1], all_values[1:]
+        dones = terminations
+        if final_obs:
+            # Behind the end of an episode the next observation is one of a new episode.
+            nextvalues = nextvalues.copy()
+            for step, final in final_obs.items():
+                cut = truncations[step]
+                if cut.any():
+                    nextvalues[step, cut] = acting.value(final[cut])
+            nextvalues[terminations] = 0.0
+            dones = terminations | truncations
+        advantages = compute_gae(rewards, values, nextvalues, dones, args.gamma, args.gae_lambda)
+    if not np.isfinite(advantages).all():
+        raise FloatingPointError(
+            "an advantage is not finite; the critic has diverged: try a smaller --learning-rate "
+            "or a larger --eps"
+        )
+
+    def flat(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.reshape(-1, *array.shape[2:])).to(args.device)
+
+    b_obs, b_actions, b_values = flat(obs), flat(actions), flat(values)
+    b_advantages, b_returns = flat(advantages), flat(advantages + values)
+    with torch.no_grad():
+        b_logprobs = agent.policy.log_prob(agent.distribution(b_obs), b_actions)
+    return Batch(b_obs, b_actions, b_advantages, b_returns, b_values, b_logprobs)
 
 
 METRICS = (
@@ -259,19 +304,13 @@ def make_loss(agent: Agent, args: Args) -> LossFunction:
     return loss_fn
 
 
-@torch.no_grad()
-def log_probabilities(agent: Agent, batch: Batch) -> Tensor:
-    """Return log π of a rollout's actions (B,)."""
-    return agent.policy.log_prob(agent.distribution(batch.obs), batch.actions)
-
-
-def update(train_step: TrainStep, batch: Batch, logprobs: Tensor, args: Args) -> dict[str, float]:
+def update(train_step: TrainStep, batch: Batch, args: Args) -> dict[str, float]:
     """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
     rows = []
     for _epoch in range(args.update_epochs):
         b_inds = torch.randperm(len(batch.obs)).to(args.device)
         for mb_inds in b_inds.split(args.minibatch_size):
-            row, *curvature = train_step((*batch, logprobs), mb_inds)
+            row, *curvature = train_step(batch, mb_inds)
             rows.append(row)
         approx_kl = row[METRICS.index("losses/approx_kl")]
         if args.target_kl is not None and approx_kl > args.target_kl:
@@ -290,10 +329,12 @@ def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
+    args.fill_in()
     assert args.learning_rate is not None and args.max_grad_norm is not None
     limit_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
+    options = env_options(args.env_options, args.robot_host)
     envs = NormalizedEnvs(
         args.env_id,
         args.num_envs,
@@ -301,9 +342,9 @@ def main(args: Args) -> int:
         gamma=args.gamma,
         normalize_observations=args.normalize_observations,
         normalize_rewards=args.normalize_rewards,
-        env_options=env_options(args),
+        env_options=options,
     )
-    check_real_time(args, envs)
+    check_real_time(args, envs, args.num_steps)
     agent = Agent(
         envs.observation_space,
         envs.action_space,
@@ -322,13 +363,22 @@ def main(args: Args) -> int:
         expected_steps=args.num_iterations * args.update_epochs * args.num_minibatches,
         after_backward=curvature_of(agent, optimizer),
     )
-    project = args.wandb_project if args.track else None
 
     with (
         contextlib.closing(envs),
-        Evaluations(args, envs, acting) as evaluations,
-        Session("ppo", args, wandb_project=project, halt=envs.halt) as session,
+        Evaluator(
+            acting.act,
+            args.env_id,
+            envs.observation_normalizer,
+            episodes=args.eval_episodes,
+            seed=args.seed + args.num_envs,
+            env_options=options,
+            env=envs.lend() if envs.real_time else None,
+            video=args.capture_video,
+        ) as evaluator,
+        Session("ppo", args, wandb_project=args.project, halt=envs.halt) as session,
     ):
+        run = session.run.path
         if session.checkpoint is None:
             envs.reset()
         else:
@@ -339,21 +389,24 @@ def main(args: Args) -> int:
             lr = frac * args.learning_rate
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            start_step = (iteration - 1) * args.batch_size
-            global_step = iteration * args.batch_size
 
+            global_step = (iteration - 1) * args.batch_size
             storage = rollout(envs, acting, args.num_steps, rng)
             for steps, episode in storage.episodes:
-                session.log_episode(start_step + steps, episode)
-            batch = make_batch(storage, acting, args.gamma, args.gae_lambda).to(args.device)
+                session.log_episode(global_step + steps, episode)
+            global_step += args.batch_size
+            batch = make_batch(storage, agent, acting, args)
             with diverging_at(global_step):
-                metrics = update(train_step, batch, log_probabilities(agent, batch), args)
+                metrics = update(train_step, batch, args)
+
+            last = iteration == args.num_iterations
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
             metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
-            last = iteration == args.num_iterations
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
-                metrics["eval/episodic_return"] = evaluations.mean_return(session.run, global_step)
+                metrics["eval/episodic_return"] = evaluator.mean_return(
+                    session.run.path, global_step
+                )
             session.log(global_step, metrics)
 
             stop = session.stop_requested
@@ -362,7 +415,7 @@ def main(args: Args) -> int:
             if stop and not last:
                 return session.interrupted()
 
-        return session.finish(lambda: evaluations.play(session.run, args.total_timesteps))
+        return session.finish(lambda: evaluator.play(run, args.total_timesteps))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 Options have the names and defaults of ``agents/a2c.py``. Where the two algorithms differ:
 
 - The value loss is MSE (``agents/a2c.py``: ½·MSE), so that ``--vf-coef`` weighs twice as much.
-- Discrete actions are possible. A run that is resumed begins new episodes.
+- A run that is resumed begins new episodes, and an environment in real time is refused.
 
 Stable-Baselines3's own default, RMSprop, is not among the optimizers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,46 +18,48 @@ from stable_baselines3 import A2C
 from hesrl.agents import a2c
 from hesrl.cli import run_command
 from hesrl.errors import UserError
-from hesrl.rl.optimizer_settings import Defaults
-from hesrl.sb3.training import train
-from hesrl.sb3.training_settings import SB3Args
+from hesrl.sb3.training import SB3Settings, train
 from hesrl.settings import settings_in_force
 
 
 @dataclass
-class Args(SB3Args):
+class Args(SB3Settings):
     """Train A2C of Stable-Baselines3."""
 
-    DEFAULTS: ClassVar[Mapping[str, Defaults]] = a2c.DEFAULTS
+    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = a2c.DEFAULTS
 
+    # Run
     log_interval: int = 100
-    """updates from one row of metrics to the next"""
+    """updates from one row of metrics to the next; other intervals are multiples of it"""
     checkpoint_interval: int = 5000
     """updates from one checkpoint to the next, a multiple of log_interval"""
+
+    # Algorithm
     num_steps: int = 5
     """length of a rollout (environment steps, per environment)"""
     gae_lambda: float = 1.0
     """λ of generalized advantage estimation (1: returns of num_steps)"""
 
+    norm_adv: bool = False
+    """whether to normalize the advantages of each rollout"""
+
     def check(self) -> None:
-        """Refuse settings that cannot work and fill in the optimizer's own defaults.
+        """Refuse settings that cannot work.
 
         Raises:
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        if self.checkpoint_interval % self.log_interval:
-            raise UserError(
-                f"--checkpoint-interval {self.checkpoint_interval}: must be a multiple of "
-                f"--log-interval {self.log_interval}"
-            )
+        if self.norm_adv and self.batch_size < 2:
+            raise UserError("--norm-adv needs rollouts of more than one sample; raise --num-steps")
 
 
 def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
-    return train("sb3-a2c", A2C, args, {})
+    args.fill_in()
+    return train("sb3-a2c", A2C, args, {"normalize_advantage": args.norm_adv})
 
 
 if __name__ == "__main__":

@@ -4,34 +4,34 @@ Options have the names and defaults of ``agents/ppo.py``. Where the two algorith
 
 - The value loss is MSE (``agents/ppo.py``: ½·MSE), so that ``--vf-coef`` weighs twice as much.
 - ``--target-kl`` stops before a step, at 1.5 times the target (``agents/ppo.py``: after an epoch).
-- Discrete actions are possible. A run that is resumed begins new episodes.
+- A run that is resumed begins new episodes, and an environment in real time is refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3 import PPO
 
+from hesrl.agents import ppo
 from hesrl.cli import run_command
 from hesrl.errors import UserError
-from hesrl.sb3.training import train
-from hesrl.sb3.training_settings import SB3Args
+from hesrl.sb3.training import SB3Settings, train
 from hesrl.settings import require_positive, settings_in_force
 
 
 @dataclass
-class Args(SB3Args):
+class Args(SB3Settings):
     """Train PPO of Stable-Baselines3."""
 
-    # PPO
+    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = ppo.DEFAULTS
+
+    # Algorithm
     num_minibatches: int = 32
     """minibatches that a rollout is cut into"""
     update_epochs: int = 10
     """passes over a rollout in one update"""
-    norm_adv: bool = True
-    """whether to normalize the advantages of each minibatch"""
     clip_coef: float = 0.2
     """largest rewarded change of the probability ratio, ε"""
     clip_vloss: bool = True
@@ -40,13 +40,13 @@ class Args(SB3Args):
     """approximate KL divergence (nats) of which 1.5 times end an update early; None: never"""
 
     def check(self) -> None:
-        """Refuse settings that cannot work and fill in the optimizer's own defaults.
+        """Refuse settings that cannot work.
 
         Raises:
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        require_positive(self, "num_minibatches update_epochs clip_coef")
+        require_positive(self, "num_minibatches update_epochs clip_coef target_kl")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
@@ -63,6 +63,7 @@ def main(args: Args) -> int:
     """Train, evaluate and summarize one run; return the exit status."""
     args = settings_in_force(args)
     args.check()
+    args.fill_in()
     settings: dict[str, Any] = {
         "batch_size": args.batch_size // args.num_minibatches,
         "n_epochs": args.update_epochs,

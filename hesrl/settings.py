@@ -174,3 +174,22 @@ def require_between(args: Any, names: str, low: float, high: float) -> None:
         if not (low <= value <= high and value < float("inf")):
             bounds = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
             raise UserError(f"{flag(name)} {value}: must be {bounds}")
+
+
+def require_multiples(args: Any, names: str, of: str) -> None:
+    """Refuse intervals that are no multiple of another one; None passes.
+
+    Args:
+        args: The settings.
+        names: Which intervals, separated by spaces.
+        of: Name of the other interval.
+
+    Raises:
+        UserError: The message names both options and their values.
+    """
+    for name in names.split():
+        if (getattr(args, name) or 0) % getattr(args, of):
+            raise UserError(
+                f"{flag(name)} {getattr(args, name)}: must be a multiple of {flag(of)} "
+                f"{getattr(args, of)}"
+            )

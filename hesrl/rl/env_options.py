@@ -3,61 +3,51 @@
 from __future__ import annotations
 
 import ast
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
+from hesrl.rl.settings import TrainingSettings
 from hesrl.settings import flag
 
 
-class EnvSettings(Protocol):
-    """What is needed of an agent's ``Args`` for the arguments of the environment."""
-
-    env_options: tuple[str, ...]
-    robot_host: str | None
-
-
-class RealTimeSettings(Protocol):
-    """What is needed of an agent's ``Args`` for a check against real time."""
-
-    env_id: str
-    num_steps: int
-    eval_interval: int | None
-    capture_video: bool
-
-
-def env_options(args: EnvSettings) -> dict[str, Any]:
+def env_options(options: Sequence[str], robot_host: str | None) -> dict[str, Any]:
     """Return the arguments of the environment that the settings give.
 
     Args:
-        args: Settings of the agent. In ``env_options``, each a ``name=value``, values are Python
-            literals, or else text.
+        options: The arguments, each a ``name=value``. A value is a Python literal, or else text.
+        robot_host: Address of the robot's controller, which becomes the argument ``host``.
 
     Raises:
-        UserError: One is no ``name=value``, or is given twice.
+        UserError: One option is no ``name=value``, or is given twice.
     """
-    options: dict[str, Any] = {}
-    for option in args.env_options:
+    arguments: dict[str, Any] = {}
+    for option in options:
         name, equals, text = option.partition("=")
-        if not equals or not name.isidentifier() or name in options:
+        if not equals or not name.isidentifier() or name in arguments:
             raise UserError(f"--env-options {option}: write name=value, and each name once")
         try:
-            options[name] = ast.literal_eval(text)
+            arguments[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            options[name] = text
-    if args.robot_host is not None:
-        if "host" in options:
+            arguments[name] = text
+    if robot_host is not None:
+        if "host" in arguments:
             raise UserError("--robot-host is the host of --env-options: give one of them")
-        options["host"] = args.robot_host
-    return options
+        arguments["host"] = robot_host
+    return arguments
 
 
-def check_real_time(args: RealTimeSettings, envs: NormalizedEnvs) -> None:
+def check_real_time(
+    args: TrainingSettings, envs: NormalizedEnvs, num_steps: int | None = None
+) -> None:
     """Refuse settings with which training would interrupt an environment in real time.
 
     Args:
         args: Settings of the agent.
         envs: Its environments; simulated ones pass.
+        num_steps: Length of a rollout (environment steps), after which the agent stops to learn.
+            None for an agent that never stops.
 
     Raises:
         UserError: A rollout is not whole episodes, or an evaluation falls into training.
@@ -65,10 +55,10 @@ def check_real_time(args: RealTimeSettings, envs: NormalizedEnvs) -> None:
     steps = envs.episode_steps
     if steps is None:
         return
-    if args.num_steps % steps:
-        whole = max(1, round(args.num_steps / steps)) * steps
+    if num_steps is not None and num_steps % steps:
+        whole = max(1, round(num_steps / steps)) * steps
         raise UserError(
-            f"--num-steps {args.num_steps}: {args.env_id} runs in real time, so that learning has "
+            f"--num-steps {num_steps}: {args.env_id} runs in real time, so that learning has "
             f"to wait for the end of an episode of {steps} steps: give {whole}, or another multiple"
         )
     for name in ("eval_interval", "capture_video"):

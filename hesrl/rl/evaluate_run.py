@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from hesrl.envs.evaluation import Evaluator
+from hesrl.envs.evaluation import EpisodePlayer
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
@@ -28,12 +28,12 @@ class Args:
     run: tyro.conf.Positional[Path]
     """directory of a run of ppo or a2c"""
     env_id: str | None = None
-    """Gymnasium id of the environment; None: that of the run"""
+    """Gymnasium id of the environment; None: the environment of the run"""
     env_options: tuple[str, ...] = ()
-    """arguments of the environment, such as max_episode_steps=500; none: those of the run, if the
-    environment is"""
+    """arguments of the environment, such as max_episode_steps=500; none: the arguments of the run,
+    if it has the same environment"""
     robot_host: str | None = None
-    """address of the robot's controller; None: that in HESRL_UR5_HOST"""
+    """address of the robot's controller; None: the address in HESRL_UR5_HOST"""
     episodes: int = 10
     """episodes to play, with the most probable actions and frozen statistics"""
     seed: int = 10_000
@@ -47,8 +47,8 @@ def main(args: Args) -> int:
 
     Raises:
         UserError: The run has no policy to play, or the environment is impossible.
-        FloatingPointError: As `Evaluator.play` does.
-        EnvironmentFault: As `Evaluator.play` does.
+        FloatingPointError: As `EpisodePlayer.play` does.
+        EnvironmentFault: As `EpisodePlayer.play` does.
     """
     require_positive(args, "episodes threads")
     require_between(args, "seed", 0, float("inf"))
@@ -60,11 +60,11 @@ def main(args: Args) -> int:
         raise UserError(f"{run.path} has no checkpoint yet: wait, or train anew")
     settings, state = run.settings, load_checkpoint(run.checkpoint)
     env_id = args.env_id or settings["env_id"]
+    given, robot_host = args.env_options, args.robot_host
     if env_id == settings["env_id"]:
-        args.env_options = args.env_options or tuple(settings["env_options"])
-        args.robot_host = args.robot_host or settings["robot_host"]
-    progress = settings.get("progress", False)
-    options = env_options(args)
+        given = given or tuple(settings["env_options"])
+        robot_host = robot_host or settings["robot_host"]
+    progress, options = settings.get("progress", False), env_options(given, robot_host)
     envs = NormalizedEnvs(
         env_id,
         1,
@@ -76,14 +76,15 @@ def main(args: Args) -> int:
     )
     with contextlib.closing(envs):
         act = _policy(run, env_id, envs, state).act
-        with Evaluator(
+        player = EpisodePlayer(
             env_id,
             envs.observation_normalizer,
             progress=progress,
             env_options=options,
             env=envs.lend() if envs.real_time else None,
-        ) as evaluator:
-            episodes = evaluator.play(act, episodes=args.episodes, seed=args.seed)
+        )
+        with contextlib.closing(player):
+            episodes = player.play(act, episodes=args.episodes, seed=args.seed)
     returns = [episode.episodic_return for episode in episodes]
     print("returns:", " ".join(f"{value:.1f}" for value in returns))
     print(

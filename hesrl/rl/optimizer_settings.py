@@ -1,4 +1,4 @@
-"""The optimizer among the settings of an agent: which are possible, and what each brings along."""
+"""The optimizer among the settings of an agent: which ones are possible, and what each brings."""
 
 from __future__ import annotations
 
@@ -9,46 +9,49 @@ from hesrl import optim
 from hesrl.errors import UserError
 from hesrl.settings import flag, is_of_preset, require_positive
 
-Defaults = Mapping[str, float]
-"""What one optimizer brings along, by the name of the setting."""
+OptimizerDefaults = Mapping[str, float]
+"""What one optimizer brings where nothing is given, by the name of the setting."""
+
+OPTIONAL = ("learning_rate", "eps", "delta", "max_grad_norm")
+"""Settings that may be None."""
 
 
 def defaults_of_optimizers(
-    first: Defaults, second: Defaults, hutchinson: Defaults
+    *, by_gradient: OptimizerDefaults, by_curvature: OptimizerDefaults, by_sample: OptimizerDefaults
 ) -> dict[str, dict[str, float]]:
-    """Return what each optimizer of an agent brings along where nothing is given.
+    """Return what each optimizer of an agent brings where nothing is given, by its name.
 
     Args:
-        first: ``learning_rate``, ``eps`` and ``max_grad_norm`` if the gradient is the divisor.
-        second: The same if a curvature is.
-        hutchinson: What of ``second`` differs for Hutchinson's estimate, whose root mean square has
-            the off-diagonal terms of the Hessian in it.
+        by_gradient: ``learning_rate``, ``eps`` and ``max_grad_norm`` of optimizers that divide the
+            step by the gradient, or by nothing.
+        by_curvature: The same of optimizers that divide the step by a curvature.
+        by_sample: What of ``by_curvature`` is different with Hutchinson's estimate. Its root mean
+            square contains off-diagonal terms of the Hessian.
     """
     table = {}
     for name in optim.known():
         optimizer = optim.get(name)
         if optimizer.curvature == "ggn_mc":
             continue
-        table[name] = dict(first)
+        table[name] = dict(by_gradient)
         if not issubclass(optimizer, optim.Adaptive):
             del table[name]["eps"]
         elif optimizer.divisor == "exp_hess_sq":
             sampled = optimizer.curvature == "hutchinson"
-            table[name] = {**second, **(hutchinson if sampled else {})}
+            table[name] = {**by_curvature, **(by_sample if sampled else {})}
         if issubclass(optimizer, optim.Scaled):
-            table[name] |= {"delta": 1e-8, "max_grad_norm": second["max_grad_norm"]}
+            table[name] |= {"delta": 1e-8, "max_grad_norm": by_curvature["max_grad_norm"]}
     return table
 
 
-def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
-    """Put in what the optimizer brings along, and refuse what does not go with it.
+def check_optimizer(args: Any, defaults: Mapping[str, OptimizerDefaults]) -> None:
+    """Refuse an unknown optimizer, and settings that do not go with the optimizer.
 
-    A preset's ε is left out where the optimizer has none.
+    A preset's ε passes where the optimizer has none.
 
     Args:
-        args: Settings of an agent with ``optimizer``, ``learning_rate``, ``betas``, ``eps``,
-            ``delta`` and ``max_grad_norm``, of which all numbers may be None.
-        defaults: Those of the agent, by optimizer.
+        args: Settings of an agent with ``optimizer``, ``betas`` and what `OPTIONAL` names.
+        defaults: What each optimizer of the agent brings, by its name.
 
     Raises:
         UserError: The message names the setting.
@@ -61,12 +64,9 @@ def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
             f"--optimizer {args.optimizer}: {reason}; choose one of {', '.join(defaults)}"
         )
     own = defaults[args.optimizer]
-    for name in ("learning_rate", "eps", "delta", "max_grad_norm"):
-        if getattr(args, name) is None:
-            setattr(args, name, own.get(name))
-        elif name not in own and is_of_preset(args, name):
-            setattr(args, name, None)
-        elif name not in own:
+    for name in OPTIONAL:
+        given = getattr(args, name) is not None
+        if given and name not in own and not is_of_preset(args, name):
             raise UserError(f"{flag(name)} does not go with --optimizer {args.optimizer}")
     require_positive(args, " ".join(own))
     if not all(0 <= beta < 1 for beta in args.betas):
@@ -74,6 +74,19 @@ def fill_in_optimizer(args: Any, defaults: Mapping[str, Defaults]) -> None:
     averages = issubclass(optim.get(args.optimizer), optim.Adaptive | optim.Scaled)
     if not averages and tuple(args.betas) != type(args).betas:
         raise UserError(f"--betas does not go with --optimizer {args.optimizer}")
+
+
+def fill_in_optimizer(args: Any, defaults: Mapping[str, OptimizerDefaults]) -> None:
+    """Put in what the optimizer brings where nothing is given, and None where it has no such thing.
+
+    Args:
+        args: Settings that `check_optimizer` lets through.
+        defaults: What each optimizer of the agent brings, by its name.
+    """
+    own = defaults[args.optimizer]
+    for name in OPTIONAL:
+        if getattr(args, name) is None or name not in own:
+            setattr(args, name, own.get(name))
 
 
 def hyperparameters(args: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,41 +22,80 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from hesrl import optim
-from hesrl.envs.evaluation import evaluate
+from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
 from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.real_time import real_time
 from hesrl.envs.spaces import is_image
 from hesrl.errors import UserError, one_line
+from hesrl.rl.actor_critic import ACTIVATIONS
+from hesrl.rl.env_options import env_options
 from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.settings import RolloutSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import REMEDY
 from hesrl.runs import Session, rng_state, set_rng_state
 from hesrl.sb3.callbacks import CurvatureCallback
 from hesrl.sb3.policies import MlpPolicy
-from hesrl.sb3.training_settings import SB3Args
+from hesrl.settings import require_multiples, require_positive
+
+
+@dataclass
+class SB3Settings(RolloutSettings):
+    """Settings of PPO and A2C of Stable-Baselines3, with the names and defaults of hesrl's own."""
+
+    # Run
+    log_interval: int = 1
+    """updates from one row of metrics to the next; other intervals are multiples of it"""
+
+    # Algorithm
+    vf_coef: float = 0.5
+    """weight of the value loss in the loss; Stable-Baselines3 has no ½ in the value loss"""
+
+    def check(self) -> None:
+        """Refuse settings that cannot work.
+
+        Raises:
+            UserError: One setting is impossible; the message names it.
+        """
+        super().check()
+        require_positive(self, "log_interval")
+        require_multiples(self, "checkpoint_interval eval_interval", of="log_interval")
 
 
 def train(
-    agent: str, algorithm: type[OnPolicyAlgorithm], args: SB3Args, settings: dict[str, Any]
+    agent: str, algorithm: type[OnPolicyAlgorithm], args: SB3Settings, settings: dict[str, Any]
 ) -> int:
     """Train, evaluate and summarize one run; return the exit status.
 
     Args:
         agent: Name of the agent, such as ``"sb3-ppo"``.
         algorithm: PPO or A2C.
-        args: Settings in force, checked.
+        args: Settings in force, checked and filled in.
         settings: Arguments that only this algorithm has.
     """
     limit_threads(args.threads)
-    envs = _make_envs(args)
+    options = env_options(args.env_options, args.robot_host)
+    envs = _make_envs(args, options)
     with contextlib.closing(envs):
         model = _make_model(algorithm, envs, args, settings)
-        with Session(agent, args) as session:
+        with (
+            Evaluator(
+                lambda obs: model.predict(envs.normalize_obs(obs), deterministic=True)[0],
+                args.env_id,
+                PlainObservations(np.float32),
+                episodes=args.eval_episodes,
+                seed=args.seed + args.num_envs,
+                env_options=options,
+                video=args.capture_video,
+            ) as evaluator,
+            Session(agent, args, wandb_project=args.project) as session,
+        ):
             model.set_logger(Logger(None, [_SessionWriter(session)]))
             if session.checkpoint is not None:
                 _restore(session.checkpoint, model, envs, args)
-            recorder = _Recorder(session, args, envs)
+            recorder = _Recorder(session, args, envs, evaluator)
             callbacks: list[BaseCallback] = [recorder]
             if optim.get(args.optimizer).curvature is not None:
                 callbacks.append(CurvatureCallback(every=args.log_interval))
@@ -82,28 +122,39 @@ def train(
                     ) from error
             if recorder.stopped:
                 return session.interrupted()
-            return session.finish(lambda: _evaluate(model, envs, args))
+            run, step = session.run.path, model.num_timesteps
+            return session.finish(lambda: evaluator.play(run, step))
 
 
-def _make_envs(args: SB3Args) -> VecNormalize:
+def _make_envs(args: SB3Settings, options: dict[str, Any]) -> VecNormalize:
     def make() -> Monitor[Any, Any]:
-        return Monitor(make_env(args.env_id))
+        return Monitor(make_env(args.env_id, **options))
 
     envs = DummyVecEnv([make] * args.num_envs)
+    if real_time(envs.envs[0]) is not None:
+        envs.close()
+        raise UserError(
+            f"{args.env_id} runs in real time, and updates of Stable-Baselines3 would interrupt "
+            "its episodes: train with ppo or a2c"
+        )
     if is_image(envs.observation_space):
         envs.close()
         raise UserError(
             f"environment {args.env_id} has observations {one_line(envs.observation_space)}; this "
             "agent takes only a vector (Box)"
         )
-    on = args.normalize
-    return VecNormalize(envs, norm_obs=on, norm_reward=on, gamma=args.gamma)
+    return VecNormalize(
+        envs,
+        norm_obs=args.normalize_observations,
+        norm_reward=args.normalize_rewards,
+        gamma=args.gamma,
+    )
 
 
 def _make_model(
     algorithm: type[OnPolicyAlgorithm],
     envs: VecNormalize,
-    args: SB3Args,
+    args: SB3Settings,
     settings: dict[str, Any],
 ) -> OnPolicyAlgorithm:
     optimizer = optim.get(args.optimizer)
@@ -120,11 +171,13 @@ def _make_model(
         vf_coef=args.vf_coef,
         max_grad_norm=args.max_grad_norm,
         policy_kwargs={
+            "net_arch": list(args.hidden_sizes),
+            "activation_fn": ACTIVATIONS[args.activation],
             "optimizer_class": optimizer,
             "optimizer_kwargs": {k: v for k, v in hyperparameters(args).items() if k != "lr"},
         },
         seed=args.seed,
-        device="cpu",
+        device=args.device,
         **settings,
     )
     return model
@@ -152,9 +205,11 @@ class _Recorder(BaseCallback):
         stopped: Whether a signal ended the training early.
     """
 
-    def __init__(self, session: Session, args: SB3Args, envs: VecNormalize) -> None:
+    def __init__(
+        self, session: Session, args: SB3Settings, envs: VecNormalize, evaluator: Evaluator
+    ) -> None:
         super().__init__()
-        self._session, self._args, self._envs = session, args, envs
+        self._session, self._args, self._envs, self._evaluator = session, args, envs, evaluator
         self._first_step = session.start_step
         self.stopped = False
 
@@ -181,6 +236,9 @@ class _Recorder(BaseCallback):
         if not (last or stop or iteration % args.log_interval == 0):
             return
         _check_finite(self.model, step)
+        if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
+            mean_return = self._evaluator.mean_return(self._session.run.path, step)
+            self.logger.record("eval/episodic_return", mean_return)
         self.logger.dump(step)
         if last or stop or iteration % args.checkpoint_interval == 0:
             self._session.save(_state(self.model, self._envs))
@@ -212,7 +270,7 @@ def _state(model: Any, envs: VecNormalize) -> dict[str, Any]:
 
 
 def _restore(
-    state: dict[str, Any], model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Args
+    state: dict[str, Any], model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Settings
 ) -> None:
     """Go on from a checkpoint, with new episodes from seeds of their own."""
     model.policy.load_state_dict(state["policy"])
@@ -226,13 +284,3 @@ def _restore(
     seeds = np.random.SeedSequence((args.seed, state["global_step"]))
     envs.seed(int(seeds.generate_state(1)[0]))
     set_rng_state(state["rng"])
-
-
-def _evaluate(model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Args) -> list[Episode]:
-    return evaluate(
-        lambda obs: model.predict(envs.normalize_obs(obs), deterministic=True)[0],
-        args.env_id,
-        observation=Observations(np.float32),
-        episodes=args.eval_episodes,
-        seed=args.seed + args.num_envs,
-    )

@@ -24,6 +24,7 @@ from tests.agents.written_out import (
 def checked(**settings):
     args = Args(**settings)
     args.check()
+    args.fill_in()
     return args
 
 

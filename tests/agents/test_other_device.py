@@ -22,6 +22,7 @@ each_agent = pytest.mark.parametrize("module", [ppo, a2c], ids=["ppo", "a2c"])
 def take_steps(module, optimizer, policy="gaussian", observations="vector", **settings):
     args = module.Args(optimizer=optimizer, ent_coef=0.01)
     args.check()
+    args.fill_in()
     agent = make_agent(policy, observations, **settings).to("meta")
     stepper = optim.get(optimizer)(agent.parameter_groups(), **hyperparameters(args))
     step = TrainStep(

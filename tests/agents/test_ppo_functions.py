@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from hesrl import optim
-from hesrl.agents.ppo import DEFAULTS, METRICS, Args, log_probabilities, make_loss, update
+from hesrl.agents import ppo
+from hesrl.agents.ppo import DEFAULTS, METRICS, Args, make_loss, update
 from hesrl.errors import UserError
-from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import hyperparameters
-from hesrl.rl.rollout import make_batch
 from hesrl.rl.training_state import curvature_of
 from hesrl.settings import defaults_for, preset
 from hesrl.train_step import TrainStep
+from tests.agents.batches import batch_of, random_rollout
 from tests.agents.written_out import (
     VARIANTS,
     PPOLoss,
@@ -23,7 +23,7 @@ from tests.agents.written_out import (
     policy_of,
     values_of,
 )
-from tests.rl.variants import make_agent, random_rollout
+from tests.rl.variants import make_agent
 
 SMALL = {
     "num_envs": 2, "num_steps": 32, "num_minibatches": 4, "total_timesteps": 64, "update_epochs": 5,
@@ -33,11 +33,12 @@ SMALL = {
 def checked(**settings):
     args = Args(**{**SMALL, **settings})
     args.check()
+    args.fill_in()
     return args
 
 
 def prepare(args, policy="gaussian"):
-    """Return agent, step, batch and log-probabilities as `main` makes them, of random numbers."""
+    """Return agent, step and batch as `main` makes them, of random numbers."""
     agent = make_agent(policy)
     optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
     train_step = TrainStep(
@@ -47,8 +48,7 @@ def prepare(args, policy="gaussian"):
         after_backward=curvature_of(agent, optimizer),
     )
     storage = random_rollout(policy, args.num_steps, args.num_envs)
-    batch = make_batch(storage, Acting(agent), args.gamma, args.gae_lambda)
-    return agent, optimizer, train_step, (batch, log_probabilities(agent, batch))
+    return agent, train_step, batch_of(ppo, storage, agent)
 
 
 @pytest.mark.parametrize(("policy", "shared_trunk"), VARIANTS)
@@ -105,20 +105,20 @@ def test_metrics_are_cleanrls(policy):
 
 @pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
 def test_log_probabilities_of_a_rollout_are_those_of_the_policy(policy):
-    agent, _, _, (batch, logprobs) = prepare(checked(), policy)
+    agent, _, batch = prepare(checked(), policy)
     expected = policy_of(agent, batch.obs).log_prob(batch.actions)
-    torch.testing.assert_close(logprobs, expected.detach())
-    assert not logprobs.requires_grad
+    torch.testing.assert_close(batch.logprobs, expected.detach())
+    assert not batch.logprobs.requires_grad
 
 
 @pytest.mark.parametrize("policy", ["gaussian", "categorical"])
 @pytest.mark.parametrize("optimizer", DEFAULTS)
 def test_update_improves_the_surrogate_and_the_values(optimizer, policy):
     args = checked(optimizer=optimizer)
-    agent, _, train_step, (batch, logprobs) = prepare(args, policy)
-    before = parts_of_loss(agent, batch, logprobs)
-    metrics = update(train_step, batch, logprobs, args)
-    for now, then in zip(parts_of_loss(agent, batch, logprobs), before, strict=True):
+    agent, train_step, batch = prepare(args, policy)
+    before = parts_of_loss(agent, batch)
+    metrics = update(train_step, batch, args)
+    for now, then in zip(parts_of_loss(agent, batch), before, strict=True):
         assert now < then
     expected = {*METRICS, "losses/explained_variance"}
     if optim.get(optimizer).curvature is not None:
@@ -127,30 +127,30 @@ def test_update_improves_the_surrogate_and_the_values(optimizer, policy):
 
 
 @torch.no_grad()
-def parts_of_loss(agent, batch, logprobs):
+def parts_of_loss(agent, batch):
     """Return the surrogate alone and the value loss alone."""
-    surrogate = PPOLoss(agent, checked(vf_coef=0.0))(*batch, logprobs)
-    return surrogate, PPOLoss(agent, checked())(*batch, logprobs) - surrogate
+    surrogate = PPOLoss(agent, checked(vf_coef=0.0))(*batch)
+    return surrogate, PPOLoss(agent, checked())(*batch) - surrogate
 
 
 def test_the_explained_variance_is_that_before_the_update():
     args = checked()
-    _, _, train_step, (batch, logprobs) = prepare(args)
+    _, train_step, batch = prepare(args)
     residual = (batch.returns - batch.values).numpy()
     explained = 1 - residual.var() / batch.returns.numpy().var()
-    metrics = update(train_step, batch, logprobs, args)
+    metrics = update(train_step, batch, args)
     assert metrics["losses/explained_variance"] == pytest.approx(explained, rel=1e-4)
 
 
 def test_each_epoch_takes_every_sample_once():
     args, taken = checked(update_epochs=3), []
-    _, _, train_step, (batch, logprobs) = prepare(args)
+    _, train_step, batch = prepare(args)
 
     def watched(tensors, inds):
         taken.append(inds)
         return train_step(tensors, inds)
 
-    update(watched, batch, logprobs, args)
+    update(watched, batch, args)
     assert [len(inds) for inds in taken] == [16] * 12
     epochs = [torch.cat(taken[4 * epoch : 4 * epoch + 4]) for epoch in range(3)]
     for epoch in epochs:
@@ -161,14 +161,14 @@ def test_each_epoch_takes_every_sample_once():
 def epochs_of_update(target_kl):
     """Return the approximate KL divergence after each epoch that an update takes."""
     args, divergences = checked(target_kl=target_kl), []
-    _, _, train_step, (batch, logprobs) = prepare(args)
+    _, train_step, batch = prepare(args)
 
     def watched(tensors, inds):
         row, *curvature = train_step(tensors, inds)
         divergences.append(row[METRICS.index("losses/approx_kl")].item())
         return row, *curvature
 
-    update(watched, batch, logprobs, args)
+    update(watched, batch, args)
     return divergences[args.num_minibatches - 1 :: args.num_minibatches]
 
 

@@ -65,6 +65,7 @@ def test_a_presets_epsilon_is_left_out_where_there_is_none(agent, name):
     args = preset(agent.Args, "paper")
     args.optimizer = name
     args.check()
+    args.fill_in()
     assert (args.eps, args.max_grad_norm) == (None, math.inf)
     args.eps = 0.1
     with pytest.raises(UserError, match=f"^--eps does not go with --optimizer {name}$"):
@@ -77,6 +78,7 @@ def test_each_optimizer_has_its_own_defaults(agent):
     scaled = agent.Args(optimizer="scaled-adam")
     for args in (adam, adahesscale, scaled):
         args.check()
+        args.fill_in()
     assert adam.learning_rate == {ppo: 3e-4, a2c: 1e-3}[agent]
     assert (adam.eps, adam.max_grad_norm) == (1e-5, 0.5)
     assert (adahesscale.learning_rate, adahesscale.eps) == (1e-3, 1e-3)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from hesrl.envs.evaluation import evaluate
+from hesrl.envs.evaluation import EpisodePlayer, VideoRecorder
 from hesrl.envs.normalized_envs import NormalizedEnvs
-from hesrl.envs.video import VideoRecorder
 from hesrl.errors import UserError
 from hesrl.runs import rng_state
 
@@ -61,9 +61,10 @@ def test_a_video_shows_the_episode_that_would_be_played(
     egl, tmp_path, observation, monkeypatch, fps
 ):
     env = "InvertedPendulum-v5"
-    (played,) = evaluate(still, env, observation=observation, episodes=1, seed=5)
+    with closing(EpisodePlayer(env, observation)) as player:
+        (played,) = player.play(still, episodes=1, seed=5)
     before = repr(rng_state())
-    with VideoRecorder(env, observation) as recorder:
+    with closing(VideoRecorder(env, observation)) as recorder:
         recorder._stride = stride = max(1, round(fps / 30))
         paths = [recorder.record(still, tmp_path, step=step, seed=5) for step in (100, 200)]
     assert repr(rng_state()) == before
@@ -76,14 +77,14 @@ def test_a_video_shows_the_episode_that_would_be_played(
 
 
 def test_a_mistake_in_the_policy_leaves_no_video(egl, tmp_path, observation):
-    with VideoRecorder("InvertedPendulum-v5", observation) as recorder:
+    with closing(VideoRecorder("InvertedPendulum-v5", observation)) as recorder:
         with pytest.raises(FloatingPointError, match="an action is NaN"):
             recorder.record(lambda obs: still(obs) * np.nan, tmp_path, step=1, seed=0)
         assert list((tmp_path / "videos").iterdir()) == []
 
 
 def test_a_folder_or_an_encoder_that_fails_is_named(egl, tmp_path, observation, full_disk):
-    with VideoRecorder("InvertedPendulum-v5", observation) as recorder:
+    with closing(VideoRecorder("InvertedPendulum-v5", observation)) as recorder:
         full_disk(300)
         with pytest.raises(UserError, match=r"cannot write .*step-1.mp4: \w.*; check") as caught:
             recorder.record(still, tmp_path, step=1, seed=0)
@@ -97,7 +98,7 @@ def test_a_folder_or_an_encoder_that_fails_is_named(egl, tmp_path, observation, 
 def test_a_machine_without_opengl_is_told_so():
     code = (
         "from hesrl.envs.normalize import ObservationNormalizer as N\n"
-        "from hesrl.envs.video import VideoRecorder\n"
+        "from hesrl.envs.evaluation import VideoRecorder\n"
         "from hesrl.errors import UserError\n"
         "try: VideoRecorder('InvertedPendulum-v5', N(4))\n"
         "except UserError as error: print(error)"

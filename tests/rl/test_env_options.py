@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
 
 from hesrl.agents import a2c, ppo
 from hesrl.cli import run_command
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.rollout import make_batch, rollout
-from tests.envs.test_real_time import clocks, register  # noqa: F401
 
 REAL = "hesrl/UR5ReacherReal-v0"
 
 
 def test_options_are_literals_or_text():
-    args = SimpleNamespace(
-        env_options=("speed_limit=0.1", "joint_low=(-3, -2.0)", "xml_file=a=b", "flag=True"),
-        robot_host="10.0.0.2",
-    )
-    assert env_options(args) == {
+    options = "speed_limit=0.1", "joint_low=(-3, -2.0)", "xml_file=a=b", "flag=True"
+    assert env_options(options, "10.0.0.2") == {
         "speed_limit": 0.1, "joint_low": (-3, -2.0), "xml_file": "a=b", "flag": True,
         "host": "10.0.0.2",
     }  # fmt: skip
@@ -66,25 +57,9 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys, monkeypatch, agent, option
 
 @pytest.mark.parametrize(("setting", "value"), [("eval_interval", 100), ("capture_video", True)])
 def test_nothing_may_interrupt_what_runs_in_real_time(setting, value):
-    settings = {"env_id": REAL, "num_steps": 200, "eval_interval": None, "capture_video": False}
+    settings = {"env_id": REAL, "eval_interval": None, "capture_video": False}
     envs = NormalizedEnvs(REAL, 1, seed=1, gamma=0.9, env_options={"host": "x"})
-    check_real_time(SimpleNamespace(**settings), envs)
+    check_real_time(SimpleNamespace(**settings), envs, num_steps=200)
     option = "--" + setting.replace("_", "-")
     with pytest.raises(UserError, match=f"{option}: would interrupt {REAL}"):
         check_real_time(SimpleNamespace(**{**settings, setting: value}), envs)
-
-
-def test_a_rollout_cuts_off_the_episode_that_it_ends_in(register):  # noqa: F811
-    register()
-    torch.manual_seed(0)
-    envs = clocks()
-    envs.reset()
-    acting = Acting(Agent(envs.observation_space, envs.action_space, hidden_sizes=(4,)))
-    storage = rollout(envs, acting, 6, np.random.default_rng(0))
-    assert storage.truncations[:, 0].tolist() == [False, False, False, True, False, True]
-    assert storage.final_obs[5] == 202 and storage.next_obs == 300
-    assert len(storage.episodes) == 1
-    batch = make_batch(storage, acting, 0.9, 1.0)
-    # No more than its reward and the value of what it led to.
-    last = storage.rewards[5, 0] + 0.9 * acting.value(storage.final_obs[5])[0]
-    torch.testing.assert_close(batch.returns[5].item(), float(last))

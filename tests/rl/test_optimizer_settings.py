@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from hesrl import optim
-from hesrl.rl.optimizer_settings import defaults_of_optimizers, fill_in_optimizer, hyperparameters
+from hesrl.rl.optimizer_settings import (
+    check_optimizer,
+    defaults_of_optimizers,
+    fill_in_optimizer,
+    hyperparameters,
+)
 
 FIRST = {"learning_rate": 0.1, "eps": 0.2, "max_grad_norm": 0.3}
 SECOND = {"learning_rate": 1.0, "eps": 2.0, "max_grad_norm": math.inf}
-TABLE = defaults_of_optimizers(FIRST, SECOND, {"learning_rate": 10.0})
+TABLE = defaults_of_optimizers(
+    by_gradient=FIRST, by_curvature=SECOND, by_sample={"learning_rate": 10.0}
+)
 
 
 class Args:
@@ -47,6 +54,8 @@ def test_defaults_go_by_what_divides_the_step(name, expected):
 @pytest.mark.parametrize("name", TABLE)
 def test_what_is_filled_in_makes_the_optimizer(name):
     args = Args(name)
+    check_optimizer(args, TABLE)
+    assert args.learning_rate is None
     fill_in_optimizer(args, TABLE)
     (group,) = optim.get(name)([torch.zeros(2)], **hyperparameters(args)).param_groups
     own = TABLE[name]

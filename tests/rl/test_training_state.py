@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from hesrl import optim
+from hesrl.agents.ppo import rollout
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.optim.sources import _bounded
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.rollout import rollout
 from hesrl.rl.training_state import (
     check_finite,
     checkpoint,

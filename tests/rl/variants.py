@@ -10,7 +10,6 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from hesrl.rl.actor_critic import Agent
-from hesrl.rl.rollout import Rollout
 
 OBSERVATIONS = {
     "vector": Box(-np.inf, np.inf, (5,), np.float32),
@@ -42,24 +41,3 @@ def draw_observations(observations: str, *leading: int) -> np.ndarray:
     if space.dtype == np.uint8:
         return rng.integers(0, 256, (*leading, *space.shape), dtype=np.uint8)
     return rng.standard_normal((*leading, *space.shape), dtype=np.float32)
-
-
-def random_rollout(policy: str, steps: int, num_envs: int, observations: str = "vector") -> Rollout:
-    """Return a rollout of random numbers without the end of an episode."""
-    rng = np.random.default_rng(0)
-    obs = draw_observations(observations, steps + 1, num_envs)
-    actions = (
-        rng.integers(CATEGORICAL.n, size=(steps, num_envs))
-        if policy == "categorical"
-        else rng.standard_normal((steps, num_envs, *GAUSSIAN.shape), dtype=np.float32)
-    )
-    return Rollout(
-        obs=obs[:-1],
-        actions=actions,
-        rewards=rng.standard_normal((steps, num_envs), dtype=np.float32),
-        terminations=np.zeros((steps, num_envs), dtype=bool),
-        truncations=np.zeros((steps, num_envs), dtype=bool),
-        final_obs={},
-        next_obs=obs[-1],
-        episodes=[],
-    )
