@@ -376,11 +376,9 @@ def main(args: Args) -> int:
                 session.log_episode(global_step + steps, episode)
             global_step += storage.rewards.size
             batch = make_batch(storage, acting, args)
-            size = len(batch.obs)
+            taken = b_inds if len(batch.obs) == len(b_inds) else b_inds[: len(batch.obs)]
             with diverging_at(global_step):
-                row, *curvature = train_step(
-                    batch, b_inds if size == len(b_inds) else b_inds[:size]
-                )
+                row, *curvature = train_step(batch, taken)
 
             last = global_step + args.batch_size > args.total_timesteps
             if not last and iteration % args.log_interval:

@@ -1,1 +1,1 @@
-"""What the agents share: networks, policies, rollouts, advantages and settings."""
+"""What agents share and no algorithm is about: networks, acting in NumPy, settings, evaluation."""

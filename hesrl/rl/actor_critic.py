@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 LayerT = TypeVar("LayerT", nn.Linear, nn.Conv2d)
 
 SMALLEST_IMAGE = 36
-"""Pixels on a side below which nothing is left after the convolutions."""
+"""Pixels on a side; a smaller image is nothing after the convolutions."""
 
 
 def layer_init(layer: LayerT, std: float = math.sqrt(2), bias_const: float = 0.0) -> LayerT:
@@ -38,10 +38,10 @@ def layer_init(layer: LayerT, std: float = math.sqrt(2), bias_const: float = 0.0
 
 
 class Pixels(nn.Module):
-    """Makes of images (N, H, W, C) or (N, C, H, W), in bytes, numbers (N, C, H, W) from 0 to 1.
+    """Turns images of bytes (N, H, W, C) or (N, C, H, W) into numbers (N, C, H, W) from 0 to 1.
 
     Args:
-        shape: Of one image; the channels are its shortest side.
+        shape: Shape of one image; the channels are its shortest side.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -92,7 +92,7 @@ def hidden_layers(space: Box, hidden_sizes: Sequence[int], activation: str) -> l
 
 
 def _features(layers: Sequence[nn.Module], space: Box) -> int:
-    """Return how many numbers the layers make of one observation."""
+    """Return the number of features that the layers make of one observation."""
     with torch.no_grad():
         return int(nn.Sequential(*layers)(torch.zeros(1, *space.shape)).shape[1])
 
@@ -110,7 +110,7 @@ class Agent(nn.Module):
             network with one hidden layer of 64 (with a shared trunk: of a layer on the trunk).
 
     Attributes:
-        policy: The distribution whose parameters the actor gives.
+        policy: The distribution; the actor gives its parameters.
         trunk: From observations (N, …) to features; the identity if nothing is shared.
         critic: From features to values (N, 1).
         actor: From features to means (N, act_dim), or logits (N, K).
@@ -177,9 +177,9 @@ class Agent(nn.Module):
         return (outputs,) if self.actor_logstd is None else (outputs, self.actor_logstd)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return the parameters, a group per network, by which a scaled optimizer goes.
+        """Return a parameter group per network; a scaled optimizer bounds the step of each group.
 
-        A shared trunk and log σ go with the actor.
+        A shared trunk and log σ belong to the actor's group.
         """
         actor = [*self.trunk.parameters(), *self.actor.parameters()]
         if self.actor_logstd is not None:

@@ -1,6 +1,6 @@
-"""Forward passes in NumPy: for one observation several times as fast as PyTorch.
+"""Forward passes in NumPy, several times as fast as PyTorch for one observation.
 
-They read the parameters where they are: as long as these are changed in place, they follow them.
+They read the parameters of a PyTorch module in place, and so follow every update in place.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Acting:
         return (outputs,) if self._shared_log_std is None else (outputs, self._shared_log_std())
 
     def sampler(self, rng: np.random.Generator, steps: int, num_envs: int) -> Sampler:
-        """Return what draws the actions of a rollout, for the parameters as they are.
+        """Return a function that draws the actions of a rollout, for the present parameters.
 
         Args:
             rng: Makes the actions random.
@@ -149,7 +149,7 @@ class Acting:
 
 
 def _reader(parameter: nn.Parameter) -> Callable[[], Array]:
-    """Return what reads a parameter."""
+    """Return a function that reads a parameter."""
     if parameter.device.type != "cpu":
         return lambda: parameter.numpy(force=True)
     array = parameter.detach().numpy()

@@ -1,4 +1,4 @@
-"""The policies of the agents: how they act, in NumPy, and their losses, with exact curvature."""
+"""The policies of the agents: actions, drawn in NumPy, and losses with exact curvature."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GaussianPolicy:
         self.shape, self.dtype = (size,), np.float32
 
     def noise(self, rng: np.random.Generator, steps: int, num_envs: int) -> Array:
-        """Return what makes the actions of a rollout random (T, N, act_dim)."""
+        """Return the random numbers of the actions of a rollout (T, N, act_dim)."""
         return rng.standard_normal((steps, num_envs, self.size), dtype=np.float32)
 
     def sample(self, distribution: tuple[Array, ...], noise: Array) -> Array:
@@ -61,15 +61,15 @@ class GaussianPolicy:
         return -(0.5 * (u + math.log(2 * math.pi)) + log_std).sum(1)
 
     def a2c_loss(self) -> nn.Module:
-        """Return the loss of A2C, of parameters, actions and advantages."""
+        """Return A2C's loss, which takes parameters, actions and advantages."""
         return GaussianA2CLoss()
 
     def surrogate_loss(self, clip_coef: float) -> nn.Module:
-        """Return the loss of PPO, of parameters, actions, their old log π and advantages."""
+        """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
         return GaussianSurrogateLoss(clip_coef)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
-        """Return ``−coef H(π)``, of the last parameter."""
+        """Return ``−coef H(π)``, which takes the last parameter."""
         return GaussianEntropyBonus(coef)
 
 
@@ -89,7 +89,7 @@ class CategoricalPolicy:
         self.shape, self.dtype = (), np.int64
 
     def noise(self, rng: np.random.Generator, steps: int, num_envs: int) -> Array:
-        """Return what makes the actions of a rollout random (T, N, K): Gumbel's distribution."""
+        """Return the random numbers of a rollout (T, N, K), of Gumbel's distribution."""
         return rng.gumbel(size=(steps, num_envs, self.size)).astype(np.float32)
 
     def sample(self, distribution: tuple[Array, ...], noise: Array) -> Array:
@@ -105,15 +105,15 @@ class CategoricalPolicy:
         return distribution[0].log_softmax(1).gather(1, actions.unsqueeze(1)).squeeze(1)
 
     def a2c_loss(self) -> nn.Module:
-        """Return the loss of A2C, of parameters, actions and advantages."""
+        """Return A2C's loss, which takes parameters, actions and advantages."""
         return CategoricalA2CLoss()
 
     def surrogate_loss(self, clip_coef: float) -> nn.Module:
-        """Return the loss of PPO, of parameters, actions, their old log π and advantages."""
+        """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
         return CategoricalSurrogateLoss(clip_coef)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
-        """Return ``−coef H(π)``, of the last parameter."""
+        """Return ``−coef H(π)``, which takes the last parameter."""
         return CategoricalEntropyBonus(coef)
 
 

@@ -1,4 +1,4 @@
-"""What training depends on: checked for numbers that are not finite, saved and restored."""
+"""The state of training: checked for numbers that are not finite, saved and restored."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ MOMENTS = {
 def curvature_of(
     agent: Agent, optimizer: optim.CurvatureOptimizer
 ) -> Callable[[], tuple[Tensor, ...]] | None:
-    """Return what hands on the curvature of all parameters, or None if there is none.
+    """Return a function that returns the curvature of all parameters, or None if there is none.
 
-    Summing it up on every minibatch would take 6 % of an update, so `curvature_metrics` does it.
+    Norms of the curvature are left to `curvature_metrics`: computed on every minibatch, they would
+    take 6 % of an update.
 
     Args:
         agent: The networks.
@@ -96,7 +97,7 @@ def check_finite(
 
 @contextmanager
 def diverging_at(global_step: int) -> Iterator[None]:
-    """Say of a step that was refused for its numbers when it was, and what to do.
+    """Add to the message of a step that met a number that is not finite when it was, and a remedy.
 
     Raises:
         FloatingPointError: The optimizer has refused a step.
@@ -138,7 +139,7 @@ def restore(
     envs: NormalizedEnvs,
     rng: np.random.Generator,
 ) -> None:
-    """Take over what `checkpoint` returned, and say so if an environment cannot go on."""
+    """Restore what `checkpoint` returned; print a line if an environment cannot go on."""
     agent.load_state_dict(state["agent"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch_rng"])

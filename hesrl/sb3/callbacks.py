@@ -21,10 +21,10 @@ NETWORKS = ("actor", "critic")
 class CurvatureCallback(BaseCallback):
     """Logs norm, share of negative entries and largest magnitude of the curvature h.
 
-    They are those of the first step that an optimizer takes after a rollout, before it takes it,
-    and go to the log with the ``train/…`` values of that update: ``curvature/norm``,
-    ``curvature/negative_share`` and ``curvature/largest``. An actor and a critic with separate
-    optimizers or groups have one of each: ``curvature/actor_norm``, ``curvature/critic_norm``, …
+    The curvature is looked at before the first step that an optimizer takes after a rollout. The
+    log gets ``curvature/norm``, ``curvature/negative_share`` and ``curvature/largest``, together
+    with the ``train/…`` values of that update. Where actor and critic have separate optimizers or
+    groups, each has its own: ``curvature/actor_norm``, ``curvature/critic_norm``, …
 
     h is in the unit of the loss per squared parameter.
 
@@ -100,7 +100,7 @@ class CurvatureCallback(BaseCallback):
 
 
 def optimizers_of(model: BaseAlgorithm) -> dict[str, Optimizer]:
-    """Return the optimizers of a model's policy by network; of the only one, the name is ``""``."""
+    """Return the optimizers of a policy by network; the name of a single one is ``""``."""
     owners: dict[str, Any] = {"": model.policy}
     owners |= {name: getattr(model.policy, name, None) for name in NETWORKS}
     return {name: owner.optimizer for name, owner in owners.items() if hasattr(owner, "optimizer")}

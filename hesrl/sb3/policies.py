@@ -1,8 +1,8 @@
 """Policies of Stable-Baselines3 whose optimizer has actor and critic as separate groups.
 
 `hesrl.optim.Scaled` bounds the step of one parameter group, and Stable-Baselines3 hands its
-optimizer one flat list. It comes without names, so no optimizer class could part it; the policy
-knows its networks, and a policy is what a saved model builds again when it is loaded.
+optimizer one flat list without names, which no optimizer could divide. The policy can: it knows its
+networks. It is also what a saved model builds again when it is loaded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CRITIC = (
 
 
 def param_groups(policy: BasePolicy) -> list[dict[str, Any]]:
-    """Part the parameters of a policy into those of the actor and those of the critic.
+    """Divide the parameters of a policy between actor and critic.
 
     Args:
         policy: One of Stable-Baselines3 or sb3-contrib, or a subclass with the same attributes.
@@ -59,7 +59,7 @@ def param_groups(policy: BasePolicy) -> list[dict[str, Any]]:
 
 
 def _owned(policy: BasePolicy, attributes: tuple[str, ...]) -> Iterator[nn.Parameter]:
-    """Give the parameters of those attributes that the policy has."""
+    """Yield the parameters of the attributes that the policy has."""
     for path in attributes:
         owner: Any = policy
         for attribute in path.split("."):

@@ -12,6 +12,7 @@ import pytest
 from hesrl.agents import sb3_a2c, sb3_ppo
 from hesrl.errors import UserError
 from hesrl.runs import RunDirectory, load_checkpoint, read_metric
+from tests.rl.comparison import assert_same
 from tests.sb3.toys import Toy
 
 SMALL = {
@@ -94,6 +95,36 @@ def test_interrupted_run_goes_on(tmp_path, capsys, agent, stop):
     assert 0 <= counts[1] - counts[0] - (128 - stop) <= 2  # and the first ones of the new episodes
 
 
+def test_options_of_hesrls_own_agents_reach_the_algorithm(tmp_path):
+    settings = {"hidden_sizes": (6, 5), "activation": "relu", "normalize_rewards": False}
+    options = {"eval_interval": 2, "env_options": ("max_episode_steps=4",)}
+    assert run(tmp_path, **settings, **options) == 0
+    directory = only_run(tmp_path)
+    steps, returns = read_metric(directory, "eval/episodic_return")
+    assert list(steps) == [64, 128] and all(returns < 0)
+    lengths = read_metric(directory, "charts/episodic_length")[1]
+    assert set(lengths) == {4}
+    policy = load_checkpoint(directory.checkpoint)["policy"]
+    assert policy["mlp_extractor.value_net.0.weight"].shape[0] == 6
+    assert policy["action_net.weight"].shape[1] == 5
+
+
+def test_evaluations_leave_training_alone(tmp_path):
+    checkpoints = []
+    for name, interval in (("plain", None), ("evaluated", 1)):
+        run(tmp_path / name, eval_interval=interval)
+        checkpoints.append(load_checkpoint(only_run(tmp_path / name).checkpoint)["policy"])
+    assert_same(*checkpoints)
+
+
+def test_advantages_of_a2c_may_be_normalized(tmp_path):
+    values = []
+    for name, norm_adv in (("plain", False), ("normalized", True)):
+        run(tmp_path / name, "sb3-a2c", norm_adv=norm_adv)
+        values.append(read_metric(only_run(tmp_path / name), "train/policy_loss")[1][-1])
+    assert values[0] != values[1]
+
+
 def test_run_that_has_ended_is_evaluated_again(tmp_path):
     run(tmp_path)
     directory = only_run(tmp_path)
@@ -134,7 +165,12 @@ def test_numbers_that_are_not_finite_end_the_run_in_one_line(tmp_path, settings,
         ("sb3-ppo", {"total_timesteps": 31}, "--total-timesteps 31: is less than one rollout"),
         ("sb3-ppo", {"optimizer": "adaggnmc"}, "--optimizer adaggnmc"),
         ("sb3-a2c", {"checkpoint_interval": 9}, "--checkpoint-interval 9: must be a multiple"),
+        ("sb3-a2c", {"eval_interval": 9}, "--eval-interval 9: must be a multiple"),
         ("sb3-a2c", {"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),
+        ("sb3-a2c", {"norm_adv": True, "num_steps": 1}, "--norm-adv needs rollouts of more than"),
+        ("sb3-ppo", {"activation": "gelu"}, "--activation gelu: choose one of"),
+        ("sb3-ppo", {"env_options": ("speed",)}, "--env-options speed: write name=value"),
+        ("sb3-ppo", {"env_id": "hesrl/UR5ReacherReal-v0", "robot_host": "x"}, "train with ppo or"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_written(
