@@ -260,7 +260,8 @@ def make_batch(storage: Rollout, acting: Acting, args: Args) -> Batch:
         )
 
     def flat(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array.reshape(-1, *array.shape[2:])).to(args.device)
+        tensor = torch.from_numpy(array.reshape(-1, *array.shape[2:]))
+        return tensor if args.device == "cpu" else tensor.to(args.device)
 
     b_obs, b_actions, b_values = flat(obs), flat(actions), flat(values)
     b_advantages, b_returns = flat(advantages), flat(advantages + values)

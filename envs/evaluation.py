@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
-from types import TracebackType
 from typing import Any
 
 import gymnasium as gym
@@ -341,11 +340,6 @@ class Evaluator:
         """Return the evaluator itself."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: Any) -> None:
         """Close the environments."""
         self._stack.close()

@@ -1,7 +1,4 @@
-"""The pieces of A2C: its loss against the one written out, its settings and its preset."""
-
-import dataclasses
-import math
+"""The pieces of A2C: its loss against the one written out, and its settings."""
 
 import pytest
 import torch
@@ -10,7 +7,6 @@ from hesrl import optim
 from hesrl.agents.a2c import DEFAULTS, METRICS, Args, make_loss
 from hesrl.errors import UserError
 from hesrl.rl.optimizer_settings import hyperparameters
-from hesrl.settings import defaults_for, preset
 from hesrl.train_step import TrainStep
 from tests.agents.written_out import (
     VARIANTS,
@@ -89,16 +85,3 @@ def test_impossible_settings_are_refused(settings, message):
 def test_intervals_that_are_multiples_pass():
     args = checked(log_interval=50, checkpoint_interval=150, eval_interval=100)
     assert args.eval_interval == 100
-
-
-def test_paper_is_a_preset_that_a_resumed_run_ignores():
-    paper = preset(Args, "paper")
-    expected = Args(
-        paper=True, progress=True, update_at_episode_end=True, anneal_lr=False, eps=1e-5,
-        max_grad_norm=math.inf,
-    )  # fmt: skip
-    assert dataclasses.asdict(paper) == dataclasses.asdict(expected)
-    paper.check()
-    assert defaults_for(Args, ["--paper", "--num-steps", "3"]) == preset(Args, "paper")
-    assert defaults_for(Args, ["--paper", "--resume", "runs/x"]) is None
-    assert defaults_for(Args, []) is None

@@ -1,6 +1,5 @@
-"""The pieces of PPO: its loss against CleanRL's, its update, its settings and its preset."""
+"""The pieces of PPO: its loss against CleanRL's, its update and its settings."""
 
-import dataclasses
 import math
 
 import pytest
@@ -12,7 +11,6 @@ from hesrl.agents.ppo import DEFAULTS, METRICS, Args, make_loss, update
 from hesrl.errors import UserError
 from hesrl.rl.optimizer_settings import hyperparameters
 from hesrl.rl.training_state import curvature_of
-from hesrl.settings import defaults_for, preset
 from hesrl.train_step import TrainStep
 from tests.agents.batches import batch_of, random_rollout
 from tests.agents.written_out import (
@@ -206,16 +204,3 @@ def test_one_sample_per_minibatch_goes_without_normalized_advantages():
 def test_sizes_follow_from_the_settings():
     args = checked(total_timesteps=200)
     assert (args.batch_size, args.minibatch_size, args.num_iterations) == (64, 16, 3)
-
-
-def test_paper_is_a_preset_that_a_resumed_run_ignores():
-    paper = preset(Args, "paper")
-    expected = Args(
-        paper=True, variance_network=True, clip_vloss=False, anneal_lr=False, eps=1e-5,
-        max_grad_norm=math.inf,
-    )  # fmt: skip
-    assert dataclasses.asdict(paper) == dataclasses.asdict(expected)
-    paper.check()
-    assert defaults_for(Args, ["--paper", "--num-steps", "3"]) == preset(Args, "paper")
-    assert defaults_for(Args, ["--paper", "--resume", "runs/x"]) is None
-    assert defaults_for(Args, []) is None

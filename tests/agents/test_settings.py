@@ -1,12 +1,13 @@
 """Settings that both agents share: what is refused, and what an optimizer brings along."""
 
+import dataclasses
 import math
 
 import pytest
 
 from hesrl.agents import a2c, ppo
 from hesrl.errors import UserError
-from hesrl.settings import preset
+from hesrl.settings import defaults_for, preset
 
 NAN = math.nan
 each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
@@ -84,3 +85,18 @@ def test_each_optimizer_has_its_own_defaults(agent):
     assert (adahesscale.learning_rate, adahesscale.eps) == (1e-3, 1e-3)
     assert adahesscale.max_grad_norm == scaled.max_grad_norm == math.inf
     assert (adam.delta, adahesscale.delta, scaled.delta) == (None, None, 1e-8)
+
+
+@each_agent
+def test_paper_is_a_preset_that_a_resumed_run_ignores(agent):
+    own = {
+        ppo: {"variance_network": True, "clip_vloss": False},
+        a2c: {"progress": True, "update_at_episode_end": True},
+    }[agent]
+    paper = preset(agent.Args, "paper")
+    expected = agent.Args(paper=True, anneal_lr=False, eps=1e-5, max_grad_norm=math.inf, **own)
+    assert dataclasses.asdict(paper) == dataclasses.asdict(expected)
+    paper.check()
+    assert defaults_for(agent.Args, ["--paper", "--num-steps", "3"]) == paper
+    assert defaults_for(agent.Args, ["--paper", "--resume", "runs/x"]) is None
+    assert defaults_for(agent.Args, []) is None
