@@ -84,7 +84,7 @@ def train(
             Evaluator(
                 lambda obs: model.predict(envs.normalize_obs(obs), deterministic=True)[0],
                 args.env_id,
-                PlainObservations(np.float32),
+                Observations(np.float32),
                 episodes=args.eval_episodes,
                 seed=args.seed + args.num_envs,
                 env_options=options,
