@@ -1,4 +1,4 @@
-"""What imports what: no circles, and an engine that needs PyTorch and NumPy only."""
+"""What imports what: no circles, one direction, an engine that needs PyTorch and NumPy only."""
 
 from __future__ import annotations
 
@@ -109,6 +109,35 @@ def imports() -> dict[str, set[str]]:
 
 def test_no_modules_import_each_other_in_a_circle():
     TopologicalSorter(imports()).prepare()
+
+
+COMMANDS = {"bench", "examples", "experiments", "paper"}
+"""Rooms of commands, which the rest of the library does not know."""
+
+MAY_NOT_IMPORT = {
+    "bench": COMMANDS - {"bench"},
+    "examples": COMMANDS - {"examples"} | {"agents"},
+    "experiments": COMMANDS - {"experiments"},
+    "paper": COMMANDS - {"experiments", "paper"},
+    "measuring": COMMANDS | {"agents", "curvature", "envs", "optim", "rl", "sb3"},
+    "runs": COMMANDS | {"agents", "curvature", "envs", "measuring", "optim", "rl", "sb3"},
+}
+
+
+def room(module: str) -> str:
+    """``paper`` for ``hesrl.paper.fig2``."""
+    return module.split(".")[1] if "." in module else module
+
+
+def test_commands_are_imported_in_one_direction():
+    pairs = [(module, name) for module, names in imports().items() for name in names]
+    assert ("hesrl.paper.fig7", "hesrl.experiments.training_run") in pairs
+    wrong = [
+        (module, name)
+        for module, name in pairs
+        if room(name) in MAY_NOT_IMPORT.get(room(module), COMMANDS)
+    ]
+    assert wrong == []
 
 
 def test_the_engine_needs_pytorch_and_numpy_only():

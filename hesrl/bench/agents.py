@@ -28,6 +28,7 @@ from torch import nn
 from hesrl.agents import a2c, ppo
 from hesrl.bench.agent_parts import PARTS, Parts, timed_parts
 from hesrl.bench.startup import measure_startup
+from hesrl.bench.turns import median_ratio
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.runs import RunDirectory, read_metric
@@ -192,7 +193,7 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
     for name, values in speeds.items():
         agent = name.split()[1]
         ratios = [
-            median(value / base for value, base in zip(values, speeds[baseline], strict=True))
+            median_ratio(values, speeds[baseline])
             for baseline in (f"SB3 {agent} Adam", f"hesrl {agent} Adam")
         ]
         table.add_row(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hesrl.measuring.digits import load_digits
-from hesrl.measuring.networks import tanh_network
+from hesrl.measuring.networks import dense_network
 
 DIMENSIONS = 50
 """Of the quadratics."""
@@ -125,7 +125,7 @@ def _digits(seed: int, mnist: Path | None) -> Instance:
     trained_on = order[len(held_back) :]
     inputs, labels = digits.inputs(held_back), digits.labels[held_back]
     torch.manual_seed(seed)
-    model = tanh_network(digits.images.shape[1], _WIDTH, 2, digits.classes)
+    model = dense_network([digits.images.shape[1], _WIDTH, _WIDTH, digits.classes])
     generator = _generator(seed)
 
     def training_loss() -> Tensor:

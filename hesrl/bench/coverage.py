@@ -8,7 +8,6 @@ or installed: a library that is not there is left out.
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.util
 import multiprocessing
 import os
@@ -16,7 +15,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.table import Table
 from hesrl.bench import coverage_diffusers, coverage_graphs, coverage_transformers, coverage_vision
 from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Build, Row, examine
 from hesrl.errors import UserError
+from hesrl.measuring.tables import read_csv, write_csv
 from hesrl.runs.machine import describe_machine
 
 
@@ -145,25 +145,21 @@ def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> I
         args: The settings.
         done: The rows that the table has already; without any, it is begun anew.
     """
+    rows = list(done)
     known = {(row.library, row.family) for row in done}
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    with args.output.open("a" if done else "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)])
-        if not done:
-            writer.writeheader()
-        for library in libraries:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__, *library.preload])
-            first = context.Process()  # after it, the imports are done
-            first.start()
-            first.join()
-            families = list(library.families())
-            for family in args.families or families:
-                if family in families and (library.package, family) not in known:
-                    row = run_family(context, library, family, args)
-                    writer.writerow(asdict(row))
-                    file.flush()
-                    yield row
+    for library in libraries:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, *library.preload])
+        first = context.Process()  # after it, the imports are done
+        first.start()
+        first.join()
+        families = list(library.families())
+        for family in args.families or families:
+            if family in families and (library.package, family) not in known:
+                row = run_family(context, library, family, args)
+                rows.append(row)
+                write_csv(args.output, Row._fields, rows)
+                yield row
 
 
 def run_family(context: Any, library: Library, family: str, args: Args) -> Row:
@@ -177,11 +173,11 @@ def run_family(context: Any, library: Library, family: str, args: Args) -> Row:
         if receiver.poll(args.timeout):
             row = receiver.recv()
         else:
-            row = replace(row, result="timeout", detail=f"more than {args.timeout:g} s")
+            row = row._replace(result="timeout", detail=f"more than {args.timeout:g} s")
             process.kill()
     except EOFError:
         process.join()
-        row = replace(row, result="crash", detail=f"exit status {process.exitcode}")
+        row = row._replace(result="crash", detail=f"exit status {process.exitcode}")
     process.join()
     return row
 
@@ -200,13 +196,12 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         UserError: It is not one of this command.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [field.name for field in fields(Row)]:
-            raise UserError(
-                f"{path} is not a table of hesrl bench coverage: choose another --output"
-            )
-        return [Row(**row) for row in reader]
+    try:
+        return [Row(*cells) for cells in read_csv(path, dict.fromkeys(Row._fields, str))]
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a table of hesrl bench coverage: choose another --output"
+        ) from error
 
 
 def summary(rows: list[Row]) -> Iterator[Table]:

@@ -9,13 +9,15 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hesrl.bench.turns import peak_allocation
 from hesrl.curvature import MissingRuleError
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.rule_registry import find_rule
@@ -48,8 +50,7 @@ NO_MODEL = "no model"
 """The family does not run without hesrl either: it counts for nothing."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """What was found for one family; empty fields were not measured."""
 
     library: str
@@ -109,7 +110,7 @@ def _compare(
 ) -> Row:
     """Run a case armed and fill in the row."""
     count = sum(p.numel() for p in native.model.parameters())
-    row = replace(row, model=native.name, parameters=str(count), result=ERROR)
+    row = row._replace(model=native.name, parameters=str(count), result=ERROR)
     try:
         armed = _seeded(build)
         armed.model.load_state_dict(native.model.state_dict())
@@ -117,27 +118,27 @@ def _compare(
         actual = _gradients(armed)
     except MissingRuleError as error:
         names = missing_operations(_seeded(build)) | set(_NAMED.findall(str(error)))
-        return replace(row, result=MISSING, missing=" ".join(sorted(names)), detail=_line(error))
+        return row._replace(result=MISSING, missing=" ".join(sorted(names)), detail=_line(error))
     except Exception as error:  # the row says which
-        return replace(row, detail=_line(error))
+        return row._replace(detail=_line(error))
     equal = _are_equal(actual, expected)
     if not equal and not _is_reproducible(build, native, expected):
-        return replace(row, result=NO_MODEL, detail="the native gradient differs from run to run")
+        return row._replace(result=NO_MODEL, detail="the native gradient differs from run to run")
     hessians: list[Tensor | None] = [p.hess_diag for p in _wanted(armed.model)]  # type: ignore[attr-defined]
     bad = sum(int((~h.isfinite()).sum()) for h in hessians if h is not None)
     unknown = sum(h is None for h, g in zip(hessians, actual, strict=True) if g is not None)
-    row = replace(row, gradient_equal=str(equal), not_finite=str(bad))
+    row = row._replace(gradient_equal=str(equal), not_finite=str(bad))
     if not equal:
-        return replace(row, detail="the gradient is not the native one")
+        return row._replace(detail="the gradient is not the native one")
     if bad or unknown:
         detail = f"{bad} curvatures are not finite, {unknown} parameters have none"
-        return replace(row, detail=detail)
+        return row._replace(detail=detail)
     if rounds:
         try:
-            row = replace(row, **_ratios(native, armed, optimizer, rounds))
+            row = row._replace(**_ratios(native, armed, optimizer, rounds))
         except Exception as error:  # the row says which
-            return replace(row, detail=_line(error))
-    return replace(row, result=OK)
+            return row._replace(detail=_line(error))
+    return row._replace(result=OK)
 
 
 def _are_equal(some: list[Tensor | None], others: list[Tensor | None]) -> bool:
@@ -157,19 +158,6 @@ def missing_operations(case: Case) -> set[str]:
     }
 
 
-def allocated(update: Callable[[], None]) -> int:
-    """Return the peak of what PyTorch allocates on the CPU during an update (bytes)."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        update()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 def _ratios(
     native: Case, armed: Case, optimizer: torch.optim.Optimizer, rounds: int
 ) -> dict[str, str]:
@@ -187,7 +175,7 @@ def _ratios(
     peaks = []
     for update, of in zip(updates, optimizers, strict=True):
         of.zero_grad()
-        peaks.append(allocated(update))
+        peaks.append(peak_allocation(update))
     ratios: list[float] = []
     end = time.monotonic() + _SECONDS
     while len(ratios) < rounds and (not ratios or time.monotonic() < end):

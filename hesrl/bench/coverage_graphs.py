@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from hesrl.bench.coverage_examine import Build, Case
 from hesrl.bench.coverage_inputs import case_of
+from hesrl.measuring.networks import dense_network
 
 _NODES, _EDGES, _WIDTH, _KINDS = 12, 40, 8, 3
 
 
 def _mlp(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, 16), nn.ReLU(), nn.Linear(16, n_out))
+    return dense_network([n_in, 16, n_out], nn.ReLU)
 
 
 class _Data:

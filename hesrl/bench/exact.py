@@ -7,13 +7,12 @@ as in `hesrl.bench.update`, and must agree.
 from __future__ import annotations
 
 import copy
-import csv
 import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,9 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hesrl.bench.update import measure
+from hesrl.bench.turns import median_ratio, processor_seconds, take_turns
 from hesrl.curvature import hess_diag
 from hesrl.errors import UserError
+from hesrl.measuring.networks import dense_network
+from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import limit_threads
 from hesrl.runs.machine import describe_machine
 
@@ -36,13 +37,6 @@ COLUMNS = ["model", "parameters", "method", "hesrl_ms", "backpack_ms", "ratio"]
 
 Problem = tuple[nn.Module, nn.Module, Tensor, Tensor]
 """Model, loss, inputs and targets."""
-
-
-def _mlp(*sizes: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), activation()]
-    return nn.Sequential(*layers[:-1])
 
 
 def _conv(activation: Callable[[], nn.Module]) -> nn.Sequential:
@@ -69,12 +63,12 @@ def _values(model: nn.Module, *shape: int) -> Problem:
 
 _DEEP = 100, 128, 64, 64
 PROBLEMS: dict[str, Callable[[], Problem]] = {
-    "784-32-10 relu": lambda: _classes(_mlp(784, 32, 10, activation=nn.ReLU), 32, 784),
-    "100-128-64-64-10 tanh": lambda: _classes(_mlp(*_DEEP, 10, activation=nn.Tanh), 32, 100),
+    "784-32-10 relu": lambda: _classes(dense_network([784, 32, 10], nn.ReLU), 32, 784),
+    "100-128-64-64-10 tanh": lambda: _classes(dense_network([*_DEEP, 10]), 32, 100),
     "100-128-64-64-10 sigmoid, mse": lambda: _values(
-        _mlp(*_DEEP, 10, activation=nn.Sigmoid), 32, 100
+        dense_network([*_DEEP, 10], nn.Sigmoid), 32, 100
     ),
-    "100-128-64-64-1 relu, bce": lambda: _labels(_mlp(*_DEEP, 1, activation=nn.ReLU), 32, 100),
+    "100-128-64-64-1 relu, bce": lambda: _labels(dense_network([*_DEEP, 1], nn.ReLU), 32, 100),
     "two convolutions relu": lambda: _classes(_conv(nn.ReLU), 16, 1, 14, 14),
     "two convolutions tanh": lambda: _classes(_conv(nn.Tanh), 16, 1, 14, 14),
 }
@@ -134,17 +128,14 @@ def compare(name: str, method: str, rounds: int, beside: bool) -> dict[str, Any]
         if (ours - theirs).norm() > 1e-4 * theirs.norm():
             raise RuntimeError(f"{name}, {method}: hesrl and BackPACK give other diagonals")
     for way in ways.values():
-        measure(way)
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for key, way in ways.items():
-            seconds[key].append(measure(way))
+        processor_seconds(way)
+    turns = {key: partial(processor_seconds, way) for key, way in ways.items()}
+    seconds = take_turns(turns, rounds)
     entries = sum(p.numel() for p in problem[0].parameters())
     row = {"model": name, "parameters": entries, "method": method}
     row |= {f"{key}_ms": f"{1e3 * median(times):.2f}" for key, times in seconds.items()}
     if beside:
-        pairs = zip(seconds["hesrl"], seconds["backpack"], strict=True)
-        row["ratio"] = f"{median(ours / theirs for ours, theirs in pairs):.2f}"
+        row["ratio"] = f"{median_ratio(seconds['hesrl'], seconds['backpack']):.2f}"
     return row
 
 
@@ -164,17 +155,14 @@ def main(args: Args) -> int:
     beside = importlib.util.find_spec("backpack") is not None
     if not beside:
         console.print(INSTALL, highlight=False)
-    rows = [
+    found = [
         compare(name, method, args.rounds, beside) for name in PROBLEMS for method in EXTENSIONS
     ]
+    rows = [[str(row.get(column, "")) for column in COLUMNS] for row in found]
     table = Table(*COLUMNS, title="exact diagonals, forward pass included")
     for row in rows:
-        table.add_row(*(str(row.get(column, "")) for column in COLUMNS))
+        table.add_row(*row)
     console.print(table)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with args.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.out, COLUMNS, rows)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from hesrl.bench.update import BASELINE, CONTENDERS, image_classifier
 from hesrl.errors import UserError
+from hesrl.measuring.tables import write_csv
 from hesrl.runs.machine import describe_machine, peak_memory
 
 
@@ -26,6 +28,8 @@ class Args:
     """images in the batch that ALL-CNN-C classifies"""
     updates: int = 3
     """how many updates; the highest of their peaks counts"""
+    csv: Path | None = None
+    """file to write the table to"""
 
 
 def measure(batch_size: int, optimizer: str, updates: int) -> float:
@@ -64,4 +68,7 @@ def main(args: Args) -> int:
             peaks[name] = process.apply(measure, (args.batch_size, name, args.updates))
         table.add_row(name, f"{peaks[name]:,.0f}", f"{peaks[name] / peaks[BASELINE]:.2f}")
     console.print(table)
+    if args.csv is not None:
+        rows = ((name, f"{x:.1f}", f"{x / peaks[BASELINE]:.3f}") for name, x in peaks.items())
+        write_csv(args.csv, ("optimizer", "peak_mib", "ratio"), rows)
     return 0

@@ -6,8 +6,7 @@ milliseconds to some tenths of a second on one thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +26,7 @@ from hesrl.bench.model_parts import (
     Unrolled,
     Vit,
 )
+from hesrl.measuring.networks import dense_network
 
 Loss = Callable[[], Tensor]
 Model = tuple[nn.Module, Loss]
@@ -41,17 +41,9 @@ def _images(count: int, size: int = 32, channels: int = 3) -> Tensor:
     return torch.randn(count, channels, size, size)
 
 
-def _dense(widths: Iterable[int], activation: Callable[[], nn.Module]) -> nn.Sequential:
-    widths = list(widths)
-    layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), activation()]
-    return nn.Sequential(*layers[:-1])
-
-
 def mlp() -> Model:
     """Digits by an MLP with ReLU."""
-    return _classifier(_dense([784, 512, 512, 10], nn.ReLU), torch.randn(128, 784))
+    return _classifier(dense_network([784, 512, 512, 10], nn.ReLU), torch.randn(128, 784))
 
 
 def vgg() -> Model:
@@ -165,7 +157,10 @@ def autoencoder() -> Model:
 
 def vae() -> Model:
     """A variational autoencoder of digits."""
-    encoder, decoder = _dense([784, 400, 40], nn.ReLU), _dense([20, 400, 784], nn.ReLU)
+    encoder, decoder = (
+        dense_network([784, 400, 40], nn.ReLU),
+        dense_network([20, 400, 784], nn.ReLU),
+    )
     x, noise = torch.rand(128, 784), torch.randn(128, 20)
 
     def loss() -> Tensor:
@@ -179,7 +174,7 @@ def vae() -> Model:
 
 def ppo() -> Model:
     """PPO's loss as CleanRL writes it, actor and critic of two layers of 256."""
-    actor, critic = (_dense([64, 256, 256, n], nn.Tanh) for n in (8, 1))
+    actor, critic = (dense_network([64, 256, 256, n], nn.Tanh) for n in (8, 1))
     log_std = nn.Parameter(torch.zeros(1, 8))
     net = nn.ModuleList([actor, critic, nn.ParameterList([log_std])])
     obs, actions = torch.randn(256, 64), torch.randn(256, 8)

@@ -7,21 +7,23 @@ in three updates above that of model and data, with gradients and the optimizer'
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch.profiler import ProfilerActivity, profile
 
 from hesrl.bench.model_zoo import MODELS
-from hesrl.bench.update import BASELINE, Update, measure, step_with
+from hesrl.bench.turns import Update, median_ratio, peak_allocation, processor_seconds, take_turns
+from hesrl.bench.update import BASELINE, step_with
 from hesrl.errors import UserError
+from hesrl.measuring.tables import write_csv
 from hesrl.optim import AdaHesScale
 from hesrl.rl.threads import limit_threads
 from hesrl.runs.machine import describe_machine
@@ -47,32 +49,16 @@ class Args:
     """file to write the table to"""
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What was measured on one model."""
 
     model: str
-    milliseconds: float
-    """An update with torch's Adam."""
+    adam_ms: float
+    """Milliseconds of an update with torch's Adam."""
     time_ratio: float
-    mebibytes: float
-    """The peak with torch's Adam."""
+    adam_mib: float
+    """Peak memory with torch's Adam (MiB)."""
     memory_ratio: float
-
-
-def peak_allocation(update: Update) -> int:
-    """Return the largest number of bytes that three updates hold at once beyond those before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for _ in range(3):
-            update()
-    results = profiler.profiler
-    assert results is not None and results.kineto_results is not None
-    held = peak = 0
-    for event in sorted(results.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
 
 
 def make_update(model: str, optimizer: str) -> Update:
@@ -83,17 +69,15 @@ def make_update(model: str, optimizer: str) -> Update:
 
 def compare(model: str, rounds: int) -> Result:
     """Measure one model."""
-    names = BASELINE, CONTENDER
-    base_peak, peak = (peak_allocation(make_update(model, name)) for name in names)
-    updates = [make_update(model, name) for name in names]
-    for update in updates:
-        measure(update)
-    turns = [[measure(update) for update in updates] for _ in range(rounds)]
-    base_times = [base for base, _ in turns]
+    base_peak, peak = (peak_allocation(make_update(model, name), count=3) for name in CONTENDERS)
+    turns = {name: partial(processor_seconds, make_update(model, name)) for name in CONTENDERS}
+    for turn in turns.values():
+        turn()
+    seconds = take_turns(turns, rounds)
     return Result(
         model,
-        1e3 * median(base_times),
-        median(ours / base for base, ours in turns),
+        1e3 * median(seconds[BASELINE]),
+        median_ratio(seconds[CONTENDER], seconds[BASELINE]),
         base_peak / (1 << 20),
         peak / base_peak,
     )
@@ -116,19 +100,10 @@ def main(args: Args) -> int:
     for model in args.models:
         results.append(compare(model, args.rounds))
         if args.csv is not None:
-            _write(args.csv, results)
+            rows = ((name, *(f"{x:.3f}" for x in numbers)) for name, *numbers in results)
+            write_csv(args.csv, Result._fields, rows)
     console.print(_table(results))
     return 0
-
-
-def _write(path: Path, results: Sequence[Result]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("model", "adam_ms", "time_ratio", "adam_mib", "memory_ratio"))
-        for r in results:
-            numbers = (r.milliseconds, r.time_ratio, r.mebibytes, r.memory_ratio)
-            rows.writerow((r.model, *(f"{number:.3f}" for number in numbers)))
 
 
 def _table(results: Sequence[Result]) -> Table:
@@ -138,9 +113,9 @@ def _table(results: Sequence[Result]) -> Table:
     for r in results:
         table.add_row(
             r.model,
-            f"{r.milliseconds:.1f}",
+            f"{r.adam_ms:.1f}",
             f"{r.time_ratio:.2f}",
-            f"{r.mebibytes:.1f}",
+            f"{r.adam_mib:.1f}",
             f"{r.memory_ratio:.2f}",
         )
     time, memory = (

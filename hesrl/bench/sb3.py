@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -20,6 +22,7 @@ from rich.table import Table
 from stable_baselines3 import A2C, PPO
 
 from hesrl import optim
+from hesrl.bench.turns import median_ratio, take_turns
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.runs.machine import describe_machine
@@ -105,38 +108,28 @@ def main(args: Args) -> int:
     console = Console()
     console.print(describe_machine(), highlight=False)
     for algorithm in args.algorithms:
-        updates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-        passes: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+        turns: dict[str, Callable[[], float]] = {}
         with contextlib.ExitStack() as stack:
-            models = {}
             for name, optimizer in CONTENDERS.items():
-                models[name] = make_model(algorithm, optimizer, args)
-                stack.callback(models[name].get_env().close)
-            for _ in range(args.rounds):
-                for name, model in models.items():
-                    updates[name].append(time_updates(model, args.updates))
-                    passes[name].append(time_forward(model))
-        console.print(_table(algorithm, updates, passes, args))
+                model = make_model(algorithm, optimizer, args)
+                stack.callback(model.get_env().close)
+                turns[f"{name}, update"] = partial(time_updates, model, args.updates)
+                turns[f"{name}, forward"] = partial(time_forward, model)
+            seconds = take_turns(turns, args.rounds)
+        console.print(_table(algorithm, seconds, args))
     return 0
 
 
-def _table(
-    algorithm: str, updates: dict[str, list[float]], passes: dict[str, list[float]], args: Args
-) -> Table:
+def _table(algorithm: str, seconds: dict[str, list[float]], args: Args) -> Table:
     title = f"{algorithm}, {args.env_id}, {args.rounds} rounds of {args.updates} updates"
     table = Table("optimizer", "ms/update", "ratio", "inference", title=title)
     table.columns[0].no_wrap = True
     baseline = next(iter(CONTENDERS))
     for name in CONTENDERS:
-        table.add_row(
-            name,
-            f"{1e3 * median(updates[name]):.3f}",
-            _ratio(updates[name], updates[baseline]),
-            _ratio(passes[name], passes[baseline]),
+        ratios = (
+            median_ratio(seconds[f"{name}, {what}"], seconds[f"{baseline}, {what}"])
+            for what in ("update", "forward")
         )
+        milliseconds = f"{1e3 * median(seconds[f'{name}, update']):.3f}"
+        table.add_row(name, milliseconds, *(f"{ratio:.2f}" for ratio in ratios))
     return table
-
-
-def _ratio(values: list[float], baseline: list[float]) -> str:
-    """Return the median of the ratios within the rounds."""
-    return f"{median(value / base for value, base in zip(values, baseline, strict=True)):.2f}"

@@ -7,10 +7,12 @@ the processor, without waits for other programs, and subnormal numbers are zero,
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +22,12 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from hesrl.bench.all_cnn_c import all_cnn_c
+from hesrl.bench.turns import Update, median_ratio, processor_seconds, ratios, take_turns
 from hesrl.curvature import disarm, give_curvature, patch_torch
 from hesrl.errors import UserError
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
+from hesrl.measuring.networks import dense_network
+from hesrl.measuring.tables import write_csv
 from hesrl.optim import AdaHesScale, AdaHessian, Adam
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.rl.threads import limit_threads
@@ -31,12 +36,10 @@ from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
 COMPILED_BASELINE = "compiled Adam"
+COMPILED_CONTENDER = "compiled AdaHesScale"
 _LEARNING_RATE = 1e-4
-_TURN = 0.1
-"""Shortest time that a turn takes, in seconds."""
 
 Loss = Callable[[], Tensor]
-Update = Callable[[], object]
 
 
 class ActorCritic(nn.Module):
@@ -44,13 +47,9 @@ class ActorCritic(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.actor_mean, self.critic = _mlp(17, 6), _mlp(17, 1)
+        self.actor_mean = dense_network([17, 64, 64, 6])
+        self.critic = dense_network([17, 64, 64, 1])
         self.actor_logstd = nn.Parameter(torch.zeros(1, 6))
-
-
-def _mlp(n_in: int, n_out: int) -> nn.Sequential:
-    hidden = nn.Linear(n_in, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh()
-    return nn.Sequential(*hidden, nn.Linear(64, n_out))
 
 
 def _samples(count: int = 64) -> Iterator[Tensor]:
@@ -122,8 +121,8 @@ def _fused_loss(agent: ActorCritic) -> Callable[..., Tensor]:
 
 def wide_classifier(batch: int) -> tuple[nn.Module, Loss]:
     """A network 64-512-512-100 with the cross-entropy of a batch."""
-    layers = [nn.Linear(64, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 100)]
-    net, x, target = nn.Sequential(*layers), torch.randn(batch, 64), torch.randint(100, (batch,))
+    net = dense_network([64, 512, 512, 100])
+    x, target = torch.randn(batch, 64), torch.randint(100, (batch,))
     return net, lambda: F.cross_entropy(net(x), target)
 
 
@@ -215,7 +214,7 @@ COMPILED: dict[str, Callable[[nn.Module, Loss], Update]] = {
     "replayed Adam": _recorded_with(Adam, "auto"),
     "replayed AdaHesScale": _recorded_with(AdaHesScale, "auto"),
     COMPILED_BASELINE: _recorded_with(Adam, "on"),
-    "compiled AdaHesScale": _recorded_with(AdaHesScale, "on"),
+    COMPILED_CONTENDER: _recorded_with(AdaHesScale, "on"),
     "compiled AdaHessian": _recorded_with(AdaHessian, "on"),
 }
 COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
@@ -237,17 +236,25 @@ class Args:
     compiled), wide and wide-1 (64-512-512-100, batch 256 and 1, also compiled), all-cnn-c (128)"""
     rounds: int = 15
     """turns of each contender"""
+    csv: Path | None = None
+    """file to write the table to"""
 
 
-def measure(update: Update) -> float:
-    """Return the processor's seconds for one update, the mean over a turn."""
-    count, start = 0, time.thread_time()
-    while True:
-        update()
-        count += 1
-        seconds = time.thread_time() - start
-        if seconds > _TURN:
-            return seconds / count
+class Row(NamedTuple):
+    """One contender of a task; the numbers are rounded, as in a file."""
+
+    task: str
+    optimizer: str
+    microseconds: str
+    """Median of the processor's time for one update."""
+    ratio: str
+    """Median over the rounds of the time divided by torch Adam's."""
+    lowest: str
+    """The smallest of these ratios."""
+    highest: str
+    """The largest."""
+    ratio_to_compiled: str
+    """Median of the ratio to compiled Adam's time; empty where nothing is compiled."""
 
 
 def main(args: Args) -> int:
@@ -262,32 +269,52 @@ def main(args: Args) -> int:
     limit_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)
+    rows: list[Row] = []
     for task in args.tasks:
-        updates: dict[str, Update] = {}
-        for name, make_update in contenders(task).items():
-            torch.manual_seed(0)
-            updates[name] = make_update(*TASKS[task]())
-        for update in updates.values():
-            measure(update)
-        seconds: dict[str, list[float]] = {name: [] for name in updates}
-        for _ in range(args.rounds):
-            for name, update in updates.items():
-                patch_torch(name != BASELINE)
-                seconds[name].append(measure(update))
-        console.print(_table(task, seconds))
+        of_task = _rows(task, measure(task, args.rounds))
+        console.print(_table(task, args.rounds, of_task))
+        rows += of_task
+        if args.csv is not None:
+            write_csv(args.csv, Row._fields, rows)
     return 0
 
 
-def _table(task: str, seconds: dict[str, list[float]]) -> Table:
-    rounds = len(seconds[BASELINE])
+def measure(task: str, rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of an update for each contender, one number for each round."""
+    turns = {}
+    for name, make_update in contenders(task).items():
+        torch.manual_seed(0)
+        turns[name] = partial(_turn, name, make_update(*TASKS[task]()))
+    for turn in turns.values():
+        turn()
+    return take_turns(turns, rounds)
+
+
+def _turn(name: str, update: Update) -> float:
+    patch_torch(name != BASELINE)
+    return processor_seconds(update)
+
+
+def _rows(task: str, seconds: dict[str, list[float]]) -> list[Row]:
+    rows = []
+    for name, values in seconds.items():
+        of_rounds = ratios(values, seconds[BASELINE])
+        numbers = median(of_rounds), min(of_rounds), max(of_rounds)
+        compiled = seconds.get(COMPILED_BASELINE)
+        to_compiled = f"{median_ratio(values, compiled):.3f}" if compiled else ""
+        microseconds = f"{1e6 * median(values):.1f}"
+        rows.append(Row(task, name, microseconds, *(f"{x:.3f}" for x in numbers), to_compiled))
+    return rows
+
+
+def _table(task: str, rounds: int, rows: Sequence[Row]) -> Table:
     title = f"{task}: one update, {rounds} rounds, ratio to {BASELINE}"
     table = Table("optimizer", "median µs", "ratio", "range of the ratio", title=title)
-    for name, values in seconds.items():
-        ratios = [value / base for value, base in zip(values, seconds[BASELINE], strict=True)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        table.add_row(name, f"{1e6 * median(values):,.0f}", f"{median(ratios):.2f}", spread)
-    if COMPILED_BASELINE in seconds:
-        pairs = zip(seconds["compiled AdaHesScale"], seconds[COMPILED_BASELINE], strict=True)
-        ratio = median(value / base for value, base in pairs)
-        table.caption = f"compiled AdaHesScale / compiled Adam: {ratio:.2f}"
+    for row in rows:
+        spread = f"{float(row.lowest):.2f} to {float(row.highest):.2f}"
+        microseconds, ratio = float(row.microseconds), float(row.ratio)
+        table.add_row(row.optimizer, f"{microseconds:,.0f}", f"{ratio:.2f}", spread)
+        if row.optimizer == COMPILED_CONTENDER:
+            ratio = float(row.ratio_to_compiled)
+            table.caption = f"{COMPILED_CONTENDER} / {COMPILED_BASELINE}: {ratio:.2f}"
     return table

@@ -16,7 +16,6 @@ a gain to delete a large weight, where it only says that the network is not at a
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 from hesrl.curvature import hess_diag
 from hesrl.measuring.digits import load_digits
+from hesrl.measuring.networks import dense_network
 from hesrl.measuring.tables import mean_cell
 from hesrl.settings import require_between, require_positive
 
@@ -94,7 +94,7 @@ def accuracies(args: Args, seed: int) -> dict[str, list[float]]:
     order = torch.randperm(len(digits.labels))
     cut = len(order) // 5
     test, data = ((digits.inputs(i), digits.labels[i]) for i in (order[:cut], order[cut:]))
-    model = _network([data[0].shape[1], *args.hidden, digits.classes])
+    model = dense_network([data[0].shape[1], *args.hidden, digits.classes], nn.ReLU)
     train(model, data, args.epochs, args)
     results = {"nothing": [accuracy(model, test)] * len(COLUMNS)}
     for name, saliency in SALIENCIES.items():
@@ -109,13 +109,6 @@ def accuracies(args: Args, seed: int) -> dict[str, list[float]]:
                 train(pruned, data, retrain, args, kept)
             results[name].append(accuracy(pruned, test))
     return results
-
-
-def _network(sizes: list[int]) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def loss_of(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from hesrl.curvature import arm, take_curvature
 from hesrl.measuring.digits import load_digits
+from hesrl.measuring.networks import dense_network
 from hesrl.measuring.tables import mean_cell
 from hesrl.settings import require_between, require_positive
 
@@ -137,9 +138,7 @@ def online_accuracy(args: Args, seed: int, name: str, learning_rate: float) -> T
     torch.manual_seed(seed)
     digits = load_digits(args.mnist)
     pixels, classes = digits.images.shape[1], digits.classes
-    model = nn.Sequential(
-        nn.Linear(pixels, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, classes)
-    )
+    model = dense_network([pixels, 64, 32, classes], nn.ReLU)
     stream = torch.randint(len(digits.labels), (args.tasks, args.task_steps))
     permutations = [torch.randperm(classes) for _ in range(args.tasks)]
     optimizer: torch.optim.Optimizer

@@ -1,22 +1,23 @@
-"""The paper's networks: hidden tanh layers of one width."""
+"""Networks of dense layers, as the paper and the examples have them."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from torch import nn
 
 
-def tanh_network(inputs: int, width: int, layers: int, outputs: int) -> nn.Sequential:
-    """Return a network inputs–width–…–width–outputs, with PyTorch's initialization.
+def dense_network(
+    sizes: Iterable[int], activation: Callable[[], nn.Module] = nn.Tanh
+) -> nn.Sequential:
+    """Return linear layers with an activation between them, with PyTorch's initialization.
 
     Args:
-        inputs: Number of inputs.
-        width: Units of each hidden layer.
-        layers: Number of hidden layers.
-        outputs: Number of outputs.
+        sizes: Number of inputs, units of each hidden layer, number of outputs.
+        activation: Makes the module that follows each layer but the last.
     """
     modules: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise([inputs, *[width] * layers]):
-        modules += [nn.Linear(n_in, n_out), nn.Tanh()]
-    return nn.Sequential(*modules, nn.Linear(width, outputs))
+    for n_in, n_out in pairwise(sizes):
+        modules += [nn.Linear(n_in, n_out), activation()]
+    return nn.Sequential(*modules[:-1])

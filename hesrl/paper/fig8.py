@@ -20,7 +20,7 @@ from torch import nn
 
 from hesrl.errors import UserError
 from hesrl.measuring.collect import collect
-from hesrl.measuring.networks import tanh_network
+from hesrl.measuring.networks import dense_network
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
 from hesrl.optim import get
@@ -131,7 +131,7 @@ def measure(args: Args, size: str) -> list[Row]:
     updates = {}
     for name in args.optimizers:
         torch.manual_seed(0)
-        model = tanh_network(64, args.width, layers, outputs)
+        model = dense_network([64, *[args.width] * layers, outputs])
         x = torch.randn(args.batch_size, 64)
         target = torch.randint(outputs, (args.batch_size,))
         updates[name] = update_with(name, model, x, target)

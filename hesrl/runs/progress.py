@@ -6,7 +6,6 @@ import os
 import time
 from collections import deque
 from statistics import fmean
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
@@ -69,12 +68,7 @@ class Progress:
         self._display.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         """Show the last state and leave it on the screen."""
         self._display.stop()
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from hesrl.runs.directory import RunDirectory
-from hesrl.runs.halting import HaltRequest
-from hesrl.runs.interrupts import StopRequest
+from hesrl.runs.interrupts import HaltRequest, StopRequest
 from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress

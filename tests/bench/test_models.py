@@ -48,17 +48,6 @@ def test_the_table_and_the_file(tmp_path, capsys):
         assert f"{median(float(row[name]) for row in rows):.2f}" in out
 
 
-def test_the_peak_counts_what_is_held_at_once():
-    def update() -> None:
-        x = torch.empty(1 << 20, dtype=torch.uint8)
-        y = torch.empty(1 << 19, dtype=torch.uint8)
-        del x
-        torch.empty(1 << 18, dtype=torch.uint8)
-        del y
-
-    assert models.peak_allocation(update) == (1 << 20) + (1 << 19)
-
-
 @pytest.mark.parametrize("settings", [{"models": ("alexnet",)}, {"models": ()}, {"rounds": 0}])
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UserError, match="--models must be among mlp, vgg, resnet"):

@@ -1,20 +1,16 @@
-"""Real signals to a real process."""
+"""Real signals to a real process, which stops after its update, or halts at once."""
 
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from hesrl.runs import StopRequest
-from hesrl.runs.interrupts import MESSAGE
+from hesrl.runs.interrupts import HALT_MESSAGE, STOP_MESSAGE
 
-LOOP = """
+STOP = """
 import sys, time
 from hesrl.runs import StopRequest
 with StopRequest() as stop:
@@ -22,51 +18,67 @@ with StopRequest() as stop:
     while not stop.requested:
         time.sleep(0.01)
     print(stop.signal_name, flush=True)
-    if "linger" in sys.argv:
-        time.sleep(60)
+    while "linger" in sys.argv:  # one long sleep could miss a signal that comes just before it
+        time.sleep(0.01)
 sys.exit(stop.exit_code)
 """
+HALT = """
+import os, time
+from hesrl.runs.interrupts import HaltRequest
+with HaltRequest(lambda: os.write(2, b"halted\\n")):
+    try:
+        print("ready", flush=True)
+        while True:  # one long sleep could miss a signal that comes just before it
+            time.sleep(0.01)
+    finally:
+        print("unwound", flush=True)
+        while True:
+            time.sleep(0.01)
+"""
+both_signals = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 
 
-@contextmanager
-def training(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", LOOP, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_to_stop(signum):
-    with training() as process:
+@both_signals
+def test_the_first_signal_asks_to_stop(start, signum):
+    with start(STOP) as process:
+        assert process.stdout.readline() == "ready\n"
         process.send_signal(signum)
         out, err = process.communicate(timeout=30)
-    assert (out, err) == (f"{signum.name}\n", f"{MESSAGE}\n")
+    assert (out, err) == (f"{signum.name}\n", f"{STOP_MESSAGE}\n")
     assert process.returncode == 128 + signum
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_after_that_aborts_at_once(first):
-    with training("linger") as process:
-        process.send_signal(first)
-        assert process.stdout.readline() == f"{first.name}\n"
+@both_signals
+def test_ctrl_c_after_that_aborts_at_once(start, signum):
+    with start(STOP, "linger") as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        assert process.stdout.readline() == f"{signum.name}\n"
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
-    assert err.count(MESSAGE) == 1
-    assert err.endswith("KeyboardInterrupt\n")
+    assert err.count(STOP_MESSAGE) == 1 and err.endswith("KeyboardInterrupt\n")
     assert process.returncode == -signal.SIGINT
 
 
-def test_a_reader_that_has_gone_does_not_cost_the_stop():
-    with training() as process:
+def test_a_reader_that_has_gone_does_not_cost_the_stop(start):
+    with start(STOP) as process:
+        assert process.stdout.readline() == "ready\n"
         process.stderr.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 128 + signal.SIGINT
+
+
+@both_signals
+def test_what_moves_is_halted_first_and_then_the_process_ends(start, signum):
+    with start(HALT) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signum)
+        assert [process.stderr.readline() for _ in "12"] == ["halted\n", f"{HALT_MESSAGE}\n"]
+        assert process.stdout.readline() == "unwound\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert err == "halted\n" and process.returncode == 128 + signum
 
 
 def test_previous_handlers_come_back():

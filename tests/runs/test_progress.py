@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -33,84 +31,48 @@ def clock(monkeypatch):
     return time
 
 
-def plain() -> Console:
-    return Console(file=io.StringIO(), force_terminal=False)
-
-
-def terminal() -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, force_interactive=True, width=100)
-
-
-def test_plain_lines_come_once_per_tenth_of_the_run(clock):
-    console = plain()
-    with Progress(1000, console=console) as progress:
-        for step in range(10, 1001, 10):
-            clock[0] += 0.5
+def show(clock, seconds, steps, *, terminal=False, **options):
+    """Return what is shown of a run of 1000 steps with some seconds between them."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, force_interactive=terminal, width=100)
+    with Progress(1000, console=console, **options) as progress:
+        for step in steps:
+            clock[0] += seconds
             progress.update(step, float(step))
-    lines = console.file.getvalue().splitlines()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+
+
+def test_plain_lines_come_once_per_tenth_of_the_run_and_at_most_once_a_second(clock):
+    lines = show(clock, 0.5, range(10, 1001, 10)).splitlines()
     assert lines[0] == "step 100/1000  return 55.0  20 steps/s  0:45 left"
     assert lines[-1] == "step 1000/1000  return 905.0  20 steps/s  0:00 left"
     assert len(lines) == 10
-
-
-def test_plain_lines_come_at_most_once_a_second(clock):
-    console = plain()
-    with Progress(1000, console=console) as progress:
-        for step in range(10, 1001, 10):
-            clock[0] += 0.025
-            progress.update(step)
-    steps = re.findall(r"step (\d+)/1000  400 steps/s", console.file.getvalue())
-    assert steps == ["400", "800", "1000"]
+    quick = show(clock, 0.025, range(10, 1001, 10))
+    assert re.findall(r"step (\d+)/1000 .* 400 steps/s", quick) == ["400", "800", "1000"]
 
 
 def test_a_resumed_run_counts_its_own_speed(clock):
-    console = plain()
-    with Progress(1000, initial_step=600, console=console) as progress:
-        clock[0] += 2
-        progress.update(800)
-    assert console.file.getvalue() == "step 800/1000  100 steps/s  0:02 left\n"
+    shown = show(clock, 2, [800], initial_step=600)
+    assert shown == "step 800/1000  return 800.0  100 steps/s  0:02 left\n"
+    assert show(clock, 2, [], initial_step=600) == ""
 
 
-def test_nothing_is_printed_without_progress():
-    console = plain()
-    with Progress(1000, initial_step=600, console=console):
-        pass
-    assert console.file.getvalue() == ""
-
-
-def test_a_terminal_gets_a_bar_and_no_thread(clock):
-    console = terminal()
+def test_a_terminal_gets_a_bar_at_most_five_times_a_second_and_no_thread(clock):
     threads = threading.active_count()
-    with Progress(1000, console=console) as progress:
-        clock[0] += 2
-        progress.update(500, 812.34)
-        assert threading.active_count() == threads
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())
-    assert "500/1000 steps" in shown
-    assert "50% return 812.3  250 steps/s  0:02 left" in shown
+    shown = show(clock, 2, [500], terminal=True)
+    assert threading.active_count() == threads
+    assert "500/1000 steps" in shown and "50% return 500.0  250 steps/s  0:02 left" in shown
+    steps = re.findall(r"(\d+)/1000", show(clock, 0.15, [1, 2, 3, 4], terminal=True))
+    assert "1" in steps and "2" not in steps and "3" in steps
 
 
-def test_a_bar_is_drawn_at_most_five_times_a_second(clock):
-    console = terminal()
-    with Progress(1000, console=console) as progress:
-        progress.update(1)
-        size = len(console.file.getvalue())
-        progress.update(2)
-        assert len(console.file.getvalue()) == size
-        clock[0] += 0.21
-        progress.update(3)
-        assert len(console.file.getvalue()) > size
-
-
-def test_training_goes_on_when_the_reader_of_its_lines_has_gone():
-    command = [sys.executable, "-c", READER_GONE]
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
-    with subprocess.Popen(command, **pipes) as process:
+def test_training_goes_on_when_the_reader_of_its_lines_has_gone(start):
+    with start(READER_GONE) as process:
         process.stdout.close()
-        process.stdin.write(b"\n")
+        process.stdin.write("\n")
         process.stdin.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 7
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=30) == 7
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -23,24 +21,14 @@ sys.stdin.read()
 """
 
 
-def create(root: Path, **changes: object) -> RunDirectory:
-    given = {"env_id": "A-v0", "agent": "ppo", "optimizer": "adam", "seed": 0, "config": {}}
-    return RunDirectory.create(root, **(given | changes))
-
-
-def test_name_holds_environment_agent_optimizer_seed_and_time(make_run):
-    name = make_run("hesrl/UR5Reacher-v0").path.name
-    assert re.fullmatch(r"hesrl-UR5Reacher-v0__ppo__adahesscale__3__\d{8}-\d{6}", name)
-
-
-def test_config_holds_settings_and_provenance(run):
+def test_a_run_has_a_name_of_its_own_and_tells_where_it_comes_from(make_run, monkeypatch):
+    run = make_run("hesrl/UR5Reacher-v0")
+    name = r"hesrl-UR5Reacher-v0__ppo__adahesscale__3__\d{8}-\d{6}"
+    assert re.fullmatch(name, run.path.name)
     content = yaml.safe_load(run.config.read_text())
     assert content["settings"] == {"learning_rate": 1e-3, "hidden": [64, 64], "note": None}
     assert content["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(content) >= {"commit", "dirty", "created", "command"}
-
-
-def test_runs_of_the_same_second_get_their_own_directories(make_run, monkeypatch):
     monkeypatch.setattr("hesrl.runs.directory.time.strftime", lambda _: "20250102-030405")
     names = [make_run().path.name.rpartition("__")[2] for _ in range(3)]
     assert names == ["20250102-030405", "20250102-030405-2", "20250102-030405-3"]
@@ -49,26 +37,19 @@ def test_runs_of_the_same_second_get_their_own_directories(make_run, monkeypatch
 def test_open_reads_the_settings_back(run):
     run.close()
     with RunDirectory.open(str(run.path)) as again:
-        assert again.path == run.path
-        assert again.settings == run.settings
+        assert (again.path, again.settings) == (run.path, run.settings)
 
 
 @pytest.mark.parametrize("root", ["/dev/null", "/dev/null/runs", "/proc/runs"])
 def test_an_unwritable_root_is_named(root):
+    names = {"env_id": "A-v0", "agent": "ppo", "optimizer": "adam", "seed": 0, "config": {}}
     with pytest.raises(UserError, match=f"cannot make a run folder in {root}: .*writable folder"):
-        create(Path(root))
+        RunDirectory.create(root, **names)
 
 
-def test_a_setting_that_yaml_lacks_leaves_no_directory(tmp_path):
+def test_a_setting_that_yaml_lacks_leaves_no_directory(make_run, tmp_path):
     with pytest.raises(yaml.representer.RepresenterError):
-        create(tmp_path, config={"device": object()})
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_leaves_no_directory(tmp_path, full_disk):
-    full_disk(100_000)
-    with pytest.raises(UserError, match=r"cannot write .*config\.yaml: File too large"):
-        create(tmp_path, config={"note": "x" * 200_000})
+        make_run(config={"device": object()})
     assert not list(tmp_path.iterdir())
 
 
@@ -102,14 +83,13 @@ def test_open_names_a_missing_directory_and_a_config_that_is_a_folder(tmp_path):
         RunDirectory.open(tmp_path)
 
 
-def test_a_second_process_is_refused_until_the_first_one_dies(run):
+def test_a_second_process_is_refused_until_the_first_one_dies(run, start):
     run.close()
-    command = [sys.executable, "-c", HOLD, str(run.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"locked\n"
+    with start(HOLD, run.path) as holder:
+        assert holder.stdout.readline() == "locked\n"
         with pytest.raises(UserError, match=f"in use by process {holder.pid}: "):
             RunDirectory.open(run.path)
-        holder.kill()
+    RunDirectory.open(run.path)  # and, forgotten, lets go of it
     RunDirectory.open(run.path).close()
 
 
@@ -117,11 +97,6 @@ def test_a_new_run_is_locked_and_can_still_be_read(run):
     with pytest.raises(UserError, match=f"in use by process {os.getpid()}: "):
         RunDirectory.open(run.path)
     assert RunDirectory.open(run.path, read_only=True).settings == run.settings
-
-
-def test_a_forgotten_run_releases_its_lock(tmp_path):
-    path = create(tmp_path).path
-    RunDirectory.open(path).close()
 
 
 def test_a_lock_that_cannot_be_made_is_named(run):

@@ -1,0 +1,89 @@
+"""The tables of the pages that quote ``docs/update.csv`` and ``docs/memory.csv``.
+
+``python -m tests.bench.pages`` writes them into the pages, after
+
+    hesrl bench update --rounds 9 --csv docs/update.csv
+    hesrl bench memory --csv docs/memory.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from hesrl.bench import update
+from hesrl.measuring.tables import markdown_table
+
+ROOT = Path(__file__).parents[2]
+EAGER = ("hesrl Adam", "AdaHesScale", "AdaHessian")
+TASKS = {
+    "ppo": "PPO's loss as CleanRL writes it, batch of 64",
+    "ppo-fused": "the same by `hesrl.losses`",
+    "all-cnn-c": "ALL-CNN-C, batch of 128",
+}
+REPLAYED_AND_COMPILED = ("replayed Adam", "replayed AdaHesScale", "compiled Adam")
+COMPILED_TASKS = {
+    "ppo-minibatch": "17-64-64-6 and 17-64-64-1, 64 samples",
+    "wide": "64-512-512-100, 256 samples",
+    "wide-1": "the same, 1 sample",
+}
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with (ROOT / "docs" / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def eager_table() -> str:
+    """Time and memory beside torch's Adam."""
+    rows = []
+    found = {(row["task"], row["optimizer"]): row for row in read("update.csv")}
+    for task, words in TASKS.items():
+        seconds = 1e-6 * float(found[task, update.BASELINE]["microseconds"])
+        time = f"{seconds:.2f} s" if seconds >= 1 else f"{1e3 * seconds:.2f} ms"
+        ratios = (float(found[task, name]["ratio"]) for name in EAGER)
+        rows.append([words, time, *(f"{ratio:.2f}" for ratio in ratios)])
+    peaks = {row["optimizer"]: row for row in read("memory.csv")}
+    ratios = (float(peaks[name]["ratio"]) for name in EAGER)
+    peak = f"{float(peaks[update.BASELINE]['peak_mib']):,.0f} MiB"
+    rows.append(["ALL-CNN-C, peak memory", peak, *(f"{ratio:.2f}" for ratio in ratios)])
+    return markdown_table(["one update", update.BASELINE, *EAGER], rows)
+
+
+def compiled_table() -> str:
+    """Replayed and compiled steps beside torch's eager Adam."""
+    rows = []
+    found = {(row["task"], row["optimizer"]): row for row in read("update.csv")}
+    names = (*REPLAYED_AND_COMPILED, update.COMPILED_CONTENDER)
+    for task, words in COMPILED_TASKS.items():
+        cells = [f"{float(found[task, update.BASELINE]['microseconds']):,.0f}"]
+        for name in names:
+            microseconds, ratio = (float(found[task, name][x]) for x in ("microseconds", "ratio"))
+            cells.append(f"{microseconds:,.0f} ({ratio:.2f})")
+        ratio = float(found[task, update.COMPILED_CONTENDER]["ratio_to_compiled"])
+        rows.append([f"`{task}`: {words}", *cells, f"{ratio:.2f}"])
+    header = ["task", update.BASELINE, *names, "AdaHesScale / Adam, both compiled"]
+    return markdown_table(header, rows)
+
+
+TABLES = {"README.md": eager_table, "docs/train_step.md": compiled_table}
+"""What makes the table of each page; the page has a table with the same header."""
+
+
+def written(page: str, table: str) -> str:
+    """Return a page with its table of the same header replaced."""
+    header = re.escape(table.split("\n")[0])
+    text, count = re.subn(rf"^{header}\n(?:\|.*\n)+", lambda _: table, page, flags=re.MULTILINE)
+    assert count == 1, f"{count} tables begin with {table.splitlines()[0]}"
+    return text
+
+
+def main() -> None:
+    for name, make in TABLES.items():
+        path = ROOT / name
+        path.write_text(written(path.read_text(), make()))
+
+
+if __name__ == "__main__":
+    main()

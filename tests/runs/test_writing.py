@@ -1,0 +1,61 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hesrl.errors import UserError
+from hesrl.runs import RunDirectory, save_checkpoint, write_summary
+from hesrl.runs.atomic import AppendFile, write_atomically
+
+NAMES = {"env_id": "A-v0", "agent": "ppo", "optimizer": "adam", "seed": 0}
+WRITERS = {
+    "file": lambda run, size: write_atomically(run.path / "x", bytes(size)),
+    "checkpoint": lambda run, size: save_checkpoint(run.checkpoint, {"x": torch.zeros(size)}),
+    "summary": lambda run, size: write_summary(run, {"x": "y" * size}),
+    "run": lambda run, size: RunDirectory.create(
+        run.path / "runs", config={"note": "x" * size}, **NAMES
+    ),
+}
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_leaves_everything_as_it_was(name, run, full_disk):
+    WRITERS[name](run, 10)
+    before = contents(run.path)
+    full_disk(100_000)
+    with pytest.raises(UserError, match=r"cannot write .*: File too large; check the folder"):
+        WRITERS[name](run, 200_000)
+    assert contents(run.path) == before
+
+
+def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    for data in (b"old", b"new"):
+        write_atomically(tmp_path / "x", data)
+    assert contents(tmp_path) == {tmp_path / "x": b"new"}
+
+
+@pytest.mark.parametrize("folder", ["/dev/null", "/nowhere/at/all"])
+@pytest.mark.parametrize("write", [lambda path: write_atomically(path, b""), AppendFile])
+def test_a_missing_folder_is_named(folder, write):
+    with pytest.raises(UserError, match=f"cannot write {folder}/x: No(t a|) "):
+        write(Path(folder, "x"))
+
+
+def test_append_adds_whole_chunks_to_what_is_there(tmp_path, full_disk):
+    (tmp_path / "rows").write_bytes(b"first\n")
+    file = AppendFile(tmp_path / "rows")
+    file.append(b"second\n")
+    full_disk(100_000)
+    with pytest.raises(UserError, match=r"cannot write .*rows: File too large"):
+        file.append(bytes(200_000))
+    file.append(b"third\n")
+    file.close()
+    assert file.path.read_bytes() == b"first\nsecond\nthird\n"
