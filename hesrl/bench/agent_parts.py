@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
-from unittest import mock
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,11 +23,38 @@ SAMPLES = 1000
 """Calls of environment and actor by which their parts of a rollout are told apart."""
 
 
+class Call(NamedTuple):
+    """A call of a timed function."""
+
+    start: float
+    seconds: float
+    arguments: tuple[Any, ...]
+    result: Any
+
+
+@contextlib.contextmanager
+def timed_calls(owner: Any, name: str) -> Iterator[list[Call]]:
+    """Note the calls of a function or method of a module or class within the block."""
+    function, calls = getattr(owner, name), list[Call]()
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        result = function(*arguments, **options)
+        calls.append(Call(start, time.perf_counter() - start, arguments, result))
+        return result
+
+    setattr(owner, name, timed)
+    try:
+        yield calls
+    finally:
+        setattr(owner, name, function)
+
+
 @contextlib.contextmanager
 def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """Time the parts of an agent while its ``main`` runs.
 
-    Whole rollouts, batches, updates and rows are timed, from the first row of metrics on. Physics
+    Whole rollouts, batches, updates and rows are timed, after the first row of metrics. Physics
     and acting, which alternate within a rollout, are timed afterwards on their own; what is left
     of a rollout is statistics and bookkeeping.
 
@@ -39,75 +65,30 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     Yields:
         The parts, complete after the block.
     """
-    clock, parts = _Clock(), Parts()
-    with (
-        mock.patch.object(agent, "rollout", clock.rollout(agent.rollout)),
-        mock.patch.object(agent, "make_batch", clock.around("advantages", agent.make_batch)),
-        mock.patch.object(TrainStep, "__call__", clock.around("update", TrainStep.__call__)),
-        mock.patch.object(Session, "log", clock.log(Session.log)),
-        mock.patch.object(Session, "log_episode", clock.around("logging", Session.log_episode)),
-        mock.patch.object(Session, "save", clock.around("logging", Session.save)),
-    ):
+    parts = Parts()
+    with contextlib.ExitStack() as stack:
+        rollouts, batches, updates, rows, episodes, checkpoints = (
+            stack.enter_context(timed_calls(owner, name))
+            for owner, name in (
+                (agent, "rollout"), (agent, "make_batch"), (TrainStep, "__call__"),
+                (Session, "log"), (Session, "log_episode"), (Session, "save"),
+            )
+        )  # fmt: skip
         yield parts
-    parts |= clock.parts(env_id)
+    counted = [call for call in rollouts if call.start > rows[0].start]
+    steps = sum(call.result.rewards.size for call in counted)
 
+    def seconds(*kinds: list[Call]) -> float:
+        calls = (call for kind in kinds for call in kind if call.start > rows[0].start)
+        return sum(call.seconds for call in calls) / steps
 
-class _Clock:
-    """Adds up seconds by part, from the first row of metrics on."""
-
-    def __init__(self) -> None:
-        self._seconds = dict.fromkeys(("rollout", *PARTS), 0.0)
-        self._counts, self._steps = False, 0
-        self._acting: Any = None
-        self._storage: Any = None
-
-    def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, timed."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            if self._counts:
-                self._seconds[part] += time.perf_counter() - start
-            return result
-
-        return timed
-
-    def log(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``Session.log``, timed; its first call starts the clock."""
-        timed = self.around("logging", function)
-
-        def starts_the_clock(*args: Any) -> None:
-            timed(*args)
-            self._counts = True
-
-        return starts_the_clock
-
-    def rollout(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``rollout``, timed, with its steps counted."""
-        timed = self.around("rollout", function)
-
-        def counted(envs: Any, acting: Any, num_steps: int, rng: Any, **kwargs: Any) -> Any:
-            storage = timed(envs, acting, num_steps, rng, **kwargs)
-            self._steps += storage.rewards.size if self._counts else 0
-            self._acting, self._storage = acting, storage
-            return storage
-
-        return counted
-
-    def parts(self, env_id: str) -> Parts:
-        """Return seconds per environment step, by part."""
-        num_envs = self._storage.obs.shape[1]
-        seconds = {part: total / self._steps for part, total in self._seconds.items()}
-        physics = _seconds_of_physics(env_id)
-        acting = _seconds_of_acting(self._acting, self._storage) / num_envs
-        rollout = seconds.pop("rollout")
-        return {
-            **seconds,
-            "physics": physics,
-            "acting": acting,
-            "statistics": rollout - physics - acting,
-        }
+    storage, acting = counted[-1].result, counted[-1].arguments[1]
+    parts["physics"] = _seconds_of_physics(env_id)
+    parts["acting"] = _seconds_of_acting(acting, storage) / storage.obs.shape[1]
+    parts["statistics"] = seconds(rollouts) - parts["physics"] - parts["acting"]
+    parts["advantages"] = seconds(batches)
+    parts["update"] = seconds(updates)
+    parts["logging"] = seconds(rows, episodes, checkpoints)
 
 
 def _seconds_of_physics(env_id: str) -> float:

@@ -14,9 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
+from hesrl.bench.agent_parts import timed_calls
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.runs.machine import peak_memory
 
@@ -38,24 +37,17 @@ def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float
 
 def main(agent: str, env_id: str, compile: str) -> None:
     """Run an agent for three rollouts and print when it first stepped, and its memory."""
-    first_step: list[float] = []
-    step = NormalizedEnvs.step
-
-    def noticed(self: NormalizedEnvs, actions: Any) -> Any:
-        if not first_step:
-            first_step.append(time.time())
-        return step(self, actions)
-
+    offset = time.time() - time.perf_counter()
     module = importlib.import_module(f"hesrl.agents.{agent}")
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(NormalizedEnvs, "step", noticed),
+        timed_calls(NormalizedEnvs, "step") as steps,
         contextlib.redirect_stdout(io.StringIO()),
     ):
         args = module.Args(env_id=env_id, compile=compile, runs_dir=Path(folder), eval_episodes=1)
         args.total_timesteps = 3 * max(args.batch_size, 2048)
         module.main(args)
-    print(first_step[0], peak_memory())
+    print(offset + steps[0].start, peak_memory())
 
 
 if __name__ == "__main__":

@@ -63,4 +63,6 @@ def test_the_page_has_the_numbers_of_the_file():
     memory = median(float(row["memory_ratio"]) for row in rows)
     page = " ".join((docs / "curvature.md").read_text().split())
     assert f"the time ratios is {median(times):.2f}, from {times[0]:.2f} (" in page
-    assert f"to {times[-1]:.2f} (" in page and f"of the peak memory {memory:.2f}." in page
+    assert (
+        f"to {times[-1]:.2f} (" in page and f"the median of the peak memory {memory:.2f}." in page
+    )

@@ -104,6 +104,8 @@ def test_no_images_are_refused():
 @pytest.mark.parametrize("name", pages.TABLES)
 def test_the_page_has_the_numbers_of_the_files(name):
     assert pages.TABLES[name]() in (pages.ROOT / name).read_text()
+    page = (pages.ROOT / "docs" / "curvature.md").read_text()
+    assert pages.unarmed_sentence() in " ".join(page.split())
 
 
 def test_the_files_have_every_contender():
