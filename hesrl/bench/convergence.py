@@ -29,7 +29,7 @@ from hesrl.measuring.collect import collect
 from hesrl.measuring.digits import load_digits
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
-from hesrl.runs.figures import new_figure
+from hesrl.runs.figures import legend_below, new_figure
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_between, require_positive
 
@@ -209,18 +209,12 @@ def _table(args: Args, trials: Sequence[Trial]) -> str:
             tried = _trials_of(trials, problem, optimizer)
             best, sizes = best_of(tried), [trial.step_size for trial in tried]
             where = " (**edge**)" if best.step_size in (sizes[0], sizes[-1]) else ""
-            rows.append(
-                [
-                    PROBLEMS[problem].title,
-                    OPTIMIZERS[optimizer],
-                    f"{best.step_size:g}{where}",
-                    f"{sizes[0]:g} to {sizes[-1]:g}",
-                    f"{len(best.hits)} of {len(best.runs)}",
-                    f"{best.steps:,.0f}" if best.hits else "never",
-                    f"{best.seconds:.3f}" if best.hits else "never",
-                    f"{best.final_loss:.2g}",
-                ]
-            )
+            names = PROBLEMS[problem].title, OPTIMIZERS[optimizer]
+            grid = f"{best.step_size:g}{where}", f"{sizes[0]:g} to {sizes[-1]:g}"
+            steps = f"{best.steps:,.0f}" if best.hits else "never"
+            seconds = f"{best.seconds:.3f}" if best.hits else "never"
+            seeds = f"{len(best.hits)} of {len(best.runs)}"
+            rows.append([*names, *grid, seeds, steps, seconds, f"{best.final_loss:.2g}"])
     header = ["problem", "optimizer", "best step size", "grid", "seeds", "steps", "seconds"]
     return markdown_table([*header, "final loss"], rows)
 
@@ -244,10 +238,5 @@ def _plot(args: Args, trials: Sequence[Trial]) -> Figure:
             ax.spines[["top", "right"]].set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("loss, median of the seeds")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        frameon=False,
-        loc="outside lower center",
-        ncols=len(args.optimizers),
-    )
+    legend_below(figure, axes[0, 0], columns=len(args.optimizers))
     return figure

@@ -1,7 +1,8 @@
 """The model types of transformers, each with a configuration of a few small layers.
 
 The numbers that say how large a model is have the same names in most configurations; those are
-made small, in nested configurations as well. A model gets what its ``forward`` asks for by name.
+made small, in nested configurations as well; ``coverage_transformers.yaml`` has them. A model gets
+what its ``forward`` asks for by name.
 """
 
 from __future__ import annotations
@@ -11,13 +12,26 @@ import inspect
 import itertools
 from collections.abc import Iterator
 from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import torch
+import yaml
 
 from hesrl.bench.coverage_examine import Build, Case
 from hesrl.bench.coverage_inputs import case_of
-from hesrl.bench.coverage_transformers_sizes import FEWER, SMALL, SMALL_LISTS, SPECIAL
+
+_SIZES: dict[str, dict[Any, Any]] = yaml.safe_load(
+    (files("hesrl.bench") / "coverage_transformers.yaml").read_text(encoding="utf-8")
+)
+
+
+def _by_name(numbers: dict[int, str]) -> dict[str, int]:
+    return {name: number for number, names in numbers.items() for name in names.split()}
+
+
+FEWER = _by_name(_SIZES["layers"])
+SMALL = FEWER | _by_name(_SIZES["numbers"])
 
 _VOCABULARY, _LENGTH, _IMAGE = 120, 8, 32
 _MAX_PARAMETERS = 150_000_000
@@ -101,7 +115,7 @@ def _case(
     how: str,
     labelled: bool,
 ) -> Case:
-    config = tiny(config_class, small, SPECIAL.get(family, {}))
+    config = tiny(config_class, small, _SIZES["special"].get(family, {}))
     with torch.device("meta"):
         count = sum(p.numel() for p in model_class(config).parameters())
     if count > _MAX_PARAMETERS:
@@ -132,8 +146,8 @@ def tiny(config_class: Any, small: dict[str, int], special: dict[str, Any]) -> A
             elif name.endswith(("_token_id", "_token_index")) and value >= _VOCABULARY:
                 last -= 1
                 options[name] = last
-        elif isinstance(value, (list, tuple)) and small is SMALL and name in SMALL_LISTS:
-            options[name] = [SMALL_LISTS[name](n) for n in range(len(value))]
+        elif isinstance(value, (list, tuple)) and small is SMALL and name in _SIZES["lists"]:
+            options[name] = _SIZES["lists"][name][: len(value)]
     options |= {k: v for k, v in special.items() if k not in nested}
     return config_class(**options)
 

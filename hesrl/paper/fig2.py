@@ -21,15 +21,7 @@ from hesrl.curvature.estimators.preactivation import preactivation_hessians
 from hesrl.measuring.collect import collect
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
-from hesrl.paper.fig2_errors import (
-    EXACT,
-    GN_TO_GGN,
-    METHODS,
-    OTHERS,
-    STAGES,
-    Errors,
-    Row,
-)
+from hesrl.paper.fig2_errors import EXACT, GN_TO_GGN, METHODS, OTHERS, STAGES, Errors, Row
 from hesrl.paper.fig2_plot import plot_errors
 from hesrl.paper.training import Stage, TrainingArgs, train
 

@@ -134,29 +134,18 @@ def _summary_table(found: dict[str, list[Curve]]) -> str:
         good = [curve.steps_to_good for curve in runs]
         reached = [step for step in good if step is not None]
         steps = f"{sum(reached) / len(reached):,.0f}" if reached else "–"
-        rows.append(
-            [
-                optimizer,
-                mean_cell([curve.final for curve in runs], ".0f"),
-                steps,
-                f"{len(reached)} of {len(runs)}",
-                f"{sum(curve.deteriorates for curve in runs)} of {len(runs)}",
-            ]
-        )
+        worse = sum(curve.deteriorates for curve in runs)
+        counts = f"{len(reached)} of {len(runs)}", f"{worse} of {len(runs)}"
+        rows.append([optimizer, mean_cell([curve.final for curve in runs], ".0f"), steps, *counts])
     header = ["optimizer", "return at the end", f"steps to {GOOD:+}", "reached", "deteriorated"]
     return "Means of the runs, with 95 % intervals.\n\n" + markdown_table(header, rows)
 
 
 def _run_table(found: dict[str, list[Curve]]) -> str:
-    rows = [
-        [
-            f"{optimizer}, seed {curve.seed}",
-            f"{curve.peak:.0f}",
-            f"{curve.peak_step:,}",
-            f"{curve.final:.0f}",
-            f"{curve.drop:.0f}",
-        ]
-        for optimizer, runs in found.items()
-        for curve in runs
-    ]
+    rows = []
+    for optimizer, runs in found.items():
+        for curve in runs:
+            peak = f"{curve.peak:.0f}", f"{curve.peak_step:,}"
+            end = f"{curve.final:.0f}", f"{curve.drop:.0f}"
+            rows.append([f"{optimizer}, seed {curve.seed}", *peak, *end])
     return markdown_table(["run", "peak", "at step", "end", "drop"], rows)

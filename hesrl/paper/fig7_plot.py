@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hesrl.paper.fig7_curves import GOOD, Curve
-from hesrl.runs.figures import label_steps, new_figure, style_axes
+from hesrl.runs.figures import label_steps, legend_below, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +32,7 @@ def plot_curves(found: Mapping[str, Sequence[Curve]]) -> Figure:
         ax.set_title(optimizer, fontsize=14, loc="left")
         label_steps(ax)
     panels[0].set_ylabel("return, mean of 100 episodes", fontsize=12)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        frameon=False,
-        fontsize=11,
-        loc="outside lower center",
-        ncols=4,
-    )
+    legend_below(figure, panels[0], columns=4)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesrl.paper.fig8_times import BASELINE, FLOP_BOUND, PAPER_RATIOS, PARTS, Times
-from hesrl.runs.figures import new_figure, style_axes
+from hesrl.runs.figures import legend_below, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,13 +41,7 @@ def plot_times(times: Times) -> Figure:
     axes[0, 0].set_ylabel("time of an update (ms)", fontsize=12)
     axes[1, 0].set_ylabel(f"ratio to {BASELINE}", fontsize=12)
     axes[1, 0].set_ylim(bottom=0)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        frameon=False,
-        fontsize=11,
-        loc="outside lower center",
-        ncols=5,
-    )
+    legend_below(figure, axes[0, 0], columns=5)
     return figure
 
 

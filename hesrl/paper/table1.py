@@ -23,7 +23,7 @@ from hesrl.measuring.collect import collect
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
 from hesrl.paper.training import TrainingArgs, train
-from hesrl.runs.figures import new_figure, style_axes
+from hesrl.runs.figures import legend_below, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -192,5 +192,5 @@ def _plot(table: Table) -> Figure:
         "Diagonal of the pre-activation Hessians, a point for each seed", fontsize=14, loc="left"
     )
     style_axes(ax)
-    figure.legend(frameon=False, fontsize=10, loc="outside lower center", ncols=3)
+    legend_below(figure, ax, columns=3)
     return figure

@@ -42,6 +42,17 @@ def style_axes(ax: Axes, grid: str = "y") -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def legend_below(figure: Figure, ax: Axes, columns: int) -> None:
+    """Name below the figure what one of its axes shows."""
+    figure.legend(
+        *ax.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=11,
+        loc="outside lower center",
+        ncols=columns,
+    )
+
+
 def label_steps(ax: Axes, fontsize: int = 12) -> None:
     """Make the horizontal axis one of environment steps: 0, 100k, 200k."""
     from matplotlib.ticker import EngFormatter
