@@ -44,11 +44,11 @@ class Progress:
         if total_steps <= 0:
             raise ValueError(f"total_steps must be positive, got {total_steps}")
         self._total = total_steps
-        self._initial = self._step = initial_step
+        self._initial = self._step = self._shown = initial_step
         self._returns: deque[float] = deque(maxlen=RECENT_EPISODES)
-        self._start = time.monotonic()
-        console = Console() if console is None else console
-        self._display = _Bar(console, self) if console.is_interactive else _Lines(console, self)
+        self._console = Console() if console is None else console
+        self._bar = _new_bar(self._console) if self._console.is_interactive else None
+        self._start = self._next = time.monotonic()
 
     def update(self, global_step: int, episodic_return: float | None = None) -> None:
         """Take note of progress, and show it if it is time to.
@@ -60,27 +60,44 @@ class Progress:
         self._step = global_step
         if episodic_return is not None:
             self._returns.append(episodic_return)
-        self._display.update()
+        due = self._bar is not None or global_step - self._shown >= LINE_SHARE * self._total
+        if due and time.monotonic() >= self._next:
+            self._show()
 
     def __enter__(self) -> Progress:
         """Start the clock and show the bar."""
-        self._start = time.monotonic()
-        self._display.start()
+        self._start = self._next = time.monotonic()
+        if self._bar is None:
+            self._next += LINE_SECONDS
+        else:
+            self._task = self._bar.add_task("", total=self._total, completed=self._step)
+            self._bar.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Show the last state and leave it on the screen."""
-        self._display.stop()
+        if self._bar is not None:
+            self._show()
+            self._bar.stop()
+        elif self._step != self._shown:
+            self._show()
 
-    @property
-    def step(self) -> int:
-        """Environment steps so far."""
-        return self._step
-
-    @property
-    def total_steps(self) -> int:
-        """Environment steps of the whole run."""
-        return self._total
+    def _show(self) -> None:
+        self._shown = self._step
+        if self._bar is not None:
+            self._next = time.monotonic() + BAR_SECONDS
+            text = self.describe()
+            self._bar.update(self._task, completed=self._step, description=text, refresh=True)
+            return
+        self._next = time.monotonic() + LINE_SECONDS
+        line = f"step {self._step}/{self._total}  {self.describe()}"
+        try:
+            print(line.rstrip(), file=self._console.file, flush=True)
+        except BrokenPipeError:
+            # The reader, such as `tee`, has gone; Ctrl-C ends it along with us. The run and its
+            # checkpoint matter more than its lines, so from here on they go nowhere.
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._console.file.fileno())
 
     def describe(self) -> str:
         """The state in one line, such as ``return 812.3  5100 steps/s  0:35 left``."""
@@ -100,73 +117,12 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-class _Bar:
-    """The bar in a terminal."""
-
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._progress = progress
-        self._bar = RichProgress(
-            TextColumn("{task.completed}/{task.total} steps"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            auto_refresh=False,
-        )
-        self._next = 0.0
-
-    def start(self) -> None:
-        progress = self._progress
-        self._task = self._bar.add_task("", total=progress.total_steps, completed=progress.step)
-        self._bar.start()
-
-    def update(self) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + BAR_SECONDS
-            self._draw()
-
-    def stop(self) -> None:
-        self._draw()
-        self._bar.stop()
-
-    def _draw(self) -> None:
-        progress = self._progress
-        self._bar.update(
-            self._task, completed=progress.step, description=progress.describe(), refresh=True
-        )
-
-
-class _Lines:
-    """Plain lines, for a log file or a pipe."""
-
-    def __init__(self, console: Console, progress: Progress) -> None:
-        self._console = console
-        self._progress = progress
-        self._shown = progress.step
-        self._next = 0.0
-
-    def start(self) -> None:
-        self._next = time.monotonic() + LINE_SECONDS
-
-    def update(self) -> None:
-        grown = self._progress.step - self._shown
-        if grown >= LINE_SHARE * self._progress.total_steps and time.monotonic() >= self._next:
-            self._print()
-
-    def stop(self) -> None:
-        if self._progress.step != self._shown:
-            self._print()
-
-    def _print(self) -> None:
-        progress = self._progress
-        self._shown = progress.step
-        self._next = time.monotonic() + LINE_SECONDS
-        line = f"step {progress.step}/{progress.total_steps}  {progress.describe()}"
-        try:
-            print(line.rstrip(), file=self._console.file, flush=True)
-        except BrokenPipeError:
-            # The reader, such as `tee`, has gone; Ctrl-C ends it along with us. The run and its
-            # checkpoint matter more than its lines, so from here on they go nowhere.
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self._console.file.fileno())
+def _new_bar(console: Console) -> RichProgress:
+    return RichProgress(
+        TextColumn("{task.completed}/{task.total} steps"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        auto_refresh=False,
+    )
