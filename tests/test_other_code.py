@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from hesrl.bench.update import ppo_as_written
+from hesrl.bench.update_tasks import ppo_as_written
 from hesrl.curvature import arm, hess_diag
 from hesrl.optim import AdaHesScale
 from tests.test_docs import ROOT, run_examples

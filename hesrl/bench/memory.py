@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hesrl.bench.update import BASELINE, CONTENDERS, image_classifier
+from hesrl.bench.update import BASELINE, CONTENDERS
+from hesrl.bench.update_tasks import image_classifier
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
 from hesrl.runs.machine import describe_machine, peak_memory
