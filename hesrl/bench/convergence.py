@@ -1,7 +1,8 @@
 """Steps and seconds to a threshold, of optimizers with curvature and without, each at its best.
 
-The optimizers first search for their best step sizes, one after the other; then they run with them
-once more, taking turns seed by seed, so that a change of the machine's speed meets all of them.
+The best step size of each optimizer is searched first, one optimizer after the other. Then every
+optimizer runs once more with its best step size. These runs take turns seed by seed, so that a
+change of the machine's speed meets all optimizers.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Args:
     seeds: int = 5
     """starting points, noises and batches, counted from 1"""
     steps: int | None = None
-    """steps of each run; those of the problem if not given"""
+    """steps of each run; the number in the problem if not given"""
     eps: float = 1e-8
     """ε of the optimizers that divide by curvature, in its units"""
     delta: float = 1.0
@@ -91,12 +92,12 @@ def main(args: Args) -> int:
         "convergence",
         "Convergence on small problems",
         f"{args.seeds} seeds: starting points, noises, batches, the same for all optimizers. Steps "
-        "and seconds are medians over the seeds that reached the threshold, the final loss that "
-        "over all. The best step size is the one with which most seeds reach the threshold, then "
-        "that with the fewest steps, then that with the lowest final loss; the search went on at "
-        "the edge of the grid as long as the best lay there. β = 0.9 and 0.999; ε = "
+        "and seconds are medians over the seeds that reached the threshold; the final loss is the "
+        "median over all seeds. The best step size is the one with which most seeds reach the "
+        "threshold, then the one with the fewest steps, then the one with the lowest final loss. The search "
+        "extends the grid at an edge as long as the best lies there. β = 0.9 and 0.999; ε = "
         f"{args.eps:g}, Adam's 1e-08; Δ = {args.delta:g} for Scaled AdaHesScale, a choice that the "
-        "others do not have. Seconds are those of zero_grad, loss, backward and step, in runs "
+        "others do not have. The seconds of zero_grad, loss, backward and step count, in runs "
         "after the search in which the optimizers took turns. Ahead means more seeds at the "
         "threshold, or as many and earlier. Without layers AdaHesScaleGN is AdaHesScale.",
         list(find_claims(trials)),

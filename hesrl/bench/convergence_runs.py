@@ -1,8 +1,8 @@
 """The runs of the convergence table: training, and the search for the best step size.
 
-A search starts with five step sizes, half a decade apart, and goes on at the edge as long as the
-best lies there. The best is the one with which most seeds reach the threshold, then the one with
-the lowest median of their steps, then the one with the lowest median of the final losses.
+A search starts with five step sizes, half a decade apart, and extends them at an edge as long as
+the best lies there. The best step size is the one with which most seeds reach the threshold, then
+the one with the lowest median of their steps, then the one with the lowest median final loss.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Model families of other libraries, each run natively and armed with AdaHesScale.
 
 Every family is a small model with random weights and data: forward, backward and a step, in a
-process of its own. What the rows say is in `hesrl.bench.coverage_examine`. Nothing is downloaded
+process of its own. `hesrl.bench.coverage_examine` describes the rows. Nothing is downloaded
 or installed: a library that is not there is left out.
 """
 
@@ -205,7 +205,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def summary(rows: list[Row]) -> Iterator[Table]:
-    """Yield the table of the libraries and that of the missing operations."""
+    """Yield a table of the libraries and a table of the missing operations."""
     table = Table(
         "library", "families", "ok", "missing", "other", "time ratio", "memory ratio",
         title="families that run natively, and with AdaHesScale; ratios to torch's Adam (median)",

@@ -48,6 +48,6 @@ def tensors_of(tree: Any) -> list[Tensor]:
 
 
 def case_of(name: str, model: nn.Module, *args: Any, **kwargs: Any) -> Case:
-    """Return a case in training mode from a model and what it is called with."""
+    """Return a case in training mode from a model and the arguments of its call."""
     model.train()
     return Case(name, model, lambda: loss_of(model(*args, **kwargs)))

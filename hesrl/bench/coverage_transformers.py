@@ -70,8 +70,8 @@ def _auto() -> Any:
 def families() -> dict[str, str]:
     """Return the name of a model class for each folder of ``transformers.models``.
 
-    A folder may have several model types, such as a text and an image model beside that of both:
-    the one with the shortest name is taken.
+    A folder may have several model types, such as a text model, an image model and a model of both.
+    The type with the shortest name is taken.
     """
     auto = _auto()
     configurations: Any = importlib.import_module("transformers.models.auto.configuration_auto")

@@ -1,7 +1,7 @@
 """Peak memory of one update beside a loop with torch's Adam, each in a process of its own.
 
-What counts is how far the resident memory of the process rises above what it is with model and
-data in place: activations, gradients, curvature and whatever lives for a moment.
+The peak of the process's resident memory counts, minus its resident memory with model and data in
+place. The difference holds activations, gradients, curvature and temporary tensors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Time and peak memory of AdaHesScale beside torch's Adam on twenty architectures.
 
-The time is the processor's, as in `hesrl.bench.update`: both take turns, and the ratio is the
-median over the rounds. The memory is what PyTorch allocates, counted byte by byte: how far it rises
-in three updates above that of model and data, with gradients and the optimizer's state in it.
+The processor's time counts, as in `hesrl.bench.update`: both optimizers take turns, and the ratio
+is the median over the rounds. The memory is counted byte by byte: the most that PyTorch allocates
+during three updates beyond model and data, which includes gradients and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hesrl.runs.machine import describe_machine
 
 CONTENDER = "AdaHesScale"
 _LEARNING_RATE = 1e-7
-"""So small that networks keep the numbers that they start with: what is measured is time."""
+"""So small that the networks hardly change: only time and memory are measured."""
 CONTENDERS = {
     BASELINE: step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
     CONTENDER: step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),

@@ -1,8 +1,8 @@
 """Time of one update (forward, backward, curvature, step) beside a loop with torch's Adam.
 
 The contenders take turns for some rounds in one process and on one thread, so that a change of
-the machine's speed meets all of them; a ratio is the median over the rounds. The time is that of
-the processor, without waits for other programs, and subnormal numbers are zero, as in training.
+the machine's speed meets all of them. A ratio is the median over the rounds. Only the processor's
+time counts, without waits for other programs. Subnormal numbers are zero, as in training.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ changes L by its *saliency*
 
     s = ½ h w²,    h = ∂²L/∂w²
 
-The other pruning is by magnitude, |w|, which takes h to be the same for all weights. Both delete
-over all layers at once, those of the smallest saliency first.
+Pruning by magnitude, |w|, takes h to be the same for all weights. Both ways of pruning compare the
+weights of all layers and delete the weights of the smallest saliency first.
 
-The loss is the mean squared error of LeCun et al., and like theirs h leaves out the second
-derivative of the activations (HesScaleGN), so that it is never negative: a negative h would call it
-a gain to delete a large weight, where it only says that the network is not at a minimum.
+The loss is the mean squared error of LeCun et al. As in their paper, h leaves out the second
+derivative of the activations (HesScaleGN), so that h is never negative. A negative h would call the
+deletion of a large weight a gain, although it only shows that the network is not at a minimum.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ SALIENCIES: dict[str, Saliency] = {
 
 @torch.no_grad()
 def prune(model: nn.Sequential, saliencies: list[Tensor], left: float) -> list[Tensor]:
-    """Set the weights of the smallest saliency to zero, those of all layers taken together.
+    """Set the weights of the smallest saliency in all layers to zero.
 
     Args:
         model: Linear layers; their biases stay.

@@ -26,7 +26,7 @@ NOT_COMPARED = {
     "seed", "runs_dir", "resume", "checkpoint_interval", "log_interval", "eval_interval",
     "eval_episodes", "capture_video", "track", "wandb_project", "compile", "threads", "robot_host",
 }  # fmt: skip
-"""Settings in which the runs of one curve may differ: they leave learning as it is."""
+"""Settings in which the runs of one curve may differ: they do not change what is learned."""
 
 
 @dataclass

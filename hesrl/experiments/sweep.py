@@ -1,8 +1,8 @@
 """Training runs of the agents: a grid over environments, optimizers, step sizes and seeds.
 
-Every run is a process of its own with a run directory of its own. What it came to is a row of
-``results.csv``, and a sweep that was interrupted goes on with the rows that are missing; the run
-directories are not needed for that.
+Every run is a process of its own with a run directory of its own. Its result is a row of
+``results.csv``. A sweep that was interrupted continues with the rows that are missing and does not
+need the run directories.
 """
 
 from __future__ import annotations

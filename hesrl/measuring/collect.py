@@ -27,7 +27,7 @@ PieceT = TypeVar("PieceT", int, str)
 
 @dataclass(frozen=True)
 class Collected(Generic[RowT]):
-    """The rows of all pieces, and what it took this time."""
+    """The rows of all pieces, and the effort."""
 
     rows: list[RowT]
     computed: int

@@ -84,6 +84,6 @@ class Errors:
         return [fmean(values) for values in zip(*seeds, strict=True)]
 
     def relative(self, stage: str, method: str) -> list[float]:
-        """Return the mean error of each layer, divided by that of the exact diagonal's norm."""
+        """Return the mean error of each layer, divided by the mean norm of the exact diagonal."""
         pairs = zip(self.by_layer(stage, method), self.by_layer(stage, EXACT), strict=True)
         return [error / norm for error, norm in pairs]

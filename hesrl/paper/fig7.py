@@ -68,7 +68,7 @@ def main(args: Args) -> int:
         "optimizer, in simulation; the paper's are on an arm. Each run is `hesrl train ppo --ur5 "
         f"{options}`. Every point of the data is the mean of {EPISODES} episodes; curves and "
         f"numbers are means of the last {EPISODES * SMOOTHED} episodes. At random a return is "
-        "−96 ± 110 (standard deviation), that of a controller that knows the Jacobian 299 ± 107.",
+        "−96 ± 110 (standard deviation), by a controller that knows the Jacobian 299 ± 107.",
         list(find_claims(found)),
         [_summary_table(found), _run_table(found)],
     )

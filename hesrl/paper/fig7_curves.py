@@ -19,7 +19,7 @@ DETERIORATED = 50.0
 """A run that ends this far below its peak has deteriorated.
 
 Returns of a trained policy deviate by about 107, the mean of 100 by 11. The peak, the largest of
-many such means, lies some 25 above what it measures.
+many such means, lies some 25 above the true mean.
 """
 
 

@@ -202,7 +202,7 @@ def update_with(
 
 
 def _refuse_eager(line: str) -> None:
-    raise UserError(f"{line}; leave those that end in -compiled out of --optimizers")
+    raise UserError(f"{line}; leave names that end in -compiled out of --optimizers")
 
 
 def find_claims(times: Times) -> Iterator[Claim]:

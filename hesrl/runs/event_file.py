@@ -1,8 +1,9 @@
 """One TensorBoard event file, written in this thread.
 
-`torch.utils.tensorboard.SummaryWriter` hands each scalar to a second thread: about nine times the
-cost per scalar, and a full disk ends that thread with what it had queued. This uses TensorBoard's
-own record format and messages, several scalars to a record, and neither torch nor TensorFlow.
+TensorBoard's `RecordWriter` and its messages make the records, several scalars to a record.
+`torch.utils.tensorboard.SummaryWriter` passes each scalar to a second thread: a row of ten scalars
+costs about nine times as much, and a full disk ends that thread together with the scalars in its
+queue.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class EventFile:
         self.flush()
 
     def add(self, step: int, wall_time: float, values: Mapping[str, float]) -> None:
-        """Keep scalars for the next `flush`.
+        """Buffer scalars for the next `flush`.
 
         Args:
             step: Environment step.
@@ -55,17 +56,17 @@ class EventFile:
         self._add(Event(wall_time=wall_time, step=step, summary=Summary(value=scalars)))
 
     def flush(self) -> None:
-        """Write what is kept.
+        """Write what is buffered.
 
         Raises:
-            UserError: The disk is full; what is kept stays so, and the file ends as before.
+            UserError: The disk is full; the buffer and the file are as before.
         """
         self._file.append(self._buffer.getvalue())
         self._buffer.seek(0)
         self._buffer.truncate()
 
     def close(self) -> None:
-        """Close the file without writing what is kept."""
+        """Close the file without writing what is buffered."""
         self._file.close()
 
     def _add(self, event: Event) -> None:

@@ -34,7 +34,7 @@ class MetricsLog:
         resume_step: int | None = None,
         tracker: Tracker | None = None,
     ) -> None:
-        """Start the log of a new run, or continue that of an interrupted one.
+        """Start the log of a new run, or continue the log of an interrupted run.
 
         Args:
             run: The run, locked by this process.

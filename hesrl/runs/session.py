@@ -42,7 +42,7 @@ class Episode(Protocol):
 class Session:
     """The run directory of a training run with its log, progress, signals and checkpoints.
 
-    A context manager. A new run gets a directory; with ``args.resume`` that run goes on, and
+    A context manager. A new run gets a directory. With ``args.resume`` that run continues, and
     `checkpoint` holds what it saved.
 
     Args:

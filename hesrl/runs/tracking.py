@@ -11,7 +11,7 @@ from hesrl.runs.directory import RunDirectory
 
 
 class Tracker:
-    """One run of a project of Weights & Biases; a resumed run goes on under the same id.
+    """One run of a project of Weights & Biases; a resumed run continues under the same id.
 
     The settings of the run become its config, and ``global_step`` its horizontal axis. Weights &
     Biases cannot forget: after a run was killed, steps between its last checkpoint and the kill

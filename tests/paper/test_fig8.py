@@ -64,7 +64,7 @@ def test_an_update_that_cannot_be_compiled_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", compiled)
     model, x, target = nn.Linear(2, 3), torch.ones(4, 2), torch.zeros(4, dtype=torch.int64)
     update = update_with("adam-compiled", model, x, target)
-    with pytest.raises(UserError, match=r"no compiler; leave those that end in -compiled out"):
+    with pytest.raises(UserError, match=r"no compiler; leave names that end in -compiled out"):
         update()
 
 
