@@ -94,10 +94,10 @@ def main(args: Args) -> int:
         f"{args.seeds} seeds: starting points, noises, batches, the same for all optimizers. Steps "
         "and seconds are medians over the seeds that reached the threshold; the final loss is the "
         "median over all seeds. The best step size is the one with which most seeds reach the "
-        "threshold, then the one with the fewest steps, then the one with the lowest final loss. The search "
-        "extends the grid at an edge as long as the best lies there. β = 0.9 and 0.999; ε = "
-        f"{args.eps:g}, Adam's 1e-08; Δ = {args.delta:g} for Scaled AdaHesScale, a choice that the "
-        "others do not have. The seconds of zero_grad, loss, backward and step count, in runs "
+        "threshold, then the one with the fewest steps, then the one with the lowest final loss. "
+        "The search extends the grid at an edge as long as the best lies there. β = 0.9 and 0.999; "
+        f"ε = {args.eps:g}, Adam's 1e-08; Δ = {args.delta:g} for Scaled AdaHesScale, a choice that "
+        "the others do not have. The seconds of zero_grad, loss, backward and step count, in runs "
         "after the search in which the optimizers took turns. Ahead means more seeds at the "
         "threshold, or as many and earlier. Without layers AdaHesScaleGN is AdaHesScale.",
         list(find_claims(trials)),
