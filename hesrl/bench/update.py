@@ -193,11 +193,17 @@ def _rows(task: str, seconds: dict[str, list[float]]) -> list[Row]:
     rows = []
     for name, values in seconds.items():
         of_rounds = ratios(values, seconds[BASELINE])
-        numbers = median(of_rounds), min(of_rounds), max(of_rounds)
         compiled = seconds.get(COMPILED_BASELINE)
-        to_compiled = f"{median_ratio(values, compiled):.3f}" if compiled else ""
-        microseconds = f"{1e6 * median(values):.1f}"
-        rows.append(Row(task, name, microseconds, *(f"{x:.3f}" for x in numbers), to_compiled))
+        row = Row(
+            task,
+            name,
+            microseconds=f"{1e6 * median(values):.1f}",
+            ratio=f"{median(of_rounds):.3f}",
+            lowest=f"{min(of_rounds):.3f}",
+            highest=f"{max(of_rounds):.3f}",
+            ratio_to_compiled=f"{median_ratio(values, compiled):.3f}" if compiled else "",
+        )
+        rows.append(row)
     return rows
 
 
