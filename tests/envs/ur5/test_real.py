@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5.real import HOST_VARIABLE, UR5ReacherReal
 from hesrl.errors import EnvironmentFault, UserError
-from tests.envs.ur5.emulated import STALE_AFTER, commands, eventually, pause, reacher, rests
+from tests.envs.ur5.emulated import STALE_AFTER, commands, eventually, reacher, rests
 
 TARGET = {"target": (0.1, 0.8)}
 
@@ -73,7 +73,8 @@ def test_impossible_options_move_nothing(env, emulator, options):
 def test_a_slow_agent_is_told_that_it_is_late(env, emulator):
     env.reset(seed=0)
     env.step([0.5, 0])
-    pause(emulator, 0.2)
+    seen = env._link.state.time
+    assert eventually(lambda: env._link.state.time > seen + 0.2)
     *_, info = env.step([0.5, 0])
     assert info["late"] is True and "fault" not in info
 
