@@ -353,6 +353,8 @@ def main(args: Args) -> int:
         activation=args.activation,
         shared_trunk=args.shared_trunk,
         variance_network=args.variance_network,
+        layer_norm=args.layer_norm,
+        sparse_init=args.sparse_init,
     ).to(args.device)
     acting = Acting(agent)
     optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))

@@ -21,7 +21,7 @@ EPSILON = 1e-8
 """Added to the variance before the root is taken."""
 
 CLIP = 10.0
-"""Normalized observations and rewards lie within ±CLIP."""
+"""Normalized observations and rewards lie within ±CLIP, unless another bound is given."""
 
 
 class RunningMeanStd:
@@ -115,11 +115,12 @@ class ObservationNormalizer(Observations):
 
     Args:
         obs_dim: Entries of one observation.
+        clip: Bound of their magnitude.
     """
 
-    def __init__(self, obs_dim: int) -> None:
+    def __init__(self, obs_dim: int, clip: float = CLIP) -> None:
         self.statistics = RunningMeanStd((obs_dim,))
-        self._high = np.full((1, obs_dim), CLIP, dtype=np.float32)
+        self._high = np.full((1, obs_dim), clip, dtype=np.float32)
         self._low = -self._high
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -149,10 +150,11 @@ class ProgressKeepingNormalizer(ObservationNormalizer):
 
     Args:
         obs_dim: Entries of one observation, the last one included.
+        clip: Bound of the magnitude of the others.
     """
 
-    def __init__(self, obs_dim: int) -> None:
-        super().__init__(obs_dim - 1)
+    def __init__(self, obs_dim: int, clip: float = CLIP) -> None:
+        super().__init__(obs_dim - 1, clip)
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Take observations (n, obs_dim) into the statistics and return them normalized."""
@@ -197,10 +199,11 @@ class RewardNormalizer(Rewards):
     Args:
         gamma: Discount factor γ per environment step.
         num_envs: Environments, each with its own discounted return.
+        clip: Bound of the magnitude of scaled rewards.
     """
 
-    def __init__(self, gamma: float, num_envs: int) -> None:
-        self._gamma = gamma
+    def __init__(self, gamma: float, num_envs: int, clip: float = CLIP) -> None:
+        self._gamma, self._clip = gamma, clip
         self._returns = [0.0] * num_envs
         self._mean, self._var, self._count = 0.0, 1.0, 1e-4
 
@@ -222,8 +225,9 @@ class RewardNormalizer(Rewards):
         scatter = (sum_squares - sum_delta * change) / n
         self._var += (scatter - self._var) * weight
         std = math.sqrt(self._var + EPSILON)
-        limit = CLIP * std
-        return [CLIP if r > limit else -CLIP if r < -limit else r / std for r in rewards]
+        clip = self._clip
+        limit = clip * std
+        return [clip if r > limit else -clip if r < -limit else r / std for r in rewards]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the discounted returns, fit for a checkpoint."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hesrl.envs.env_errors import check_numbers, check_shape, raised
 from hesrl.envs.mujoco import env_state, make_env, set_env_state
 from hesrl.envs.normalize import (
+    CLIP,
     ObservationNormalizer,
     Observations,
     ProgressKeepingNormalizer,
@@ -73,6 +74,7 @@ class NormalizedEnvs:
         normalize_rewards: Whether to scale and clip rewards.
         progress: Whether the progress of the episode, from −0.5 to 0.5 at the time limit, follows
             the observation as one more entry, which is not normalized.
+        clip: Bound of the magnitude of scaled observations and rewards.
         env_options: Arguments of the environment, as `make_env` takes them.
 
     Attributes:
@@ -96,6 +98,7 @@ class NormalizedEnvs:
         normalize_observations: bool = True,
         normalize_rewards: bool = True,
         progress: bool = False,
+        clip: float = CLIP,
         env_options: Mapping[str, Any] | None = None,
     ) -> None:
         if num_envs < 1:
@@ -128,12 +131,12 @@ class NormalizedEnvs:
             self._raw_numbers = self._raw.reshape(-1)
             normalizer = ProgressKeepingNormalizer if progress else ObservationNormalizer
             self.observation_normalizer = (
-                normalizer(observations.shape[0])
+                normalizer(observations.shape[0], clip)
                 if normalize_observations
                 else Observations(np.float32)
             )
         self._rewards_to_learn: Rewards = (
-            RewardNormalizer(gamma, num_envs) if normalize_rewards else Rewards()
+            RewardNormalizer(gamma, num_envs, clip) if normalize_rewards else Rewards()
         )
         # What is not scaled has to fit into single precision.
         scaled = normalize_observations and normalize_rewards

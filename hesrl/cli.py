@@ -18,6 +18,7 @@ ArgsT = TypeVar("ArgsT")
 COMMANDS = {
     "train ppo": ("hesrl.agents.ppo", "train PPO"),
     "train a2c": ("hesrl.agents.a2c", "train A2C"),
+    "train stream-ac": ("hesrl.agents.stream_ac", "train an actor–critic that learns every step"),
     "train sb3-ppo": ("hesrl.agents.sb3_ppo", "train PPO of Stable-Baselines3"),
     "train sb3-a2c": ("hesrl.agents.sb3_a2c", "train A2C of Stable-Baselines3"),
     "evaluate run": ("hesrl.rl.evaluate_run", "play episodes with the policy of a run"),

@@ -140,14 +140,14 @@ class Intentional(Streaming):
         group: dict[str, Any],
         params: list[Tensor],
         traces: list[Tensor],
-        divisors: list[Tensor],
+        inverses: list[Tensor],
         ratios: list[Tensor],
         error: Any,
     ) -> Any:
         squares: Any = [param.grad for param in params]
         squares = torch._foreach_mul(wide(squares), wide(squares))
-        if divisors:
-            torch._foreach_div_(squares, divisors)
+        if inverses:
+            torch._foreach_mul_(squares, inverses)
         scalars = self._scalars(group)
         now: dict[str, Any] = dict(scalars)
         if not group["capturable"]:
@@ -253,13 +253,13 @@ def _fisher(group: dict[str, Any], states: list[State]) -> list[Tensor]:
     """Return ν̂, in new tensors."""
     averages = [state["exp_fisher"] for state in states]
     counts: list[Any] = [state.get("hess_count", state["step"]) for state in states]
-    corrections: list[Any]
+    factors: list[Any]
     if group["capturable"]:
         seen = torch.stack(counts).double()
-        corrections = list((1 - powers(group["beta2"], seen)).unbind())
+        factors = list((1 / (1 - powers(group["beta2"], seen))).unbind())
     else:
-        corrections = [1 - group["beta2"] ** count.item() for count in counts]
-    return list(torch._foreach_div(averages, corrections))
+        factors = [1 / (1 - group["beta2"] ** count.item()) for count in counts]
+    return list(torch._foreach_mul(averages, factors))
 
 
 def _average(mean: Any, value: Any, beta: float) -> Any:

@@ -134,14 +134,15 @@ class Streaming(CurvatureOptimizer):
         params = [param for part in parts for param in part.params]
         traces = [trace for part in parts for trace in part.numerators]
         divisors = [d for part in parts for d in part.denominators or ()]
-        # e/d is that of the sums and of the step.
-        ratios = list(torch._foreach_div(traces, divisors)) if divisors else traces
+        # One division for each entry: a compiled step takes longer for it than for all the rest.
+        inverses = list(torch._foreach_reciprocal(divisors)) if divisors else []
+        ratios = list(torch._foreach_mul(traces, inverses)) if divisors else traces
         error: Any = td_error
         if group["capturable"]:
             error = torch.as_tensor(error, dtype=torch.float64, device=params[0].device).reshape(())
         else:
             error = float(error)
-        rate = self._rate(group, params, traces, divisors, ratios, error)
+        rate = self._rate(group, params, traces, inverses, ratios, error)
         Update(params, ratios, None, [rate] * len(params), parts[0].decay).take()
         if isinstance(reset, Tensor):
             for trace in traces:
@@ -155,7 +156,7 @@ class Streaming(CurvatureOptimizer):
         group: dict[str, Any],
         params: list[Tensor],
         traces: list[Tensor],
-        divisors: list[Tensor],
+        inverses: list[Tensor],
         ratios: list[Tensor],
         error: Any,
     ) -> Any:
@@ -167,7 +168,7 @@ class Streaming(CurvatureOptimizer):
             group: The group.
             params: Its parameters, θ.
             traces: e.
-            divisors: d, empty for ones.
+            inverses: 1/d, empty for ones.
             ratios: e/d.
             error: δ.
         """
@@ -211,7 +212,7 @@ class ObGD(Streaming):
         group: dict[str, Any],
         params: list[Tensor],
         traces: list[Tensor],
-        divisors: list[Tensor],
+        inverses: list[Tensor],
         ratios: list[Tensor],
         error: Any,
     ) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "elu": nn.ELU,
     "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
 }
 """Activation functions by name."""
 
@@ -34,6 +36,23 @@ def layer_init(layer: LayerT, std: float = math.sqrt(2), bias_const: float = 0.0
     nn.init.orthogonal_(layer.weight, std)
     assert layer.bias is not None
     nn.init.constant_(layer.bias, bias_const)
+    return layer
+
+
+def sparse_layer_init(layer: LayerT, sparsity: float) -> LayerT:
+    """Initialize a layer in place, most of its weights with zero (Elsayed et al., 2024).
+
+    Of each unit's weights ``⌈sparsity · fan_in⌉`` are zero; the others are uniform within
+    ``±1/√fan_in``. The bias is zero.
+    """
+    rows = layer.weight.detach().flatten(1)
+    fan_in = rows.shape[1]
+    zeros = math.ceil(sparsity * fan_in)
+    nn.init.uniform_(rows, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+    for row in rows:
+        row[torch.randperm(fan_in)[:zeros]] = 0.0
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -55,7 +74,14 @@ class Pixels(nn.Module):
         return pixels.permute(0, 3, 1, 2) if self.channels_last else pixels
 
 
-def hidden_layers(space: Box, hidden_sizes: Sequence[int], activation: str) -> list[nn.Module]:
+def hidden_layers(
+    space: Box,
+    hidden_sizes: Sequence[int],
+    activation: str,
+    *,
+    layer_norm: bool = False,
+    sparse_init: float = 0.0,
+) -> list[nn.Module]:
     """Return the layers from observations to features.
 
     Images go through the three convolutions of Mnih et al. (2015) first.
@@ -64,11 +90,14 @@ def hidden_layers(space: Box, hidden_sizes: Sequence[int], activation: str) -> l
         space: The observations.
         hidden_sizes: Units of each linear layer.
         activation: Key of `ACTIVATIONS`.
+        layer_norm: Whether the units of each linear layer are normalized before the activation.
+        sparse_init: Share of each unit's weights that start at zero; 0 for orthogonal weights.
 
     Raises:
         UserError: An image is too small for the convolutions.
     """
     activate = ACTIVATIONS[activation]
+    initialize = partial(sparse_layer_init, sparsity=sparse_init) if sparse_init else layer_init
     layers: list[nn.Module] = []
     size = math.prod(space.shape)
     if is_image(space):
@@ -81,12 +110,15 @@ def hidden_layers(space: Box, hidden_sizes: Sequence[int], activation: str) -> l
         layers.append(pixels)
         channels = pixels.channels
         for filters, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-            layers += [layer_init(nn.Conv2d(channels, filters, kernel, stride)), activate()]
+            layers += [initialize(nn.Conv2d(channels, filters, kernel, stride)), activate()]
             channels = filters
         layers.append(nn.Flatten())
         size = _features(layers, space)
     for width in hidden_sizes:
-        layers += [layer_init(nn.Linear(size, width)), activate()]
+        layers.append(initialize(nn.Linear(size, width)))
+        if layer_norm:
+            layers.append(nn.LayerNorm(width, elementwise_affine=False))
+        layers.append(activate())
         size = width
     return layers
 
@@ -108,12 +140,16 @@ class Agent(nn.Module):
         shared_trunk: Whether actor and critic share all layers but their last ones.
         variance_network: Whether a Gaussian's variance depends on the observation: σ² = exp of a
             network with one hidden layer of 64 (with a shared trunk: of a layer on the trunk).
+        softplus_std: Whether a Gaussian's σ is softplus of further outputs of the actor.
+        layer_norm: Whether the units of each hidden linear layer are normalized.
+        sparse_init: Share of each unit's weights that start at zero; 0 for orthogonal weights.
 
     Attributes:
         policy: The distribution; the actor gives its parameters.
         trunk: From observations (N, …) to features; the identity if nothing is shared.
         critic: From features to values (N, 1).
-        actor: From features to means (N, act_dim), or logits (N, K).
+        actor: From features to means (N, act_dim), with softplus_std followed by what σ is the
+            softplus of, or to logits (N, K).
         actor_logvar: For a Gaussian, from features to log σ² (N, act_dim); None without.
         actor_logstd: For a Gaussian, log σ of all observations (1, act_dim); None without.
 
@@ -130,27 +166,40 @@ class Agent(nn.Module):
         activation: str = "tanh",
         shared_trunk: bool = False,
         variance_network: bool = False,
+        softplus_std: bool = False,
+        layer_norm: bool = False,
+        sparse_init: float = 0.0,
     ) -> None:
         super().__init__()
         self.policy: GaussianPolicy | CategoricalPolicy = policy_for(actions)
         gaussian = isinstance(self.policy, GaussianPolicy)
         if variance_network and not gaussian:
             raise UserError("--variance-network: discrete actions have no variance")
-        trunk = hidden_layers(observations, hidden_sizes, activation) if shared_trunk else []
+        self.softplus_std = softplus_std and gaussian
+
+        def hidden(sizes: Sequence[int]) -> list[nn.Module]:
+            return hidden_layers(
+                observations, sizes, activation, layer_norm=layer_norm, sparse_init=sparse_init
+            )
+
+        trunk = hidden(hidden_sizes) if shared_trunk else []
 
         def network(outputs: int, std: float, sizes: Sequence[int] = hidden_sizes) -> nn.Sequential:
-            layers = [] if shared_trunk else hidden_layers(observations, sizes, activation)
-            features = _features([*trunk, *layers], observations)
-            return nn.Sequential(*layers, layer_init(nn.Linear(features, outputs), std))
+            layers = [] if shared_trunk else hidden(sizes)
+            last = nn.Linear(_features([*trunk, *layers], observations), outputs)
+            return nn.Sequential(
+                *layers,
+                sparse_layer_init(last, sparse_init) if sparse_init else layer_init(last, std),
+            )
 
         self.trunk = nn.Sequential(*trunk)
         self.critic = network(1, std=1.0)
-        self.actor = network(self.policy.size, std=0.01)
+        self.actor = network((1 + self.softplus_std) * self.policy.size, std=0.01)
         self.actor_logvar: nn.Sequential | None = None
         self.actor_logstd: nn.Parameter | None = None
         if variance_network:
             self.actor_logvar = network(self.policy.size, 0.01, (64,))
-        if gaussian and not variance_network:
+        if gaussian and not variance_network and not softplus_std:
             self.actor_logstd = nn.Parameter(torch.zeros(1, self.policy.size))
 
     def forward(self, obs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -170,8 +219,24 @@ class Agent(nn.Module):
         """Return the policy's parameters alone, as `forward` does."""
         return self._distribution(self.trunk(obs))
 
+    def distribution_of(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the policy's parameters where the outputs of the actor alone make them.
+
+        Each output makes one of them: itself, or log σ where σ is a softplus.
+        """
+        if not self.softplus_std:
+            return (outputs,)
+        mean, before = outputs.chunk(2, dim=1)
+        return mean, nn.functional.softplus(before).log()
+
+    def value(self, obs: Tensor) -> Tensor:
+        """Return the values (N,) alone, as `forward` does."""
+        return self.critic(self.trunk(obs)).squeeze(1)
+
     def _distribution(self, features: Tensor) -> tuple[Tensor, ...]:
         outputs = self.actor(features)
+        if self.softplus_std:
+            return self.distribution_of(outputs)
         if self.actor_logvar is not None:
             return outputs, 0.5 * self.actor_logvar(features)
         return (outputs,) if self.actor_logstd is None else (outputs, self.actor_logstd)

@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from hesrl.envs.evaluation import EpisodePlayer
+from hesrl.envs.normalize import CLIP
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
@@ -20,13 +21,21 @@ from hesrl.rl.threads import limit_threads
 from hesrl.runs import RunDirectory, load_checkpoint
 from hesrl.settings import require_between, require_positive
 
+AGENTS = ("ppo", "a2c", "stream-ac")
+"""Agents whose runs hold a policy that can be played."""
+
+NETWORK_SETTINGS = (
+    "hidden_sizes", "activation", "shared_trunk", "variance_network", "layer_norm", "sparse_init",
+)  # fmt: skip
+"""Settings of an agent that are arguments of `hesrl.rl.actor_critic.Agent`, under the same name."""
+
 
 @dataclass
 class Args:
     """Play episodes with the policy of a run's last checkpoint, which stays as it is."""
 
     run: tyro.conf.Positional[Path]
-    """directory of a run of ppo or a2c"""
+    """directory of a run of ppo, a2c or stream-ac"""
     env_id: str | None = None
     """Gymnasium id of the environment; None: the environment of the run"""
     env_options: tuple[str, ...] = ()
@@ -54,8 +63,10 @@ def main(args: Args) -> int:
     require_between(args, "seed", 0, float("inf"))
     limit_threads(args.threads)
     run = RunDirectory.open(args.run, read_only=True)
-    if run.agent not in ("ppo", "a2c"):
-        raise UserError(f"{run.path} is a run of {run.agent}; only ppo and a2c can be evaluated")
+    if run.agent not in AGENTS:
+        raise UserError(
+            f"{run.path} is a run of {run.agent}; those of {', '.join(AGENTS)} can be evaluated"
+        )
     if not run.checkpoint.exists():
         raise UserError(f"{run.path} has no checkpoint yet: wait, or train anew")
     settings, state = run.settings, load_checkpoint(run.checkpoint)
@@ -72,6 +83,7 @@ def main(args: Args) -> int:
         gamma=settings["gamma"],
         normalize_observations=settings["normalize_observations"],
         progress=progress,
+        clip=settings.get("normalization_clip", CLIP),
         env_options=options,
     )
     with contextlib.closing(envs):
@@ -96,12 +108,9 @@ def main(args: Args) -> int:
 
 def _policy(run: RunDirectory, env_id: str, envs: NormalizedEnvs, state: dict[str, Any]) -> Acting:
     """Return the networks of a checkpoint, and put its statistics into the environments."""
-    names = ("hidden_sizes", "activation", "shared_trunk", "variance_network")
-    agent = Agent(
-        envs.observation_space,
-        envs.action_space,
-        **{name: run.settings[name] for name in names},
-    )
+    options = {name: run.settings[name] for name in NETWORK_SETTINGS if name in run.settings}
+    options["softplus_std"] = run.agent == "stream-ac"
+    agent = Agent(envs.observation_space, envs.action_space, **options)
     expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state["agent"].items()}
     if expected != found:

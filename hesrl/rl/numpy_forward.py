@@ -41,29 +41,54 @@ def _silu(x: Array) -> Array:
     return x
 
 
+def _leaky_relu(x: Array) -> Array:
+    return np.maximum(x, x * _SLOPE, out=x)
+
+
+_SLOPE = np.float32(nn.LeakyReLU().negative_slope)
+
 _IN_PLACE: dict[type[nn.Module], Forward] = {
     nn.Tanh: _tanh,
     nn.ReLU: _relu,
     nn.ELU: _elu,
     nn.SiLU: _silu,
+    nn.LeakyReLU: _leaky_relu,
 }
 
 
 def numpy_forward(network: nn.Sequential) -> Forward:
     """Return the forward pass of a network, from arrays (N, …) to arrays (N, out).
 
-    A stack of linear layers and activation functions on the CPU is computed in NumPy, any other
-    network in PyTorch.
+    A stack of linear layers, normalizations without parameters and activation functions on the CPU
+    is computed in NumPy, any other network in PyTorch.
     """
-    layers = list(network)
+    steps = [_numpy_layer(layer) for layer in network]
     on_cpu = all(p.device.type == "cpu" for p in network.parameters())
-    if not on_cpu or not all(type(x) in _IN_PLACE or isinstance(x, nn.Linear) for x in layers):
+    if not on_cpu or None in steps:
         return _torch_forward(network)
-    steps = [_affine(x) if isinstance(x, nn.Linear) else _IN_PLACE[type(x)] for x in layers]
 
     def forward(x: Array) -> Array:
         for step in steps:
-            x = step(x)
+            x = step(x)  # type: ignore[misc]
+        return x
+
+    return forward
+
+
+def _numpy_layer(layer: nn.Module) -> Forward | None:
+    if isinstance(layer, nn.Linear):
+        return _affine(layer)
+    if isinstance(layer, nn.LayerNorm) and not layer.elementwise_affine:
+        return _layer_norm(layer)
+    return _IN_PLACE.get(type(layer))
+
+
+def _layer_norm(layer: nn.LayerNorm) -> Forward:
+    (width,), epsilon = layer.normalized_shape, layer.eps
+
+    def forward(x: Array) -> Array:
+        x -= np.add.reduce(x, axis=1, keepdims=True) / width
+        x /= np.sqrt(np.einsum("ni,ni->n", x, x)[:, None] / width + epsilon)
         return x
 
     return forward
@@ -109,11 +134,15 @@ class Acting:
             None if agent.actor_logvar is None else numpy_forward(agent.actor_logvar)
         )
         self._shared_log_std = None if agent.actor_logstd is None else _reader(agent.actor_logstd)
+        self._softplus_std = agent.softplus_std
 
     def distribution(self, obs: Array) -> tuple[Array, ...]:
         """Return the policy's parameters for observations (N, …), as `Agent.forward` does."""
         features = obs if self._trunk is None else self._trunk(obs)
         outputs = self._actor(features)
+        if self._softplus_std:
+            mean, before = np.split(outputs, 2, axis=1)
+            return mean, np.log(np.logaddexp(0, before))
         if self._log_variance is not None:
             return outputs, 0.5 * self._log_variance(features)
         return (outputs,) if self._shared_log_std is None else (outputs, self._shared_log_std())

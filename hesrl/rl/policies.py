@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -72,6 +73,11 @@ class GaussianPolicy:
         """Return ``−coef H(π)``, which takes the last parameter."""
         return GaussianEntropyBonus(coef)
 
+    def fisher(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the diagonal of the Fisher matrix at the parameters: 1/σ², and 2 for log σ."""
+        _, log_std = distribution
+        return torch.exp(-2 * log_std), torch.full_like(log_std, 2.0)
+
 
 class CategoricalPolicy:
     """Discrete actions: a ~ softmax(z), with the logits z (N, K) as parameters.
@@ -115,6 +121,11 @@ class CategoricalPolicy:
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""
         return CategoricalEntropyBonus(coef)
+
+    def fisher(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the diagonal of the Fisher matrix at the logits: p (1 − p)."""
+        p = distribution[0].softmax(1)
+        return (p * (1 - p),)
 
 
 def policy_for(actions: gym.Space[Any]) -> GaussianPolicy | CategoricalPolicy:

@@ -65,7 +65,7 @@ class TrainingSettings:
     hidden_sizes: tuple[int, ...] = (64, 64)
     """units of the hidden layers of actor and critic; images have three convolutions before"""
     activation: str = "tanh"
-    """tanh, relu, elu or silu"""
+    """tanh, relu, elu, silu or leaky_relu"""
 
     # Algorithm
     total_timesteps: int = 1_000_000
@@ -181,6 +181,10 @@ class ActorCriticSettings(RolloutSettings):
     """whether actor and critic share all layers but their last ones"""
     variance_network: bool = False
     """whether the variance of continuous actions depends on the observation"""
+    layer_norm: bool = False
+    """whether the units of each hidden layer are normalized before the activation"""
+    sparse_init: float = 0.0
+    """share of the weights of each unit that start at zero; 0: orthogonal initialization"""
 
     def check(self) -> None:
         """Refuse settings that cannot work.
@@ -190,3 +194,4 @@ class ActorCriticSettings(RolloutSettings):
         """
         super().check()
         require_choice(self, "compile", COMPILE)
+        require_between(self, "sparse_init", 0, 0.99)

@@ -20,6 +20,8 @@ MOMENTS = {
     "exp_avg": "gradient",
     "exp_avg_sq": "squared gradient",
     "exp_hess_sq": "squared curvature",
+    "exp_fisher": "Fisher diagonal",
+    "eligibility_trace": "eligibility trace",
 }
 """What the optimizers' moving averages are averages of."""
 
@@ -138,11 +140,17 @@ def restore(
     optimizer: optim.CurvatureOptimizer,
     envs: NormalizedEnvs,
     rng: np.random.Generator,
-) -> None:
-    """Restore what `checkpoint` returned; print a line if an environment cannot go on."""
+) -> bool:
+    """Restore what `checkpoint` returned; print a line if an environment cannot go on.
+
+    Returns:
+        Whether the environments go on where they were.
+    """
     agent.load_state_dict(state["agent"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["torch_rng"])
     set_generator_state(rng, state["action_rng"])
-    if not envs.load_state_dict(state["envs"]):
+    goes_on = envs.load_state_dict(state["envs"])
+    if not goes_on:
         print("the environment's state cannot be saved: it starts a new episode")
+    return goes_on

@@ -15,6 +15,7 @@ relative error, which is 2e-8 as such and 4e-7 in single precision.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def lowered(graph_module: GraphModule) -> GraphModule:
     """
     graph_module = copy.deepcopy(graph_module)
     graph = graph_module.graph
+    _store_vectors(graph)
     for node in list(graph.nodes):
         if node.meta.get("dtype") not in (torch.float32, torch.float64):
             continue
@@ -47,25 +49,59 @@ def lowered(graph_module: GraphModule) -> GraphModule:
     return graph_module
 
 
+def _store_vectors(graph: Graph) -> None:
+    """Let vectors that are multiplied by matrices be computed once, not for every entry of those.
+
+    The compiler computes the whole of a tensor before it shows a part of it by strides.
+    """
+    vectors = {}
+    for node in graph.nodes:
+        if node.target in (aten.mm.default, aten.addmm.default):
+            bases = [_base(operand) for operand in node.args[-2:]]
+            vectors |= {x: None for x in bases if x.op != "placeholder" and _is_vector(x)}
+    for node in vectors:
+        shape = node.meta["shape"]
+        strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        with graph.inserting_after(node):
+            whole = graph.call_function(aten.as_strided.default, (node, shape, strides))
+        whole.meta = node.meta
+        node.replace_all_uses_with(whole, lambda user, whole=whole: user is not whole)
+
+
+def _base(node: Node) -> Node:
+    """Return what a view shows."""
+    while node.target in (aten.t.default, aten.view.default, aten.unsqueeze.default):
+        node = node.args[0]  # type: ignore[assignment]
+    return node
+
+
+def _is_vector(node: Node) -> bool:
+    shape = node.meta.get("shape", ())
+    return bool(shape) and max(shape) == math.prod(shape)
+
+
 def _rewritten(graph: Graph, node: Node) -> Node | None:
     """Return what stands for a node, None if it stays."""
     operands: tuple[Any, ...] = node.args
     if node.target is aten.mm.default:
-        a, b = operands
-        if b.meta["shape"][0] == 1:
-            return graph.call_function(aten.mul.Tensor, (a, b))
-        if a.meta["shape"][0] == 1:
-            terms = graph.call_function(
-                aten.mul.Tensor, (graph.call_function(aten.t.default, (a,)), b)
-            )
-            return graph.call_function(aten.sum.dim_IntList, (terms, [0], True))
+        return _small_product(graph, *operands)
     if node.target is aten.addmm.default and not node.kwargs:
         bias, a, b = operands
-        return graph.call_function(
-            aten.add.Tensor, (graph.call_function(aten.mm.default, (a, b)), bias)
-        )
+        product = _small_product(graph, a, b) or graph.call_function(aten.mm.default, (a, b))
+        return graph.call_function(aten.add.Tensor, (product, bias))
     if node.target is aten.tanh.default and node.meta["dtype"] == torch.float32:
         return _tanh(graph, operands[0])
+    return None
+
+
+def _small_product(graph: Graph, a: Node, b: Node) -> Node | None:
+    """Return a product with a column, or of a row, elementwise; None for other products."""
+    if b.meta["shape"][0] == 1:
+        return graph.call_function(aten.mul.Tensor, (a, b))
+    if a.meta["shape"][0] == 1:
+        column = graph.call_function(aten.t.default, (a,))
+        terms = graph.call_function(aten.mul.Tensor, (column, b))
+        return graph.call_function(aten.sum.dim_IntList, (terms, [0], True))
     return None
 
 

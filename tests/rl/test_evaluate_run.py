@@ -71,6 +71,6 @@ def test_what_cannot_be_played_is_refused(tmp_path):
         main(Args(run=path))
     given = {"env_id": "CartPole-v1", "optimizer": "adam", "seed": 1, "config": {}}
     with RunDirectory.create(tmp_path / "sb3", agent="sb3-ppo", **given) as other:
-        message = "is a run of sb3-ppo; only ppo and a2c can be evaluated$"
+        message = "is a run of sb3-ppo; those of ppo, a2c, stream-ac can be evaluated$"
         with pytest.raises(UserError, match=message):
             main(Args(run=other.path))
