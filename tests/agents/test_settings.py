@@ -32,7 +32,7 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
         ({"betas": (NAN, 0.9)}, r"--betas \(nan, 0.9\): must be two numbers"),
         (
             {"activation": "gelu"},
-            "--activation gelu: choose one of tanh, relu, elu, silu, leaky_re",
+            "--activation gelu: choose one of tanh, relu, elu, silu",
         ),
         ({"compile": "yes"}, "--compile yes: choose one of auto, on, off$"),
         ({"device": "gpu"}, "--device gpu: cannot be used: "),
