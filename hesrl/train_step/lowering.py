@@ -54,7 +54,7 @@ def _store_vectors(graph: Graph) -> None:
 
     The compiler computes the whole of a tensor before it shows a part of it by strides.
     """
-    vectors = {}
+    vectors: dict[Node, None] = {}
     for node in graph.nodes:
         if node.target in (aten.mm.default, aten.addmm.default):
             bases = [_base(operand) for operand in node.args[-2:]]
@@ -65,7 +65,9 @@ def _store_vectors(graph: Graph) -> None:
         with graph.inserting_after(node):
             whole = graph.call_function(aten.as_strided.default, (node, shape, strides))
         whole.meta = node.meta
-        node.replace_all_uses_with(whole, lambda user, whole=whole: user is not whole)
+        for user in list(node.users):
+            if user is not whole:
+                user.replace_input_with(node, whole)
 
 
 def _base(node: Node) -> Node:
