@@ -161,6 +161,9 @@ OPTIMIZERS = {
 }
 """Optimizers of policy and value by name."""
 
+DEFAULTS = {name: {"learning_rate": Args.eta_policy} for name in OPTIMIZERS}
+"""The step size of the policy that each optimizer brings, η, for sweeps."""
+
 
 def make_optimizers(agent: Agent, args: Args) -> tuple[optim.Streaming, optim.Streaming]:
     """Return the optimizers of policy and value."""

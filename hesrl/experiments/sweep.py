@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from rich.console import Console
 
-from hesrl.agents import a2c, ppo
+from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.experiments.training_run import train
@@ -34,8 +34,12 @@ AGENTS = {
     "a2c": a2c.DEFAULTS,
     "sb3-ppo": ppo.DEFAULTS,
     "sb3-a2c": a2c.DEFAULTS,
+    "stream-ac": stream_ac.DEFAULTS,
 }
 """What each optimizer brings to each agent."""
+
+STEP_SIZE = {"stream-ac": "--eta-policy"}
+"""The option that is the step size of an agent, if it is not ``--learning-rate``."""
 
 LAST_PART = 0.1
 """Part of the run at its end whose training episodes count."""
@@ -46,7 +50,7 @@ class Args:
     """Train agents for every combination and tabulate the returns."""
 
     agents: tuple[str, ...] = ("ppo", "a2c")
-    """agents by name: ppo, a2c, sb3-ppo, sb3-a2c"""
+    """agents by name: ppo, a2c, stream-ac, sb3-ppo, sb3-a2c"""
     env_ids: tuple[str, ...] = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
     """Gymnasium ids of the environments"""
     optimizers: tuple[str, ...] = ("adam", "adahesscale")
@@ -54,7 +58,9 @@ class Args:
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
     """step sizes; none: each optimizer's default of each agent"""
     seeds: int = 5
-    """seeds of each combination, counted from 1"""
+    """seeds of each combination"""
+    first_seed: int = 1
+    """the first of them; such as 101 for runs that nothing was chosen by"""
     total_timesteps: int = 300_000
     """length of each run (environment steps)"""
     processes: int = 2
@@ -137,7 +143,10 @@ def grid(args: Args) -> list[Trial]:
     """Return the trials, seed after seed, so that an interrupted sweep has a whole table."""
     trials = []
     for seed, agent, env_id, optimizer in itertools.product(
-        range(1, args.seeds + 1), args.agents, args.env_ids, args.optimizers
+        range(args.first_seed, args.first_seed + args.seeds),
+        args.agents,
+        args.env_ids,
+        args.optimizers,
     ):
         default = AGENTS[agent][optimizer]["learning_rate"]
         trials += [
@@ -162,6 +171,8 @@ def _check(args: Args) -> None:
         make_env(env_id).close()
     if args.seeds < 1 or args.processes < 1:
         raise UserError("--seeds and --processes must be at least 1")
+    if args.first_seed < 0:
+        raise UserError(f"--first-seed {args.first_seed}: must be at least 0")
 
 
 def _run(trial: Trial, args: Args) -> Result:
@@ -172,7 +183,8 @@ def _run(trial: Trial, args: Args) -> Result:
     """
     options = (
         "--env-id", trial.env_id, "--optimizer", trial.optimizer,
-        "--learning-rate", str(trial.learning_rate), "--seed", str(trial.seed),
+        STEP_SIZE.get(trial.agent, "--learning-rate"), str(trial.learning_rate),
+        "--seed", str(trial.seed),
         "--total-timesteps", str(trial.total_timesteps), *args.options,
     )  # fmt: skip
     runs = args.folder / "runs" / re.sub(r"[^\w.=]+", "-", str(trial))
