@@ -32,8 +32,9 @@ help:
 train: $(STAMP)
 	@$(VENV)/bin/hesrl train ppo $(ARGS)
 
+# All of them on all cores; what ARGS selects in one process, which starts sooner.
 test: $(STAMP)
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest $(or $(ARGS),-n auto --maxprocesses 8 --dist loadgroup)
 
 # One seed is one graph; a failing one is printed as code.
 torture: $(STAMP)

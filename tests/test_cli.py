@@ -1,29 +1,52 @@
-"""The ``hesrl`` command by subprocess."""
+"""The ``hesrl`` command: once by subprocess, else in this process."""
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 
-from hesrl.cli import COMMANDS
+from hesrl.cli import COMMANDS, main
 
 
-def hesrl(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hesrl.cli", *arguments], capture_output=True, text=True, check=False
-    )
+class Result(NamedTuple):
+    """What a command leaves."""
+
+    status: int
+    out: str
+    err: str
 
 
-def test_help_lists_every_command():
-    result = hesrl("--help")
-    assert result.returncode == 0
-    assert all(f"hesrl {command}" in result.stdout for command in COMMANDS)
+@pytest.fixture
+def hesrl(capsys):
+    """Runs a command."""
+
+    def run(*arguments):
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+def test_the_process_ends_with_the_status_of_its_command():
+    for arguments, status in ((("--help",), 0), (("train", "pop"), 2)):
+        command = [sys.executable, "-m", "hesrl.cli", *arguments]
+        assert subprocess.run(command, capture_output=True).returncode == status
+
+
+def test_help_lists_every_command(hesrl):
+    status, out, err = hesrl("--help")
+    assert (status, err) == (0, "")
+    assert all(f"hesrl {command}" in out for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_documents_its_options(command):
-    result = hesrl(*command.split(), "--help")
-    assert result.returncode == 0 and "--" in result.stdout and result.stderr == ""
+def test_every_command_documents_its_options(hesrl, command):
+    status, out, err = hesrl(*command.split(), "--help")
+    assert (status, err) == (0, "") and "--" in out
 
 
 @pytest.mark.parametrize(
@@ -38,13 +61,12 @@ def test_every_command_documents_its_options(command):
         (("sweep", "agents", "--env-ids", "Hoper-v5"), "did you mean Hopper-v5"),
     ],
 )
-def test_mistake_is_one_line(arguments, message):
-    result = hesrl(*arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
-    assert message in result.stderr
+def test_mistake_is_one_line(hesrl, arguments, message):
+    status, _, err = hesrl(*arguments)
+    assert status == 2 and message in err
+    assert err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_option_of_the_wrong_type_is_named():
-    result = hesrl("train", "ppo", "--num-steps", "many")
-    assert result.returncode == 2 and "--num-steps" in result.stderr and "many" in result.stderr
+def test_option_of_the_wrong_type_is_named(hesrl):
+    status, _, err = hesrl("train", "ppo", "--num-steps", "many")
+    assert status == 2 and "--num-steps" in err and "many" in err

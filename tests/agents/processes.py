@@ -1,4 +1,4 @@
-"""The agents by subprocess, as a user starts them; shared by the tests of whole runs."""
+"""The agents in processes of their own; shared by the tests of whole runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.forked import Program
 
 ROOT = Path(__file__).parents[2]
 IMAGES = "tests.rl.tiny_images:TinyImages-v0"
@@ -21,13 +23,22 @@ SMALL = {
 each_agent = pytest.mark.parametrize("agent", SMALL)
 
 
-def start(agent: str, *options: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def start(agent: str, *options: str, cwd: Path, **environment: str) -> Program:
     """Start an agent; modules of environments are found in ``cwd`` and in the checkout."""
     path = os.pathsep.join((str(cwd), str(ROOT), os.environ.get("PYTHONPATH", "")))
+    return Program(
+        ROOT / "agents" / f"{agent}.py",
+        *options,
+        cwd=cwd,
+        environment={**os.environ, "PYTHONPATH": path, **environment},
+    )
+
+
+def start_by_command(agent: str, *options: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start an agent as a user does."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "agents" / f"{agent}.py"), *options],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -35,18 +46,23 @@ def start(agent: str, *options: str, cwd: Path, **environment: str) -> subproces
     )
 
 
-def start_small(
-    agent: str, *options: str, cwd: Path, steps: int = 1024, **environment: str
-) -> subprocess.Popen[str]:
-    """Start a run of short rollouts that saves a checkpoint every 128 steps.
+def small(agent: str, *options: str, steps: int = 1024) -> tuple[str, ...]:
+    """Return the options of a run of short rollouts that saves a checkpoint every 128 steps.
 
     It compiles nothing and evaluates by one episode, unless the options say otherwise.
     """
-    small = *SMALL[agent], "--compile=off", "--eval-episodes=1", f"--total-timesteps={steps}"
-    return start(agent, *small, *options, cwd=cwd, **environment)
+    lengths = "--eval-episodes=1", f"--total-timesteps={steps}"
+    return *SMALL[agent], "--compile=off", *lengths, *options
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def start_small(
+    agent: str, *options: str, cwd: Path, steps: int = 1024, **environment: str
+) -> Program:
+    """Start a run with the options of `small`."""
+    return start(agent, *small(agent, *options, steps=steps), cwd=cwd, **environment)
+
+
+def finish(process: Program | subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for the end; return exit status, output and errors."""
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
@@ -70,7 +86,7 @@ def only_run(folder: Path) -> Path:
     return run
 
 
-def wait_for(process: subprocess.Popen[str], folder: Path, name: str) -> Path:
+def wait_for(process: Program, folder: Path, name: str) -> Path:
     """Wait for a file of the one run that a process makes; return the directory of the run."""
     while not (found := list(folder.glob(f"runs/*/{name}"))):
         assert process.poll() is None, process.communicate()
