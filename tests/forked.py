@@ -1,7 +1,7 @@
 """Programs in processes that start at once: a server that has imported hesrl forks them.
 
 A program is a process as any other, with its own signals, pipes, working directory and environment.
-Only the 3 s are saved in which it would import PyTorch.
+Only the 5 s are saved in which it would import PyTorch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SERVER.set_forkserver_preload(
         "hesrl.envs.ur5.commands.serve_emulator",
         "matplotlib.figure",
         "hesrl.runs.event_file",
+        "torch._dynamo",
     ]
 )
 
