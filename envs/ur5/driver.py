@@ -77,11 +77,6 @@ class Driver(Link):
         thread.start()
         self._wait_for_first_packet(timeout)
 
-    @property
-    def age(self) -> float:
-        """Time since the newest packet came (s)."""
-        return time.monotonic() - self._arrival
-
     def follow(self, law: Law) -> None:
         """Send what ``law`` says, now and with every packet, for half a second.
 
@@ -170,7 +165,7 @@ class Driver(Link):
                     cause = data.strerror if isinstance(data, OSError) else "closed by it"
                     self._fail(f"the connection is lost: {cause}")
                 if self._time_left() <= 0:
-                    self._fail(f"no new packet for {self.age:.2g} s")
+                    self._fail(f"no new packet for {time.monotonic() - self._arrival:.2g} s")
             except ProtocolError as error:
                 self._fail(str(error))
             except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -87,6 +88,7 @@ class Link(ABC):
         self._fault: str | None = None
         self._state: State | None = None
         self._packets = 0
+        self._arrival = math.inf
 
     @property
     def fault(self) -> str | None:
@@ -103,6 +105,11 @@ class Link(ABC):
     def packets(self) -> int:
         """How many packets have come, as of `state`."""
         return self._packets
+
+    @property
+    def arrival(self) -> float:
+        """When the packet of `state` came, on the clock of `time.monotonic` (s)."""
+        return self._arrival
 
     @abstractmethod
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:

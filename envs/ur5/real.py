@@ -131,7 +131,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._picture: Picture | None = None
         self._running = False
         self._steps = 0
-        self._observed = self._due = -math.inf
+        self._observed = self._due = self._arrived = -math.inf
         self._start_angles = np.array(self.settings.q_ref)
         self._counts = CycleCounts()
 
@@ -189,8 +189,10 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             delay = link.state.time - self._due
             late = delay > dt - _ROUNDING
             self._due += dt + (delay if late else 0.0)
-            self._counts.acted(delay, late)
             self._act(clipped)
+            # The first action of an episode may take any time.
+            response_time = time.monotonic() - self._arrived if self._steps else None
+            self._counts.acted(delay, late, response_time)
             state = self._wait(
                 link, self._due - _ROUNDING, f"the controller's clock to advance by {dt:g} s"
             )
@@ -267,8 +269,9 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         """Return the first packet that is newer than ``time`` (s), or that shows a stop."""
 
         def condition(state: State) -> bool:
-            # The driver calls this with its lock held, so that both numbers belong together.
+            # The driver calls this with its lock held, so that the numbers belong together.
             self._counts.seen(state.time, link.packets)
+            self._arrived = link.arrival
             return state.time > time or state.stop is not None
 
         return link.wait(condition, self.settings.dt + PATIENCE, what)

@@ -58,7 +58,7 @@ class SenseActLink(Link):
         # Also when the interpreter exits.
         self._finalizer = weakref.finalize(self, self._communicator.end)
         self._window: tuple[Any, ...] | None = None
-        self._arrival = self._deadline = math.inf
+        self._deadline = math.inf
         self._wait_for_first_packet(FIRST_PACKET)
 
     @property

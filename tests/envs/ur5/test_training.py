@@ -8,7 +8,10 @@ import time
 
 import pytest
 
-from hesrl.runs import load_checkpoint
+from hesrl.agents import stream_ac
+from hesrl.envs.ur5.real import UR5ReacherReal
+from hesrl.runs import RunDirectory, load_checkpoint, metrics, read_metric
+from hesrl.runs.metrics import MetricsLog
 from tests.agents.processes import finish, only_run, resume, rows, start, wait_for
 from tests.envs.ur5.emulated import commands, emulate, eventually, when_sent
 
@@ -19,9 +22,11 @@ FAST = ("t_min=0.08",)
 
 def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000, agent="ppo"):
     """Start training in episodes of 10 steps."""
+    if agent != "stream_ac":
+        options = f"--num-steps={num_steps}", *options
     return start(
         agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1",
-        f"--num-steps={num_steps}", f"--total-timesteps={steps}", "--compile=off",
+        f"--total-timesteps={steps}", "--compile=off",
         "--eval-episodes=1", *options, "--env-options", f"port={emulator.port}", *SHORT,
         *env_options, cwd=cwd,
     )  # fmt: skip
@@ -29,6 +34,7 @@ def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000,
 
 PPO = ("--num-minibatches=4", "--update-epochs=2", "--checkpoint-interval=1")
 A2C = ("--log-interval=1", "--checkpoint-interval=1")
+STREAM = ("--log-interval=20", "--checkpoint-interval=20")
 
 
 def pauses(emulator):
@@ -63,6 +69,41 @@ def test_learning_lies_between_episodes_and_delays_no_step(tmp_path):
     assert counts == {"lost_packets": [0, 0], "faults": [0, 0]}
 
 
+def test_a_stream_learns_in_every_cycle_and_writes_in_none(tmp_path, monkeypatch):
+    """Four episodes of ten steps, of which the last one ends within the run's last step."""
+    monkeypatch.setattr(metrics, "FLUSH_SECONDS", 0.0)
+    envs, writes, learned = [], [], []
+    reset, flush, learn = UR5ReacherReal.reset, MetricsLog.flush, stream_ac.learn
+    monkeypatch.setattr(
+        UR5ReacherReal, "reset", lambda env, **options: envs.append(env) or reset(env, **options)
+    )
+
+    def watched_flush(log):
+        writes.append((len(learned), envs[-1]._running and envs[-1]._steps > 0))
+        flush(log)
+
+    monkeypatch.setattr(MetricsLog, "flush", watched_flush)
+    monkeypatch.setattr(
+        stream_ac, "learn", lambda *args: learned.append(envs[-1]._steps) or learn(*args)
+    )
+    with emulate(speed=1.0) as emulator:
+        args = stream_ac.Args(
+            env_id="hesrl/UR5ReacherReal-v0", robot_host="127.0.0.1", total_timesteps=40,
+            log_interval=5, checkpoint_interval=20, compile="off", eval_episodes=1,
+            env_options=(f"port={emulator.port}", *SHORT), runs_dir=tmp_path,
+        )  # fmt: skip
+        assert stream_ac.main(args) == 0
+        rests = pauses(emulator)
+    # After the last step of an episode the arm is at the start of the next one.
+    assert learned == [*range(1, 10), 0] * 4
+    assert {step for step, _ in writes} == {10, 20, 30, 40} and not any(cut for _, cut in writes)
+    assert len(rests) == 5 and max(rests) < 2.0
+    (run,) = tmp_path.iterdir()
+    for name in ("median", "p999"):
+        _, times = read_metric(RunDirectory.open(run), f"ur5/response_time_{name}")
+        assert len(times) == 4 and (times > 1e-4).all()
+
+
 # The fourth movement to the start lies in the second rollout, after the first checkpoint.
 @pytest.mark.parametrize(
     ("command", "fault", "message"),
@@ -91,7 +132,12 @@ def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(
 
 
 @pytest.mark.parametrize(
-    ("agent", "options", "signum"), [("ppo", PPO, signal.SIGINT), ("a2c", A2C, signal.SIGTERM)]
+    ("agent", "options", "signum"),
+    [
+        ("ppo", PPO, signal.SIGINT),
+        ("a2c", A2C, signal.SIGTERM),
+        ("stream_ac", STREAM, signal.SIGTERM),
+    ],
 )
 def test_a_signal_stops_the_arm_before_anything_else(tmp_path, agent, options, signum):
     with emulate() as emulator:
@@ -105,7 +151,7 @@ def test_a_signal_stops_the_arm_before_anything_else(tmp_path, agent, options, s
         status, out, err = finish(process)
         assert (status, err) == (
             128 + signum,
-            "stopped what was moving; the rollout that was running is lost\n",
+            "stopped what was moving; what was learned since the last checkpoint is lost\n",
         )
         assert f"--resume {run.relative_to(tmp_path)}" in out
         lines = [line for _, line in emulator.controller.commands]
