@@ -1,16 +1,17 @@
-"""Where an agent's time goes: physics, acting, statistics, advantages, update and logging."""
+"""How fast an agent trains, and where its time goes."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hesrl.envs.mujoco import make_env
-from hesrl.runs import Session
+from hesrl.runs import RunDirectory, Session, read_metric
 from hesrl.train_step import TrainStep
 
 PARTS = ("physics", "acting", "statistics", "advantages", "update", "logging")
@@ -50,6 +51,14 @@ def timed_calls(owner: Any, name: str) -> Iterator[list[Call]]:
         setattr(owner, name, function)
 
 
+def speed_of(folder: Path) -> float:
+    """Return the steps per second of the one run in a folder, from its first row of metrics on."""
+    run = RunDirectory.open(next(folder.iterdir()), read_only=True)
+    steps, speeds = read_metric(run, "charts/SPS")
+    seconds = steps / speeds
+    return float((steps[-1] - steps[0]) / (seconds[-1] - seconds[0]))
+
+
 @contextlib.contextmanager
 def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """Time the parts of an agent while its ``main`` runs.
@@ -83,7 +92,7 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
         return sum(call.seconds for call in calls) / steps
 
     storage, acting = counted[-1].result, counted[-1].arguments[1]
-    parts["physics"] = _seconds_of_physics(env_id)
+    parts["physics"] = seconds_of_physics(env_id)
     parts["acting"] = _seconds_of_acting(acting, storage) / storage.obs.shape[1]
     parts["statistics"] = seconds(rollouts) - parts["physics"] - parts["acting"]
     parts["advantages"] = seconds(batches)
@@ -91,7 +100,7 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     parts["logging"] = seconds(rows, episodes, checkpoints)
 
 
-def _seconds_of_physics(env_id: str) -> float:
+def seconds_of_physics(env_id: str) -> float:
     """Return the seconds of one step of the plain environment, episodes' ends left out."""
     env, total = make_env(env_id).unwrapped, 0.0
     env.reset(seed=0)

@@ -1,10 +1,11 @@
-"""Training speed of the agents beside Stable-Baselines3's, in environment steps per second.
+"""Training speed of the agents beside those of others, in environment steps per second.
 
 The contenders take turns for some rounds in one process, so that a change of the machine's speed
 meets all of them. All have the same environment, networks and settings (CleanRL's), and all log
 to TensorBoard. A turn counts from its first row of metrics on, so that start-up and compiling do
 not count, while statistics, logging and checkpoints do. What a run takes before its first step,
-and its memory, are measured in processes of their own.
+and its memory, are measured in processes of their own. The streaming agent, which
+Stable-Baselines3 has not, runs beside its authors' code, if there is a copy of it.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hesrl.agents import a2c, ppo
-from hesrl.bench.agent_parts import PARTS, Parts, timed_parts
+from hesrl.agents import a2c, ppo, stream_ac
+from hesrl.bench.agent_parts import PARTS, Parts, speed_of, timed_parts
 from hesrl.bench.startup import measure_startup
+from hesrl.bench.stream_agent import ROW, SOURCES, measure_authors, measure_sizes, measure_stream
 from hesrl.bench.turns import median_ratio
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.runs import RunDirectory, read_metric
 from hesrl.runs.machine import describe_machine
+from hesrl.settings import flag
 
-AGENTS: dict[str, Any] = {"PPO": ppo, "A2C": a2c}
-"""The agents by the name that Stable-Baselines3 gives them."""
+AGENTS: dict[str, Any] = {"PPO": ppo, "A2C": a2c, "stream": stream_ac}
+"""The agents by the name that Stable-Baselines3 gives them, and the streaming one."""
 
 OPTIMIZERS = {"Adam": "adam", "AdaHesScale": "adahesscale"}
 """The optimizers of hesrl's agents that take part."""
@@ -51,15 +53,20 @@ class Args:
     env_id: str = "HalfCheetah-v5"
     """Gymnasium id of the environment"""
     agents: tuple[str, ...] = ("PPO", "A2C")
-    """which agents to measure"""
+    """which agents to measure: PPO, A2C or stream"""
     num_envs: int = 1
-    """environments stepped in turn"""
+    """environments stepped in turn; the streaming agent has one"""
     rounds: int = 3
     """turns of each contender"""
     steps: int = 40_960
-    """length of a turn (environment steps), at least two rollouts of 2048 num_envs"""
+    """length of a turn (environment steps), at least two rollouts of 2048 num_envs, or 3000"""
     compile: str = "on"
     """auto, on or off: whether hesrl's training steps are compiled"""
+    intentional_rl: Path | None = None
+    """folder with the code of the streaming agent's authors; None: without it"""
+    hidden_sizes: tuple[int, ...] = ()
+    """units of both hidden layers, such as 32 64 128 256 512 1024, at which to measure the
+    streaming agent besides"""
 
 
 def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[float, Parts]:
@@ -82,10 +89,7 @@ def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[fl
                 compile=args.compile,
             )
         )
-        run = RunDirectory.open(next(Path(folder).iterdir()), read_only=True)
-        steps, speeds = read_metric(run, "charts/SPS")
-    seconds = steps / speeds
-    return (steps[-1] - steps[0]) / (seconds[-1] - seconds[0]), parts
+        return speed_of(Path(folder)), parts
 
 
 def measure_sb3(agent: str, args: Args, seed: int) -> tuple[float, None]:
@@ -153,16 +157,30 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    rollout = 2048 * args.num_envs
-    if args.rounds < 1 or args.steps < 2 * rollout:
-        raise UserError(f"--rounds must be at least 1 and --steps at least {2 * rollout}")
+    fewest = 3 * ROW if args.agents == ("stream",) else 2 * 2048 * args.num_envs
+    if args.rounds < 1 or args.steps < fewest:
+        raise UserError(f"--rounds must be at least 1 and --steps at least {fewest}")
     for agent in args.agents:
         if agent not in AGENTS:
             raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")
+    for name in ("hidden_sizes", "intentional_rl"):
+        if getattr(args, name) and "stream" not in args.agents:
+            raise UserError(f"{flag(name)} goes with --agents stream only")
     make_env(args.env_id).close()
     torch.set_num_threads(1)
     contenders: dict[str, Callable[[int], tuple[float, Parts | None]]] = {}
     for agent in args.agents:
+        if agent == "stream":
+            measured = args.env_id, args.steps
+            if args.intentional_rl is not None:
+                contenders[f"authors' stream, {next(iter(SOURCES))}"] = partial(
+                    measure_authors, args.intentional_rl, *measured
+                )
+            for source in SOURCES:
+                contenders[f"hesrl stream, {source}"] = partial(
+                    measure_stream, source, *measured, args.compile
+                )
+            continue
         contenders[f"SB3 {agent}, Adam"] = partial(measure_sb3, agent, args)
         for optimizer in OPTIMIZERS:
             contenders[f"hesrl {agent}, {optimizer}"] = partial(
@@ -180,6 +198,8 @@ def main(args: Args) -> int:
                 parts[name] = parts_of_turn
             console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
     console.print(_speed_table(speeds, args), _parts_table(parts), _startup_table(args))
+    if args.hidden_sizes:
+        console.print(measure_sizes(args.hidden_sizes, args.env_id, args.steps, args.compile))
     return 0
 
 
@@ -188,20 +208,23 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.steps:,} steps, "
         "ratios: medians over the rounds"
     )
-    table = Table("contender", "steps/s", "range", "µs", "to SB3", "to Adam", title=title)
+    table = Table("contender", "steps/s", "range", "µs", "to theirs", "to our first", title=title)
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for name, values in speeds.items():
         agent = name.split()[1]
+        of_agent = [other for other in speeds if other.split()[1] == agent]
+        theirs = [other for other in of_agent if not other.startswith("hesrl")]
+        ours = [other for other in of_agent if other.startswith("hesrl")]
         ratios = [
-            median_ratio(values, speeds[baseline])
-            for baseline in (f"SB3 {agent} Adam", f"hesrl {agent} Adam")
+            f"{median_ratio(values, speeds[others[0]]):.2f}" if others else "–"
+            for others in (theirs, ours)
         ]
         table.add_row(
             name,
             f"{median(values):,.0f}",
             f"{min(values):,.0f}–{max(values):,.0f}",
             f"{1e6 / median(values):.1f}",
-            *(f"{ratio:.2f}" for ratio in ratios),
+            *ratios,
         )
     return table
 
@@ -210,7 +233,8 @@ def _parts_table(parts: dict[str, Parts]) -> Table:
     names = [name.removeprefix("hesrl ").replace(",", "") for name in parts]
     table = Table("µs per step, last round", *names)
     for part in PARTS:
-        table.add_row(part, *(f"{1e6 * seconds[part]:.1f}" for seconds in parts.values()))
+        columns = (seconds.get(part) for seconds in parts.values())
+        table.add_row(part, *("–" if part is None else f"{1e6 * part:.1f}" for part in columns))
     table.add_row("sum", *(f"{1e6 * sum(seconds.values()):.1f}" for seconds in parts.values()))
     return table
 
@@ -218,6 +242,8 @@ def _parts_table(parts: dict[str, Parts]) -> Table:
 def _startup_table(args: Args) -> Table:
     table = Table("one process, with a warm cache", "seconds to the first step", "peak MiB")
     for agent in args.agents:
-        seconds, mebibytes = measure_startup(agent.lower(), args.env_id, args.compile)
-        table.add_row(f"hesrl {agent}, AdaHesScale", f"{seconds:.1f}", f"{mebibytes:,.0f}")
+        module = AGENTS[agent].__name__.rpartition(".")[2]
+        seconds, mebibytes = measure_startup(module, args.env_id, args.compile)
+        optimizer = next(iter(SOURCES)) if agent == "stream" else "AdaHesScale"
+        table.add_row(f"hesrl {agent}, {optimizer}", f"{seconds:.1f}", f"{mebibytes:,.0f}")
     return table

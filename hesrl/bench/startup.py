@@ -24,7 +24,7 @@ def measure_startup(agent: str, env_id: str, compile: str) -> tuple[float, float
     """Return the seconds to the first environment step, and the peak memory (MiB) of a run.
 
     Args:
-        agent: "ppo" or "a2c".
+        agent: "ppo", "a2c" or "stream_ac".
         env_id: Gymnasium id of the environment.
         compile: auto, on or off, as the agent takes it.
     """
@@ -45,7 +45,7 @@ def main(agent: str, env_id: str, compile: str) -> None:
         contextlib.redirect_stdout(io.StringIO()),
     ):
         args = module.Args(env_id=env_id, compile=compile, runs_dir=Path(folder), eval_episodes=1)
-        args.total_timesteps = 3 * max(args.batch_size, 2048)
+        args.total_timesteps = 3 * max(getattr(args, "batch_size", 0), 2048)
         module.main(args)
     print(offset + steps[0].start, peak_memory())
 
