@@ -52,6 +52,7 @@ from hesrl.settings import (
     flag,
     require_between,
     require_choice,
+    require_multiples,
     require_positive,
     settings_in_force,
 )
@@ -66,6 +67,10 @@ class Args(TrainingSettings):
     """Train an actor–critic that learns from every step."""
 
     PRESETS: ClassVar[dict[str, str]] = {"ur5": "stream-ac-ur5.yaml"}
+    HINTS: ClassVar[dict[str, str]] = {
+        "--num-envs": "a trace belongs to one environment; start one process for each",
+        "--learning-rate": "steps have the sizes --eta-policy and --eta-value",
+    }
 
     # Run
     ur5: bool = False
@@ -103,8 +108,9 @@ class Args(TrainingSettings):
     # Optimizer
     optimizer: str = "intentional"
     """intentional, intentional-kl (a policy step bounded in nats) or obgd (Stream-AC)"""
-    eta_policy: float = 0.05
-    """η of the policy: change of log π per step, where the TD error is of mean size"""
+    eta_policy: float | None = None
+    """η of the policy: change of log π per step, where the TD error is of mean size; None: 0.05,
+    and 5e-4 for intentional-kl"""
     eta_value: float = 0.5
     """η of the value: share of the TD error that one step takes away"""
     kappa_policy: float = 3.0
@@ -130,25 +136,28 @@ class Args(TrainingSettings):
         require_choice(self, "optimizer", OPTIMIZERS)
         require_choice(self, "source", SOURCES)
         require_choice(self, "compile", COMPILE)
-        require_positive(self, "log_interval eta_policy eta_value kappa_policy kappa_value")
-        require_between(self, "ent_coef damping", 0, math.inf)
+        sizes = "eta_policy eta_value kappa_policy kappa_value"
+        require_positive(self, f"log_interval normalization_clip {sizes}")
+        require_between(self, f"ent_coef damping {sizes}", 0, math.inf)
         require_between(self, "lamda power", 0, 1)
         if not 0 <= self.beta2 < 1:
             raise UserError(f"--beta2 {self.beta2}: must be from 0 to below 1")
         if not 0 <= self.sparse_init < 1:
             raise UserError(f"--sparse-init {self.sparse_init}: must be from 0 to below 1")
+        if torch.device(self.device).type != "cpu":
+            raise UserError(
+                f"--device {self.device}: stream-ac learns from one transition at a time, for "
+                "which the CPU is faster; leave it out"
+            )
         if self.gamma * self.lamda >= 1:
             raise UserError("--gamma 1 and --lamda 1: a trace would never fade; lower one of them")
-        for name in ("checkpoint_interval", "eval_interval"):
-            if (getattr(self, name) or 0) % self.log_interval:
-                raise UserError(
-                    f"{flag(name)} {getattr(self, name)}: must be a multiple of --log-interval "
-                    f"{self.log_interval}"
-                )
-        if self.optimizer == "obgd":
-            for name in ("source", "power", "damping", "beta2"):
-                if getattr(self, name) != getattr(Args, name):
-                    raise UserError(f"{flag(name)} does not go with --optimizer obgd")
+        require_multiples(self, "checkpoint_interval eval_interval", of="log_interval")
+        others = "eta_policy eta_value source power damping beta2"
+        if self.optimizer != "obgd":
+            others = "kappa_policy kappa_value"
+        for name in others.split():
+            if getattr(self, name) != getattr(Args, name):
+                raise UserError(f"{flag(name)} does not go with --optimizer {self.optimizer}")
 
 
 SOURCES = {"gradient": "gradient", "fisher": "hesscale_gn"}
@@ -173,12 +182,15 @@ def make_optimizers(agent: Agent, args: Args) -> tuple[optim.Streaming, optim.St
     if args.optimizer != "obgd":
         settings |= {"source": SOURCES[args.source], "beta2": args.beta2}
         settings |= {"power": args.power, "damping": args.damping}
-        of_policy, of_value = {"eta": args.eta_policy}, {"eta": args.eta_value}
+        of_policy = {} if args.eta_policy is None else {"eta": args.eta_policy}
+        of_value = {"eta": args.eta_value}
     policy_optimizer, value_optimizer = OPTIMIZERS[args.optimizer]
     return policy_optimizer(policy, **of_policy, **settings), value_optimizer(
         [value], **of_value, **settings
     )
 
+
+REMEDY = "try a smaller --eta-policy or --eta-value; the last checkpoint is kept"
 
 METRICS = ("losses/td_error", "losses/value", "losses/entropy")
 """Names of what a step returns beside the distribution: |δ|, v(s) and H."""
@@ -285,7 +297,7 @@ def main(args: Args) -> int:
         layer_norm=args.layer_norm,
         sparse_init=args.sparse_init,
         softplus_std=True,
-    ).to(args.device)
+    )
     policy, acting = agent.policy, Acting(agent)
     policy_optimizer, value_optimizer = make_optimizers(agent, args)
     step = RecordedStep(
@@ -293,7 +305,8 @@ def main(args: Args) -> int:
         [policy_optimizer, value_optimizer],
         compile=args.compile,
         expected_steps=args.total_timesteps,
-        break_even=BREAK_EVEN,
+        # In real time each step counts.
+        break_even=0 if envs.real_time else BREAK_EVEN,
     )
     transition = Transition(envs, policy)
 
@@ -334,7 +347,7 @@ def main(args: Args) -> int:
             transition.action[:], transition.reward[:] = action, reward
             transition.next_obs[:] = obs if final_obs is None else final_obs
             transition.terminated[:] = terminated
-            with diverging_at(global_step):
+            with diverging_at(global_step, REMEDY):
                 row = step(*transition.tensors)[0].numpy()
             transition.obs[:] = obs
             if final_obs is None:
@@ -354,7 +367,7 @@ def main(args: Args) -> int:
             metrics = dict(zip(METRICS, np.mean(rows, axis=0).tolist(), strict=True))
             rows.clear()
             for optimizer in (policy_optimizer, value_optimizer):
-                check_finite(agent, optimizer, metrics["losses/td_error"], global_step)
+                check_finite(agent, optimizer, metrics["losses/td_error"], global_step, REMEDY)
             metrics |= envs.take_metrics()
             if (
                 args.eval_interval is not None

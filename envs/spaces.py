@@ -69,7 +69,7 @@ class BoxActions:
         if math.isnan(numbers.dot(numbers)):
             raise FloatingPointError(
                 f"{self._env_id}: an action is NaN: {actions.tolist()}; the policy has diverged: "
-                "try a smaller --learning-rate or a larger --eps"
+                "try a smaller step size (--learning-rate, or of stream-ac --eta-policy)"
             )
         return actions
 

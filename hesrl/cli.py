@@ -89,6 +89,8 @@ def run_command(
 
 def _unknown_option(option: str, args: Any) -> str:
     name = option.split("=")[0]
+    if name in (hints := getattr(args, "HINTS", {})):
+        return f"unknown option {name}: {hints[name]}"
     known = ["--" + field.replace("_", "-") for field in vars(args)]
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else "--help lists the options"

@@ -158,7 +158,7 @@ def require_device(device: str) -> None:
 
 
 def require_between(args: Any, names: str, low: float, high: float) -> None:
-    """Refuse settings outside ``low ≤ value ≤ high``, and infinity.
+    """Refuse settings outside ``low ≤ value ≤ high``, and infinity; None passes.
 
     Args:
         args: The settings.
@@ -171,7 +171,7 @@ def require_between(args: Any, names: str, low: float, high: float) -> None:
     """
     for name in names.split():
         value = getattr(args, name)
-        if not (low <= value <= high and value < float("inf")):
+        if value is not None and not (low <= value <= high and value < float("inf")):
             bounds = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
             raise UserError(f"{flag(name)} {value}: must be {bounds}")
 

@@ -71,7 +71,11 @@ REMEDY = "try a smaller --learning-rate or a larger --eps; the last checkpoint i
 
 
 def check_finite(
-    agent: Agent, optimizer: optim.CurvatureOptimizer, loss: float, global_step: int
+    agent: Agent,
+    optimizer: optim.CurvatureOptimizer,
+    loss: float,
+    global_step: int,
+    remedy: str = REMEDY,
 ) -> None:
     """Refuse an update that met NaN or infinity, before it reaches a checkpoint.
 
@@ -80,6 +84,7 @@ def check_finite(
         optimizer: Steps them.
         loss: The last loss.
         global_step: Environment steps so far, for the message.
+        remedy: What to do about it, for the message.
 
     Raises:
         FloatingPointError: The message names the first quantity that is not finite.
@@ -94,11 +99,11 @@ def check_finite(
     for name, value in {"loss": loss, **sums}.items():
         bound = UNLIKELY if name == "squared curvature" else math.inf
         if not abs(float(value)) < bound:
-            raise FloatingPointError(f"the {name} is not finite at step {global_step}: {REMEDY}")
+            raise FloatingPointError(f"the {name} is not finite at step {global_step}: {remedy}")
 
 
 @contextmanager
-def diverging_at(global_step: int) -> Iterator[None]:
+def diverging_at(global_step: int, remedy: str = REMEDY) -> Iterator[None]:
     """Add to the message of a step that met a number that is not finite when it was, and a remedy.
 
     Raises:
@@ -108,7 +113,7 @@ def diverging_at(global_step: int) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         what = str(error).partition(":")[0]
-        raise FloatingPointError(f"{what}, at step {global_step}: {REMEDY}") from error
+        raise FloatingPointError(f"{what}, at step {global_step}: {remedy}") from error
 
 
 def checkpoint(

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 STOP_MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
-HALT_MESSAGE = "stopped what was moving; the rollout that was running is lost"
+HALT_MESSAGE = "stopped what was moving; what was learned since the last checkpoint is lost"
 
 
 class StopRequest:

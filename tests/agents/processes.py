@@ -19,8 +19,10 @@ SMALL = {
         "--num-steps=128", "--num-minibatches=2", "--update-epochs=2", "--checkpoint-interval=1",
     ),
     "a2c": ("--num-steps=4", "--log-interval=8", "--checkpoint-interval=32"),
+    "stream_ac": ("--log-interval=32", "--checkpoint-interval=128"),
 }  # fmt: skip
 each_agent = pytest.mark.parametrize("agent", SMALL)
+each_agent_of_rollouts = pytest.mark.parametrize("agent", ["ppo", "a2c"])
 
 
 def start(agent: str, *options: str, cwd: Path, **environment: str) -> Program:
@@ -47,7 +49,7 @@ def start_by_command(agent: str, *options: str, cwd: Path) -> subprocess.Popen[s
 
 
 def small(agent: str, *options: str, steps: int = 1024) -> tuple[str, ...]:
-    """Return the options of a run of short rollouts that saves a checkpoint every 128 steps.
+    """Return the options of a run of short rollouts, if any, that saves every 128 steps.
 
     It compiles nothing and evaluates by one episode, unless the options say otherwise.
     """

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from hesrl.cli import main
-from tests.agents.processes import IMAGES, each_agent, finish, run_small, start
+from tests.agents.processes import (
+    IMAGES,
+    each_agent,
+    each_agent_of_rollouts,
+    finish,
+    run_small,
+    start,
+)
 
-PPO, A2C = ("train", "ppo"), ("train", "a2c")
+PPO, A2C, STREAM = ("train", "ppo"), ("train", "a2c"), ("train", "stream-ac")
 
 
 @pytest.fixture
@@ -45,6 +52,10 @@ def refused(capsys, *command):
         (A2C, ("--checkpoint-interval", "150"), "must be a multiple of --log-interval 100"),
         (A2C, ("--paper", "--total-timesteps", "3"), "is less than one rollout of 5 steps"),
         (A2C, ("--hidden-sizes", "64", "0"), "--hidden-sizes (64, 0): must be greater than zero"),
+        (STREAM, ("--env-id", IMAGES), f"--env-id {IMAGES}: observes images, which stream-ac does"),
+        (STREAM, ("--num-envs", "4"), "unknown option --num-envs: a trace belongs to one env"),
+        (STREAM, ("--learning-rate", "1"), "steps have the sizes --eta-policy and --eta-value"),
+        (STREAM, ("--lambda", "1"), "unknown option --lambda: did you mean --lamda?"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(here, capsys, command, options, message):
@@ -57,11 +68,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(here, capsys, command, options
 @each_agent
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_there_is_named(here, capsys, agent):
-    err = refused(capsys, "train", agent, "--device", "cuda")
+    err = refused(capsys, "train", agent.replace("_", "-"), "--device", "cuda")
     assert err.startswith("error: --device cuda: cannot be used: ") and os.listdir(here) == []
 
 
-@each_agent
+@each_agent_of_rollouts
 def test_a_video_that_cannot_be_made_is_refused_before_the_run(here, capsys, monkeypatch, agent):
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     err = refused(capsys, "train", agent, "--env-id", IMAGES, "--capture-video")

@@ -81,6 +81,7 @@ def test_an_environment_that_raises_is_named_and_the_run_can_go_on(tmp_path, age
     [
         ("ppo", "observation", "gave an observation whose entry 1 is nan"),
         ("a2c", "reward", "gave the reward inf"),
+        ("stream_ac", "reward", "gave the reward inf"),
     ],
 )
 def test_a_number_that_is_not_finite_reaches_no_checkpoint(tmp_path, agent, fault, message):

@@ -18,6 +18,7 @@ from hesrl.runs import load_checkpoint
 from tests.agents.processes import (
     IMAGES,
     each_agent,
+    each_agent_of_rollouts,
     finish,
     only_run,
     resume,
@@ -43,6 +44,8 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
         ("ppo", "adahesscale", "CartPole-v1"),
         ("a2c", "sgd", "Hopper-v5"),
         ("a2c", "scaled-adahesscalegn", "CartPole-v1"),
+        ("stream_ac", "intentional", "Hopper-v5"),
+        ("stream_ac", "intentional-kl", "CartPole-v1"),
     ],
 )
 def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id):
@@ -50,7 +53,8 @@ def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id):
     status, out, err = finish(start_small(agent, *options, cwd=tmp_path))
     assert (status, err) == (0, "")
     run = only_run(tmp_path)
-    assert re.fullmatch(rf"{env_id}__{agent}__{optimizer}__1__\d{{8}}-\d{{6}}", run.name)
+    name = agent.replace("_", "-")
+    assert re.fullmatch(rf"{env_id}__{name}__{optimizer}__1__\d{{8}}-\d{{6}}", run.name)
     assert "tensorboard --logdir runs" in out and "evaluation episodes" in out
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["settings"]["optimizer"] == optimizer
@@ -58,13 +62,16 @@ def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id):
     assert summary["steps"] == 1024 and math.isfinite(summary["return of 1 evaluation episodes"])
     assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     keys = set(EventAccumulator(str(run)).Reload().Tags()["scalars"])
-    assert {"charts/episodic_return", "losses/value_loss", "charts/SPS"} <= keys
+    loss = "losses/td_error" if agent == "stream_ac" else "losses/value_loss"
+    assert {"charts/episodic_return", loss, "charts/SPS"} <= keys
     assert ("curvature/norm" in keys) == ("hesscale" in optimizer)
     # A scaled optimizer bounds the step of each network by itself.
-    assert len(load_checkpoint(run / "checkpoint.pt")["optimizer"]["param_groups"]) == 2
+    state = load_checkpoint(run / "checkpoint.pt")
+    groups = [key for key in state if "optimizer" in key for _ in state[key]["param_groups"]]
+    assert len(groups) == 2
 
 
-@each_agent
+@each_agent_of_rollouts
 def test_images_are_learned_from_on_a_shared_trunk(tmp_path, agent):
     options = f"--env-id={IMAGES}", "--shared-trunk", "--hidden-sizes", "8"
     run = run_small(agent, *options, cwd=tmp_path, steps=256)
@@ -79,11 +86,14 @@ def test_images_are_learned_from_on_a_shared_trunk(tmp_path, agent):
     [
         ("ppo", 10_240, ("--num-minibatches=4", "--update-epochs=4")),
         ("a2c", 16_384, ("--num-steps=8",)),
+        ("stream_ac", 6_144, ()),
     ],
 )
 def test_training_improves_the_policy(tmp_path, agent, steps, options):
     """At random the pole falls after about 22 steps; three seeds reached 203 to 500."""
-    options = "--env-id=CartPole-v1", "--num-envs=4", "--eval-episodes=5", *options
+    if agent != "stream_ac":
+        options = "--num-envs=4", *options
+    options = "--env-id=CartPole-v1", "--eval-episodes=5", *options
     run = run_small(agent, *options, cwd=tmp_path, steps=steps)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["return of 5 evaluation episodes"] > 100
@@ -96,6 +106,9 @@ def test_training_improves_the_policy(tmp_path, agent, steps, options):
         ("a2c", ("--env-id=Hopper-v5", "--paper"), signal.SIGTERM),
         ("a2c", ("--env-id=Hopper-v5", "--num-envs=2", "--optimizer=scaled-adam"), signal.SIGINT),
         pytest.param("ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER),
+        pytest.param(
+            "stream_ac", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER
+        ),
     ],
 )
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent, options, signum):
@@ -148,7 +161,7 @@ def test_resume_of_an_environment_whose_state_cannot_be_saved_says_so(tmp_path):
     assert "cannot be saved: it starts a new episode" in out
 
 
-@pytest.mark.parametrize(("agent", "interval"), [("ppo", 2), ("a2c", 64)])
+@pytest.mark.parametrize(("agent", "interval"), [("ppo", 2), ("a2c", 64), ("stream_ac", 256)])
 def test_evaluations_are_at_their_steps_and_leave_training_alone(tmp_path, agent, interval):
     """Every 256 steps, and at the end, whose result is also in the summary."""
     folders = tmp_path / "plain", tmp_path / "evaluated"
@@ -168,7 +181,25 @@ def test_evaluations_are_at_their_steps_and_leave_training_alone(tmp_path, agent
 
 
 @FFMPEG
-@each_agent
+def test_a_video_of_streaming(tmp_path):
+    options = "--env-id=CartPole-v1", "--capture-video", "--eval-interval=128"
+    run = run_small("stream_ac", *options, cwd=tmp_path, steps=256)
+    videos = sorted((run / "videos").iterdir())
+    assert [video.name for video in videos] == ["step-128.mp4", "step-256.mp4"]
+    assert all(video.stat().st_size > 1000 for video in videos)
+
+
+@FFMPEG
+def test_each_evaluation_of_a_stream_leaves_a_video(tmp_path):
+    options = "--env-id=CartPole-v1", "--capture-video", "--eval-interval=128"
+    run = run_small("stream_ac", *options, cwd=tmp_path, steps=256)
+    videos = sorted((run / "videos").iterdir())
+    assert [video.name for video in videos] == ["step-128.mp4", "step-256.mp4"]
+    assert all(video.stat().st_size > 1000 for video in videos)
+
+
+@FFMPEG
+@each_agent_of_rollouts
 def test_each_evaluation_leaves_a_video(tmp_path, agent):
     import imageio_ffmpeg
 
@@ -197,7 +228,7 @@ def test_a_run_is_tracked_offline(tmp_path):
 
 @pytest.mark.gpu
 @GPU
-@each_agent
+@each_agent_of_rollouts
 def test_a_run_on_a_gpu_leaves_its_networks_there(tmp_path, agent):
     options = "--env-id=CartPole-v1", "--device=cuda"
     run = run_small(agent, *options, cwd=tmp_path, steps=256)
@@ -218,6 +249,14 @@ def test_paper_of_ppo_is_a_run_with_a_network_for_the_variance(tmp_path):
     assert rates == {"0.001"}
 
 
+@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "CartPole-v1"])
+def test_a_stream_that_has_diverged_ends_in_one_line(tmp_path, env_id):
+    options = f"--env-id={env_id}", "--eta-policy=1e30", "--eta-value=1e30"
+    status, out, err = finish(start_small("stream_ac", *options, cwd=tmp_path))
+    assert status == 1 and re.fullmatch("error: .*(not finite|NaN).*--eta-policy.*\n", err), err
+    assert "before the first checkpoint" in out
+
+
 @pytest.mark.parametrize(
     ("agent", "env_id"),
     [("ppo", "HalfCheetah-v5"), ("a2c", "HalfCheetah-v5"), ("a2c", "CartPole-v1")],
@@ -229,4 +268,4 @@ def test_number_that_is_not_finite_ends_the_run_in_one_line(tmp_path, agent, env
     assert err.startswith("error: ") and err.count("\n") == 1
     # A2C looks once per log interval; it may meet actions and values that are NaN before.
     assert "is not finite" in err or (agent == "a2c" and "an action is NaN" in err)
-    assert "try a smaller --learning-rate or a larger --eps" in err
+    assert "try a smaller --learning-rate or a larger --eps" in err or "(--learning-rate, or" in err

@@ -1,11 +1,12 @@
-"""Settings that both agents share: what is refused, and what an optimizer brings along."""
+"""Settings of the agents: what is refused, and what an optimizer brings along."""
 
 import dataclasses
 import math
 
 import pytest
+import torch
 
-from hesrl.agents import a2c, ppo
+from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.errors import UserError
 from hesrl.settings import defaults_for, preset
 
@@ -103,3 +104,58 @@ def test_paper_is_a_preset_that_a_resumed_run_ignores(agent):
     assert defaults_for(agent.Args, ["--paper", "--num-steps", "3"]) == paper
     assert defaults_for(agent.Args, ["--paper", "--resume", "runs/x"]) is None
     assert defaults_for(agent.Args, []) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lamda": 1.5}, "--lamda 1.5: must be from 0 to 1$"),
+        ({"lamda": NAN}, "--lamda nan: must be from 0 to 1$"),
+        ({"lamda": 1.0, "gamma": 1.0}, "--gamma 1 and --lamda 1: a trace would never fade; "),
+        ({"eta_policy": 0.0}, "--eta-policy 0.0: must be greater than zero$"),
+        ({"eta_value": -0.5}, "--eta-value -0.5: must be greater than zero$"),
+        ({"eta_value": NAN}, "--eta-value nan: must be greater than zero$"),
+        ({"eta_policy": math.inf}, "--eta-policy inf: must be"),
+        ({"optimizer": "obgd", "kappa_value": 0.0}, "--kappa-value 0.0: must be greater than"),
+        ({"beta2": 1.0}, "--beta2 1.0: must be from 0 to below 1$"),
+        ({"power": 1.1}, "--power 1.1: must be from 0 to 1$"),
+        ({"damping": -1.0}, "--damping -1.0: must be at least 0$"),
+        ({"sparse_init": 1.0}, "--sparse-init 1.0: must be from 0 to below 1$"),
+        ({"normalization_clip": 0.0}, "--normalization-clip 0.0: must be greater than zero$"),
+        ({"optimizer": "adam"}, "--optimizer adam: choose one of intentional, intentional-kl,"),
+        ({"source": "hutchinson"}, "--source hutchinson: choose one of gradient, fisher$"),
+        ({"optimizer": "obgd", "source": "fisher"}, "--source does not go with --optimizer obgd$"),
+        ({"optimizer": "obgd", "eta_policy": 0.1}, "--eta-policy does not go with --optimizer ob"),
+        ({"kappa_policy": 2.0}, "--kappa-policy does not go with --optimizer intentional$"),
+        ({"checkpoint_interval": 1500}, "--checkpoint-interval 1500: must be a multiple of"),
+        ({"eval_interval": 1500}, "--eval-interval 1500: must be a multiple of --log-inte"),
+        ({"device": "meta"}, "--device meta: stream-ac learns from one transition at a time, for "),
+    ],
+)  # fmt: skip
+def test_impossible_settings_of_streaming_are_refused(settings, message):
+    with pytest.raises(UserError, match=f"^{message}") as error:
+        stream_ac.Args(**settings).check()
+    assert "\n" not in str(error.value)
+
+
+@each_agent
+def test_networks_can_be_those_of_streaming(agent, monkeypatch):
+    """``--layer-norm`` and ``--sparse-init`` of the agents that learn from rollouts."""
+
+    class Made(Exception):
+        pass
+
+    def acting(networks):
+        raise Made(networks)
+
+    monkeypatch.setattr(agent, "Acting", acting)
+    args = agent.Args(env_id="Hopper-v5", layer_norm=True, sparse_init=0.9)
+    with pytest.raises(Made) as made:
+        agent.main(args)
+    (networks,) = made.value.args
+    for network in (networks.actor, networks.critic):
+        assert sum(isinstance(layer, torch.nn.LayerNorm) for layer in network) == 2
+        zeros = (network[0].weight == 0).sum(1)
+        assert (zeros == 10).all()  # ⌈0.9 · 11⌉
+    with pytest.raises(UserError, match=r"^--sparse-init 1: must be"):
+        agent.Args(sparse_init=1).check()

@@ -6,7 +6,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import ACTIVATIONS, Agent, Pixels
+from hesrl.rl.actor_critic import ACTIVATIONS, Agent, Pixels, sparse_layer_init
 from tests.rl.variants import GAUSSIAN, OBSERVATIONS, POLICIES, draw_observations, make_agent
 
 
@@ -102,3 +102,33 @@ def test_an_image_that_is_too_small_is_refused(shape):
 def test_discrete_actions_have_no_variance_network():
     with pytest.raises(UserError, match="--variance-network: discrete actions have no variance"):
         Agent(OBSERVATIONS["vector"], Discrete(2), variance_network=True)
+
+
+@pytest.mark.parametrize(
+    ("layer", "fan_in", "zeros"),
+    [
+        (torch.nn.Linear(17, 128), 17, 16), (torch.nn.Linear(128, 6), 128, 116),
+        (torch.nn.Linear(30, 9), 30, 27), (torch.nn.Conv2d(2, 40, 3), 18, 17),
+    ],
+)  # fmt: skip
+def test_nine_tenths_of_the_weights_of_each_unit_start_at_zero(layer, fan_in, zeros):
+    torch.manual_seed(0)
+    weight = sparse_layer_init(layer, 0.9).weight.detach().flatten(1)
+    assert ((weight == 0).sum(1) == zeros).all() and not layer.bias.any()
+    others = weight[weight != 0] * fan_in**0.5
+    assert others.abs().max() <= 1 and others.min() < -0.8 and others.max() > 0.8
+    # Which ones differs from unit to unit.
+    assert len({tuple(row.tolist()) for row in weight == 0}) > 5
+
+
+def test_a_normalization_lies_between_each_hidden_layer_and_its_activation():
+    agent = make_agent("gaussian", layer_norm=True, activation="leaky_relu", softplus_std=True)
+    kinds = [torch.nn.Linear, torch.nn.LayerNorm, torch.nn.LeakyReLU] * 2 + [torch.nn.Linear]
+    assert [type(layer) for layer in agent.actor] == kinds
+    assert agent.actor[-1].out_features == 4 and agent.actor_logstd is None
+    assert not any(isinstance(m, torch.nn.LayerNorm) and [*m.parameters()] for m in agent.modules())
+    outputs = torch.tensor([[0.3, -0.2, -5.0, 40.0]])
+    mean, log_std = agent.distribution_of(outputs)
+    assert torch.equal(mean, outputs[:, :2])
+    expected = torch.log(torch.log1p(torch.exp(outputs[:, 2:].double())))
+    torch.testing.assert_close(log_std.double(), expected, rtol=1e-6, atol=1e-6)

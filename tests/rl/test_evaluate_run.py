@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hesrl.agents import a2c, ppo
+from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.errors import UserError
 from hesrl.rl.evaluate_run import Args, main
 from hesrl.runs import RunDirectory
@@ -12,10 +12,11 @@ from hesrl.runs import RunDirectory
 
 def train(agent, root, **settings):
     """Train shortly and return the folder of the run and its evaluation returns."""
+    if agent is not stream_ac:
+        settings |= {"num_steps": 128}
     args = agent.Args(
-        total_timesteps=1024, num_steps=128, eval_episodes=3, runs_dir=root, seed=5,
-        compile="off", **settings,
-    )  # fmt: skip
+        total_timesteps=1024, eval_episodes=3, runs_dir=root, seed=5, compile="off", **settings
+    )
     assert agent.main(args) == 0
     (path,) = root.iterdir()
     return path, json.loads((path / "summary.json").read_text())["evaluation_returns"]
@@ -31,6 +32,8 @@ VARIANTS = [
     (ppo, {"env_id": "CartPole-v1", "num_minibatches": 4, "shared_trunk": True}),
     (a2c, {"env_id": "InvertedPendulum-v5", "progress": True, "variance_network": True}),
     (a2c, {"env_id": "Acrobot-v1", "env_options": ("max_episode_steps=30",)}),
+    (stream_ac, {"env_id": "Hopper-v5"}),
+    (stream_ac, {"env_id": "CartPole-v1", "sparse_init": 0.5, "layer_norm": False}),
 ]
 
 

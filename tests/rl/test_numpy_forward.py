@@ -91,6 +91,22 @@ def test_a_sampler_draws_from_the_distribution_with_the_noise_of_the_policy(poli
         np.testing.assert_allclose(sample(step, obs[step]), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("policy", ["gaussian", "categorical"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_normalized_layers_and_softplus_equal_torch(policy, scale):
+    """The networks of streaming."""
+    agent = make_agent(
+        policy, activation="leaky_relu", layer_norm=True, softplus_std=True, hidden_sizes=(32, 16)
+    )
+    assert agent.softplus_std == (policy == "gaussian")
+    obs = scale * draw_observations("vector", 9)
+    assert_acting_equals(agent, obs)
+    # In a single precision of 6e-8, of numbers of about 1.
+    with torch.no_grad():
+        expected = agent.actor(torch.from_numpy(obs)).numpy()
+    np.testing.assert_allclose(numpy_forward(agent.actor)(obs), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_shared_trunk_without_layers_is_the_identity():
     agent = make_agent("gaussian", hidden_sizes=(), shared_trunk=True)
     assert_acting_equals(agent, draw_observations("vector", 6))
