@@ -152,7 +152,7 @@ class Args(TrainingSettings):
         if self.gamma * self.lamda >= 1:
             raise UserError("--gamma 1 and --lamda 1: a trace would never fade; lower one of them")
         require_multiples(self, "checkpoint_interval eval_interval", of="log_interval")
-        others = "eta_policy eta_value source power damping beta2"
+        others = "eta_value source power damping beta2"  # a sweep gives every agent a step size
         if self.optimizer != "obgd":
             others = "kappa_policy kappa_value"
         for name in others.split():
@@ -170,8 +170,9 @@ OPTIMIZERS = {
 }
 """Optimizers of policy and value by name."""
 
-DEFAULTS = {name: {"learning_rate": Args.eta_policy} for name in OPTIMIZERS}
-"""The step size of the policy that each optimizer brings, η, for sweeps."""
+DEFAULTS = {name: {"learning_rate": 0.05} for name in OPTIMIZERS}
+DEFAULTS["intentional-kl"] = {"learning_rate": 5e-4}
+"""The η of the policy that each optimizer brings, which `hesrl.optim.ObGD` does without."""
 
 
 def make_optimizers(agent: Agent, args: Args) -> tuple[optim.Streaming, optim.Streaming]:
@@ -182,7 +183,8 @@ def make_optimizers(agent: Agent, args: Args) -> tuple[optim.Streaming, optim.St
     if args.optimizer != "obgd":
         settings |= {"source": SOURCES[args.source], "beta2": args.beta2}
         settings |= {"power": args.power, "damping": args.damping}
-        of_policy = {} if args.eta_policy is None else {"eta": args.eta_policy}
+        default = DEFAULTS[args.optimizer]["learning_rate"]
+        of_policy = {"eta": default if args.eta_policy is None else args.eta_policy}
         of_value = {"eta": args.eta_value}
     policy_optimizer, value_optimizer = OPTIMIZERS[args.optimizer]
     return policy_optimizer(policy, **of_policy, **settings), value_optimizer(

@@ -125,7 +125,7 @@ def test_paper_is_a_preset_that_a_resumed_run_ignores(agent):
         ({"optimizer": "adam"}, "--optimizer adam: choose one of intentional, intentional-kl,"),
         ({"source": "hutchinson"}, "--source hutchinson: choose one of gradient, fisher$"),
         ({"optimizer": "obgd", "source": "fisher"}, "--source does not go with --optimizer obgd$"),
-        ({"optimizer": "obgd", "eta_policy": 0.1}, "--eta-policy does not go with --optimizer ob"),
+        ({"optimizer": "obgd", "eta_value": 0.1}, "--eta-value does not go with --optimizer obgd"),
         ({"kappa_policy": 2.0}, "--kappa-policy does not go with --optimizer intentional$"),
         ({"checkpoint_interval": 1500}, "--checkpoint-interval 1500: must be a multiple of"),
         ({"eval_interval": 1500}, "--eval-interval 1500: must be a multiple of --log-inte"),
