@@ -23,6 +23,7 @@ SERVER.set_forkserver_preload(
     [
         "hesrl.agents.ppo",
         "hesrl.agents.a2c",
+        "hesrl.agents.stream_ac",
         "hesrl.envs.ur5.commands.serve_emulator",
         "matplotlib.figure",
         "hesrl.runs.event_file",

@@ -153,3 +153,11 @@ def test_another_pytorch_is_pinned_in_an_environment_of_its_own(checkout: Path) 
     assert changed == {"torch", "setuptools"} and "torch==2.12.1" in pins
     assert not (checkout / ".venv").exists()
     assert make(checkout, "test-torch", "TORCH=2.12.1").stdout == ""
+
+
+def test_make_test_runs_on_all_cores_unless_it_is_told_what_to_run(checkout: Path) -> None:
+    add_python(checkout, fails_at="nothing")
+    make(checkout, "test")
+    every, some = (make(checkout, "--dry-run", "test", *args) for args in ((), ("ARGS=-k ppo",)))
+    assert every.stdout.endswith(" -m pytest -n auto --maxprocesses 8 --dist loadgroup\n")
+    assert some.stdout.endswith(" -m pytest -k ppo\n")

@@ -14,7 +14,7 @@ from tests.agents.processes import (
     each_agent_of_rollouts,
     finish,
     run_small,
-    start,
+    start_by_command,
 )
 
 PPO, A2C, STREAM = ("train", "ppo"), ("train", "a2c"), ("train", "stream-ac")
@@ -92,6 +92,6 @@ def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(here,
 
 @each_agent
 def test_a_mistake_is_the_exit_status_of_the_script(tmp_path, agent):
-    status, out, err = finish(start(agent, "--env-id", "HalfCheeta-v5", cwd=tmp_path))
+    status, out, err = finish(start_by_command(agent, "--env-id", "HalfCheeta-v5", cwd=tmp_path))
     assert (status, out, os.listdir(tmp_path)) == (2, "", [])
     assert err == "error: no environment 'HalfCheeta-v5': did you mean HalfCheetah-v5?\n"

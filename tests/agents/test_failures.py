@@ -1,4 +1,4 @@
-"""The agents by subprocess where their surroundings fail: one line, and the checkpoint is kept."""
+"""The agents, each a process, where their surroundings fail: one line, and a checkpoint is kept."""
 
 from __future__ import annotations
 

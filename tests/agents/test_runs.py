@@ -1,4 +1,4 @@
-"""Whole runs of the agents by subprocess, as a user starts, stops and resumes them."""
+"""Whole runs of the agents, each a process, as a user starts, stops and resumes them."""
 
 import json
 import math
@@ -24,6 +24,9 @@ from tests.agents.processes import (
     resume,
     rows,
     run_small,
+    small,
+    start,
+    start_by_command,
     start_small,
     wait_for,
 )
@@ -38,19 +41,19 @@ GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA dev
 
 
 @pytest.mark.parametrize(
-    ("agent", "optimizer", "env_id"),
+    ("agent", "optimizer", "env_id", "begin"),
     [
-        ("ppo", "adam", "Hopper-v5"),
-        ("ppo", "adahesscale", "CartPole-v1"),
-        ("a2c", "sgd", "Hopper-v5"),
-        ("a2c", "scaled-adahesscalegn", "CartPole-v1"),
-        ("stream_ac", "intentional", "Hopper-v5"),
-        ("stream_ac", "intentional-kl", "CartPole-v1"),
+        ("ppo", "adam", "Hopper-v5", start),
+        ("ppo", "adahesscale", "CartPole-v1", start_by_command),
+        ("a2c", "sgd", "Hopper-v5", start),
+        ("a2c", "scaled-adahesscalegn", "CartPole-v1", start_by_command),
+        ("stream_ac", "intentional", "Hopper-v5", start),
+        ("stream_ac", "intentional-kl", "CartPole-v1", start_by_command),
     ],
 )
-def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id):
+def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id, begin):
     options = f"--optimizer={optimizer}", f"--env-id={env_id}"
-    status, out, err = finish(start_small(agent, *options, cwd=tmp_path))
+    status, out, err = finish(begin(agent, *small(agent, *options), cwd=tmp_path))
     assert (status, err) == (0, "")
     run = only_run(tmp_path)
     name = agent.replace("_", "-")
