@@ -36,7 +36,6 @@ from torch import Tensor
 
 from hesrl import optim
 from hesrl.cli import run_command
-from hesrl.curvature import backward
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.spaces import is_image
@@ -238,16 +237,16 @@ def learn(
     entropy = -agent.policy.entropy_bonus(1.0)(distribution[-1])
     neg_log_prob = agent.policy.a2c_loss()(*distribution, action, torch.ones_like(reward))
     loss = neg_log_prob - args.ent_coef * td_error.sign().squeeze() * entropy
-    roots, grads = (
-        [outputs, value],
-        [torch.autograd.grad(loss, raw, retain_graph=True)[0], -torch.ones_like(value)],
-    )
+    (grad,) = torch.autograd.grad(loss, raw, retain_graph=True)
     if args.source == "fisher":
+        # The same gradients, with the Fisher diagonal as curvature: 1 at the value.
         (slopes,) = torch.autograd.grad([x.sum() for x in distribution], raw)
         fisher = torch.cat(agent.policy.fisher(distribution), 1).detach() * slopes.square()
-        backward(roots, grads, hess=[fisher, torch.ones_like(value)])
+        change = outputs - outputs.detach()
+        (grad * outputs + 0.5 * fisher * change.square()).sum().backward()
+        (0.5 * (value - value.detach() - 1).square()).sum().backward()
     else:
-        torch.autograd.backward(roots, grads)
+        torch.autograd.backward([outputs, value], [grad, -torch.ones_like(value)])
     policy_optimizer.step(td_error, reset=terminated)
     value_optimizer.step(td_error, reset=terminated)
 

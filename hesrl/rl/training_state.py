@@ -112,7 +112,7 @@ def diverging_at(global_step: int, remedy: str = REMEDY) -> Iterator[None]:
     try:
         yield
     except FloatingPointError as error:
-        what = str(error).partition(":")[0]
+        what = str(error).rpartition(": ")[0]
         raise FloatingPointError(f"{what}, at step {global_step}: {remedy}") from error
 
 

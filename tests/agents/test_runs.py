@@ -184,17 +184,8 @@ def test_evaluations_are_at_their_steps_and_leave_training_alone(tmp_path, agent
 
 
 @FFMPEG
-def test_a_video_of_streaming(tmp_path):
-    options = "--env-id=CartPole-v1", "--capture-video", "--eval-interval=128"
-    run = run_small("stream_ac", *options, cwd=tmp_path, steps=256)
-    videos = sorted((run / "videos").iterdir())
-    assert [video.name for video in videos] == ["step-128.mp4", "step-256.mp4"]
-    assert all(video.stat().st_size > 1000 for video in videos)
-
-
-@FFMPEG
 def test_each_evaluation_of_a_stream_leaves_a_video(tmp_path):
-    options = "--env-id=CartPole-v1", "--capture-video", "--eval-interval=128"
+    options = "--env-id=hesrl/UR5Reacher-v0", "--capture-video", "--eval-interval=128"
     run = run_small("stream_ac", *options, cwd=tmp_path, steps=256)
     videos = sorted((run / "videos").iterdir())
     assert [video.name for video in videos] == ["step-128.mp4", "step-256.mp4"]
@@ -256,7 +247,9 @@ def test_paper_of_ppo_is_a_run_with_a_network_for_the_variance(tmp_path):
 def test_a_stream_that_has_diverged_ends_in_one_line(tmp_path, env_id):
     options = f"--env-id={env_id}", "--eta-policy=1e30", "--eta-value=1e30"
     status, out, err = finish(start_small("stream_ac", *options, cwd=tmp_path))
-    assert status == 1 and re.fullmatch("error: .*(not finite|NaN).*--eta-policy.*\n", err), err
+    assert status == 1 and re.fullmatch(
+        "error: .*(not finite|NaN|is nan).*--eta-policy.*\n", err
+    ), err
     assert "before the first checkpoint" in out
 
 

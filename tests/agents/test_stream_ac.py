@@ -222,6 +222,19 @@ def train(folder, **settings):
     return run
 
 
+@EACH_POLICY
+@pytest.mark.parametrize("source", stream_ac.SOURCES)
+def test_a_recorded_transition_is_the_eager_one(policy, source):
+    eager, recorded = (Learner(policy, source=source) for _ in range(2))
+    recorded.step = RecordedStep(recorded.step, recorded.optimizers)
+    recorded.step.warm_up(*recorded.tensors(0))
+    for step in range(12):
+        rows = [learner.step(*learner.tensors(step))[0] for learner in (eager, recorded)]
+        torch.testing.assert_close(*rows, rtol=1e-10, atol=1e-12)
+    assert recorded.step.tier == "replayed"
+    torch.testing.assert_close(eager.parameters(), recorded.parameters(), rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("env_id", "settings"),
     [
@@ -231,7 +244,7 @@ def train(folder, **settings):
     ],
 )
 def test_a_run_that_is_stopped_goes_on_bit_for_bit(
-    tmp_path, monkeypatch, interpreted, env_id, settings
+    tmp_path, monkeypatch, interpreted, capfd, env_id, settings
 ):
     settings |= dict(env_id=env_id, log_interval=32, checkpoint_interval=64, total_timesteps=192)
     settings |= dict(hidden_sizes=(8, 8), sparse_init=0.5)
@@ -249,6 +262,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(
     assert stream_ac.main(stream_ac.Args(resume=run)) == 0
     assert_same(load_checkpoint(whole / "checkpoint.pt"), load_checkpoint(run / "checkpoint.pt"))
     assert read_rows(whole) == read_rows(run)
+    assert capfd.readouterr().err == ""  # not a word on steps that could not be recorded
 
 
 def test_the_simulated_arm_has_a_preset(tmp_path):
