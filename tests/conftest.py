@@ -55,6 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for group, places in ONE_AT_A_TIME.items():
             if any(name == place or name.startswith(f"{place}/") for place in places):
                 item.add_marker(pytest.mark.xdist_group(group))
+    # First what one process takes longest for, or the others would wait for it at the end.
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)
