@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,6 +40,10 @@ Two that listen to a clock would disturb each other, and two that compile make t
 
 # One thread adds up in one order, so a result is the same on every run, bit for bit.
 torch.set_num_threads(1)
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the processes of tests.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # For each kind of device that is not there, PyTorch keeps the seed and the stack of every call.
 # That takes 2 ms, and more memory with each test.
