@@ -173,7 +173,8 @@ def require_between(args: Any, names: str, low: float, high: float) -> None:
         value = getattr(args, name)
         if value is not None and not (low <= value <= high and value < float("inf")):
             bounds = f"at least {low}" if high == float("inf") else f"from {low} to {high}"
-            raise UserError(f"{flag(name)} {value}: must be {bounds}")
+            finite = ", and not infinite" if value == float("inf") == high else ""
+            raise UserError(f"{flag(name)} {value}: must be {bounds}{finite}")
 
 
 def require_multiples(args: Any, names: str, of: str) -> None:

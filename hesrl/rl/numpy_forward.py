@@ -62,14 +62,14 @@ def numpy_forward(network: nn.Sequential) -> Forward:
     A stack of linear layers, normalizations without parameters and activation functions on the CPU
     is computed in NumPy, any other network in PyTorch.
     """
-    steps = [_numpy_layer(layer) for layer in network]
+    steps = [step for layer in network if (step := _numpy_layer(layer)) is not None]
     on_cpu = all(p.device.type == "cpu" for p in network.parameters())
-    if not on_cpu or None in steps:
+    if not on_cpu or len(steps) < len(network):
         return _torch_forward(network)
 
     def forward(x: Array) -> Array:
         for step in steps:
-            x = step(x)  # type: ignore[misc]
+            x = step(x)
         return x
 
     return forward
