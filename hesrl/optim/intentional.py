@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hesrl.curvature import Method
 from hesrl.optim.base import SCALARS, State
-from hesrl.optim.streaming import Streaming
+from hesrl.optim.streaming import Direction, Streaming
 from hesrl.optim.update import (
     at_least,
     average_squares,
@@ -135,19 +135,12 @@ class Intentional(Streaming):
         torch._foreach_add_(divisors, group["eps"])
         return divisors
 
-    def _rate(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        traces: list[Tensor],
-        inverses: list[Tensor],
-        ratios: list[Tensor],
-        error: Any,
-    ) -> Any:
-        squares: Any = [param.grad for param in params]
+    def _rate(self, direction: Direction, error: Any) -> Any:
+        group = direction.group
+        squares: Any = [param.grad for param in direction.params]
         squares = torch._foreach_mul(wide(squares), wide(squares))
-        if inverses:
-            torch._foreach_mul_(squares, inverses)
+        if direction.inverses:
+            torch._foreach_mul_(squares, direction.inverses)
         scalars = self._scalars(group)
         now: dict[str, Any] = dict(scalars)
         if not group["capturable"]:
@@ -165,19 +158,13 @@ class Intentional(Streaming):
             scalars[name].fill_(value)
 
         sigma = now["sigma"] / (1 - powers(fade, now["td_count"]))
-        size = at_least(self._size(group, params, traces, ratios, sigma), SMALLEST)
+        size = at_least(self._size(direction, sigma), SMALLEST)
         return self._intended(clipped, relative) * step_size(group) * group["eta"] / size
 
-    def _size(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        traces: list[Tensor],
-        ratios: list[Tensor],
-        sigma: Any,
-    ) -> Any:
+    def _size(self, direction: Direction, sigma: Any) -> Any:
         """Return the change of the output for α = 1: √(σ̂ z)."""
-        return root(sigma * total(list(torch._foreach_mul(wide(ratios), wide(traces))), group))
+        z = torch._foreach_mul(wide(direction.ratios), wide(direction.traces))
+        return root(sigma * total(list(z), direction.group))
 
     def _intended(self, clipped: Any, relative: Any) -> Any:
         """Return what the change is to be in units of η, of δ_clip and of δ̃."""
@@ -233,16 +220,10 @@ class IntentionalKL(Intentional):
     def __init__(self, params: Any, eta: float = 5e-4, **options: Any) -> None:
         super().__init__(params, eta, **options)
 
-    def _size(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        traces: list[Tensor],
-        ratios: list[Tensor],
-        sigma: Any,
-    ) -> Any:
-        squares = torch._foreach_mul(wide(ratios), wide(ratios))
-        torch._foreach_mul_(squares, _fisher(group, [self.state[param] for param in params]))
+    def _size(self, direction: Direction, sigma: Any) -> Any:
+        group, ratios = direction.group, wide(direction.ratios)
+        squares = torch._foreach_mul(ratios, ratios)
+        torch._foreach_mul_(squares, _fisher(group, [self.state[p] for p in direction.params]))
         return root(total(list(squares), group))
 
     def _intended(self, clipped: Any, relative: Any) -> Any:

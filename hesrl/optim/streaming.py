@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +25,21 @@ from hesrl.curvature.arming.fingerprint import is_recording
 from hesrl.optim.base import CurvatureOptimizer, State
 from hesrl.optim.sources import name_of
 from hesrl.optim.update import Update, at_least, decay_of, step_size, total, wide
+
+
+class Direction(NamedTuple):
+    """Where a group of parameters goes: to e/d, times a factor."""
+
+    group: dict[str, Any]
+    """Its hyperparameters."""
+    params: list[Tensor]
+    """θ."""
+    traces: list[Tensor]
+    """e."""
+    inverses: list[Tensor]
+    """1/d, empty for ones."""
+    ratios: list[Tensor]
+    """e/d."""
 
 
 class Streaming(CurvatureOptimizer):
@@ -142,7 +157,7 @@ class Streaming(CurvatureOptimizer):
             error = torch.as_tensor(error, dtype=torch.float64, device=params[0].device).reshape(())
         else:
             error = float(error)
-        rate = self._rate(group, params, traces, inverses, ratios, error)
+        rate = self._rate(Direction(group, params, traces, inverses, ratios), error)
         Update(params, ratios, None, [rate] * len(params), parts[0].decay).take()
         if isinstance(reset, Tensor):
             for trace in traces:
@@ -151,25 +166,13 @@ class Streaming(CurvatureOptimizer):
         elif reset:
             torch._foreach_zero_(traces)
 
-    def _rate(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        traces: list[Tensor],
-        inverses: list[Tensor],
-        ratios: list[Tensor],
-        error: Any,
-    ) -> Any:
+    def _rate(self, direction: Direction, error: Any) -> Any:
         """Return the factor of e/d in the step of a group.
 
         It and δ are numbers, or tensors of one in double precision if the group is capturable.
 
         Args:
-            group: The group.
-            params: Its parameters, θ.
-            traces: e.
-            inverses: 1/d, empty for ones.
-            ratios: e/d.
+            direction: The group and its traces.
             error: δ.
         """
         raise NotImplementedError
@@ -207,16 +210,9 @@ class ObGD(Streaming):
     ) -> None:
         super().__init__(params, dict(lr=lr, gamma=gamma, lamda=lamda, kappa=kappa), options)
 
-    def _rate(
-        self,
-        group: dict[str, Any],
-        params: list[Tensor],
-        traces: list[Tensor],
-        inverses: list[Tensor],
-        ratios: list[Tensor],
-        error: Any,
-    ) -> Any:
-        size, lr = total([trace.abs() for trace in wide(traces)], group), step_size(group)
+    def _rate(self, direction: Direction, error: Any) -> Any:
+        group, lr = direction.group, step_size(direction.group)
+        size = total([trace.abs() for trace in wide(direction.traces)], group)
         overshoot = group["kappa"] * lr * at_least(abs(error), 1.0) * size
         return error * lr / at_least(overshoot, 1.0)
 
