@@ -15,6 +15,7 @@ The file has the order and names of ``agents/ppo.py``. What differs from the aut
 - Actor and critic take one step of `hesrl.train_step`, one compiled call from the transition to the
   distribution of the next action.
 - Mean and σ come from one layer, which is initialized as two.
+- A unit of few inputs keeps one weight that is not zero; the first layer would start dead there.
 - The variances of observations and returns are those of `hesrl.envs.normalize`, which divides by n
   instead of n − 1. Nothing is clipped, as there.
 - ``--optimizer intentional-kl`` bounds the step in nats, ``--source fisher`` divides by the Fisher

@@ -42,12 +42,14 @@ def layer_init(layer: LayerT, std: float = math.sqrt(2), bias_const: float = 0.0
 def sparse_layer_init(layer: LayerT, sparsity: float) -> LayerT:
     """Initialize a layer in place, most of its weights with zero (Elsayed et al., 2024).
 
-    Of each unit's weights ``⌈sparsity · fan_in⌉`` are zero; the others are uniform within
-    ``±1/√fan_in``. The bias is zero.
+    Of each unit's weights ``⌈sparsity · fan_in⌉`` are zero, but one stays; the others are uniform
+    within ``±1/√fan_in``. The bias is zero.
     """
     rows = layer.weight.detach().flatten(1)
     fan_in = rows.shape[1]
-    zeros = math.ceil(sparsity * fan_in)
+    # As published, layers of few inputs start dead: 0.9 leaves nothing of eight, and a normalization
+    # of zeros multiplies the first gradients by 1/√ε.
+    zeros = min(math.ceil(sparsity * fan_in), fan_in - 1)
     nn.init.uniform_(rows, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
     for row in rows:
         row[torch.randperm(fan_in)[:zeros]] = 0.0

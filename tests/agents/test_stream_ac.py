@@ -267,7 +267,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(
 
 def test_the_simulated_arm_has_a_preset(tmp_path):
     args = preset(stream_ac.Args, "ur5")
-    assert (args.env_id, args.gamma) == ("hesrl/UR5Reacher-v0", 0.95)
+    assert (args.env_id, args.checkpoint_interval) == ("hesrl/UR5Reacher-v0", 2000)
     args.total_timesteps, args.log_interval, args.checkpoint_interval = 300, 100, 100
     args.runs_dir, args.eval_episodes = tmp_path, 1
     assert stream_ac.main(args) == 0
