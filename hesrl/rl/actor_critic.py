@@ -47,8 +47,8 @@ def sparse_layer_init(layer: LayerT, sparsity: float) -> LayerT:
     """
     rows = layer.weight.detach().flatten(1)
     fan_in = rows.shape[1]
-    # As published, layers of few inputs start dead: 0.9 leaves nothing of eight, and a normalization
-    # of zeros multiplies the first gradients by 1/√ε.
+    # As published, a layer of few inputs starts dead, since 0.9 leaves nothing of eight, and the
+    # normalization of zeros multiplies its first gradients by 1/√ε.
     zeros = min(math.ceil(sparsity * fan_in), fan_in - 1)
     nn.init.uniform_(rows, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
     for row in rows:
