@@ -1,0 +1,201 @@
+"""A trial: one training run of a grid, by agent, settings and seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Union
+
+from hesrl.cli import COMMANDS
+from hesrl.errors import UserError
+from hesrl.settings import flag, preset
+
+TRAIN = "train "
+AGENTS = tuple(name.removeprefix(TRAIN) for name in COMMANDS if name.startswith(TRAIN))
+"""The agents, by the names that ``hesrl train`` has for them."""
+
+OF_THE_SWEEP = ("seed", "runs_dir", "resume")
+"""Settings that a grid does not name: the sweep gives them to each run."""
+
+Settings = tuple[tuple[str, Any], ...]
+"""Values by the fields of an agent's ``Args``, sorted by name."""
+
+
+class Trial(NamedTuple):
+    """One training run of a grid."""
+
+    agent: str
+    """A name of ``hesrl train``, such as ``ppo``."""
+    settings: Settings
+    """What the grid gives; everything else is the agent's default."""
+    seed: int
+    """Seed of the run."""
+    role: str = "test"
+    """``tuning`` for a seed that settings are chosen by, ``test`` for one that is reported."""
+
+    @property
+    def id(self) -> str:
+        """12 hex digits of the SHA-256 of agent, settings and seed."""
+        canonical = json.dumps(
+            {"agent": self.agent, "seed": self.seed, "settings": dict(self.settings)},
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """The trial in one line: agent, environment, optimizer, other settings, seed."""
+        others = (
+            f"{name}={_text(value)}"
+            for name, value in self.settings
+            if name not in ("env_id", "optimizer")
+        )
+        words = self.agent, self["env_id"], self["optimizer"], *others, f"seed {self.seed}"
+        return " ".join(words)
+
+    def __getitem__(self, name: Any) -> Any:
+        """Return a setting by its name: what the grid gives, else the agent's default."""
+        if not isinstance(name, str):
+            return tuple.__getitem__(self, name)  # a NamedTuple has no super()
+        given = dict(self.settings)
+        return given[name] if name in given else getattr(base(self.agent, given), name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a setting by its name, or ``default`` if the agent has no such setting."""
+        try:
+            return self[name]
+        except AttributeError:
+            return default
+
+    def args(self, **of_the_sweep: Any) -> Any:
+        """Return the agent's ``Args`` with the settings and the seed."""
+        given = dict(self.settings)
+        args = base(self.agent, given)
+        return dataclasses.replace(args, **given, seed=self.seed, **of_the_sweep)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(_text, value)) if isinstance(value, tuple) else str(value)
+
+
+def module_of(agent: str) -> Any:
+    """Return the module of an agent, which has ``Args`` and ``main``."""
+    return importlib.import_module(COMMANDS[TRAIN + agent][0])
+
+
+def base(agent: str, given: Mapping[str, Any]) -> Any:
+    """Return what ``given`` changes: the agent's defaults, or those of the preset it names."""
+    args_class = module_of(agent).Args
+    for name in getattr(args_class, "PRESETS", ()):
+        if given.get(name):
+            return preset(args_class, name)
+    return args_class()
+
+
+@cache
+def _types(agent: str) -> dict[str, Any]:
+    args_class = module_of(agent).Args
+    hints = typing.get_type_hints(args_class)
+    return {field.name: hints[field.name] for field in dataclasses.fields(args_class)}
+
+
+def is_tuple(agent: str, name: str) -> bool:
+    """Return whether one value of a setting is several numbers or words."""
+    return typing.get_origin(_types(agent).get(name)) is tuple
+
+
+def checked_name(agent: str, name: str) -> None:
+    """Refuse a setting that the agent does not have.
+
+    Raises:
+        UserError: The message names the most similar setting.
+    """
+    known = _types(agent)
+    if name in OF_THE_SWEEP:
+        remedy = "give tuning_seeds or test_seeds" if name == "seed" else "leave it out"
+        raise UserError(f"settings: {name}: the sweep gives it to each run: {remedy}")
+    if name not in known:
+        hints = getattr(module_of(agent).Args, "HINTS", {})
+        near = get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"see hesrl train {agent} --help"
+        remedy = hints.get(flag(name), remedy)
+        raise UserError(f"settings: {agent} has no setting {name}: {remedy}")
+
+
+def converted(agent: str, name: str, value: Any) -> Any:
+    """Return the value of a setting in the type that the agent's ``Args`` has for it.
+
+    Raises:
+        UserError: It has another type.
+    """
+    kind = _types(agent)[name]
+    try:
+        return _convert(kind, value)
+    except ValueError as error:
+        raise UserError(f"settings: {name}: {value!r} is not {error}") from error
+
+
+def _convert(kind: Any, value: Any) -> Any:
+    """Return ``value`` as ``kind``; the ValueError of another value says what it should be."""
+    if typing.get_origin(kind) in (Union, types.UnionType):
+        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
+        return None if value is None else _convert(kinds[0], value)
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise ValueError("a list; several lists are several values")
+        if kinds[-1] is Ellipsis:
+            kinds = (kinds[0],) * len(value)
+        if len(value) != len(kinds):
+            raise ValueError(f"a list of {len(kinds)}")
+        return tuple(_convert(k, v) for k, v in zip(kinds, value, strict=True))
+    convert, what = _PLAIN[kind]
+    try:
+        return convert(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(what) from error
+
+
+def _exactly(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError
+        return value
+
+    return convert
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or int(float(value)) != float(value):
+        raise ValueError
+    return value if isinstance(value, int) else int(float(value))
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)  # also of text: YAML takes 1e-4 for text
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"  # YAML takes on and off for booleans
+    return str(_exactly(str)(value))
+
+
+_PLAIN: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    bool: (_exactly(bool), "true or false"),
+    int: (_integer, "a whole number"),
+    float: (_number, "a number"),
+    str: (_word, "text"),
+    Path: (_word, "text"),
+}
