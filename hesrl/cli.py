@@ -41,7 +41,11 @@ COMMANDS = {
     "ur5 check": ("hesrl.envs.ur5.commands.check", "read what a UR controller sends"),
     "ur5 timing": ("hesrl.envs.ur5.commands.step_times", "play episodes and see how time is kept"),
     "ur5 jog": ("hesrl.envs.ur5.commands.jog", "move shoulder and elbow slowly"),
-    "sweep agents": ("hesrl.experiments.sweep", "agents over optimizers, step sizes and seeds"),
+    "sweep": ("hesrl.experiments.sweep", "the training runs of a grid, from a YAML file"),
+    "sweep agents": (
+        "hesrl.experiments.sweep_agents",
+        "a grid of agents and step sizes, by options",
+    ),
     "plot curves": ("hesrl.experiments.curves", "learning curves of runs in one picture"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
@@ -74,7 +78,7 @@ def run_command(
             args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True, **preset
         )
         if unknown:
-            raise UserError(_unknown_option(unknown[0], args))
+            raise UserError(unknown_option(unknown[0], args))
         return main(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -87,7 +91,8 @@ def run_command(
         return 130
 
 
-def _unknown_option(option: str, args: Any) -> str:
+def unknown_option(option: str, args: Any) -> str:
+    """Return what is wrong with an option that ``args``, a dataclass of settings, does not have."""
     name = option.split("=")[0]
     if name in (hints := getattr(args, "HINTS", {})):
         return f"unknown option {name}: {hints[name]}"
@@ -100,15 +105,17 @@ def _unknown_option(option: str, args: Any) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that ``argv`` names and return the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    name = " ".join(argv[:2])
-    if name in COMMANDS:
-        module = importlib.import_module(COMMANDS[name][0])
-        return run_command(module.Args, module.main, argv[2:], prog=f"hesrl {name}")
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in COMMANDS:
+            module = importlib.import_module(COMMANDS[name][0])
+            return run_command(module.Args, module.main, argv[words:], prog=f"hesrl {name}")
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: hesrl COMMAND [OPTIONS]; COMMAND --help lists the options\n")
         for command, (_, help_line) in COMMANDS.items():
             print(f"  hesrl {command:17} {help_line}")
         return 0
+    name = " ".join(argv[:2])
     near = get_close_matches(name, COMMANDS, n=1, cutoff=0.3)
     hint = f"did you mean hesrl {near[0]}?" if near else "hesrl --help lists the commands"
     print(f"error: unknown command hesrl {name}: {hint}", file=sys.stderr)

@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 class EnvironmentFault(RuntimeError):
-    """An environment broke while it ran: the message says in one line which one, when and how.
+    """What runs need broke: the message says in one line which environment or cluster, and how.
 
     `hesrl.cli` prints it as ``error: …`` and exits with status 1; checkpoints are as they were.
     """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,25 @@ class Grid(NamedTuple):
             for p in self.products
         ]
         return [*_seed_by_seed(tuning, "tuning"), *_seed_by_seed(test, "test")]
+
+    def waiting(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Return trials in place of those that wait until the tuning seeds have chosen them.
+
+        Args:
+            trials: What is known; of a task without a choice, any settings take the place.
+        """
+        known = {_task(trial) for trial in trials if trial.role == "test"}
+        found = []
+        for product in self.products:
+            if product.best:
+                first = {_task(t): t for c in product.candidates if (t := Trial(*c, seed=0))}
+                open_tasks = [t for task, t in first.items() if task not in known]
+                found += [replace(t, seed=s) for s in product.test_seeds for t in open_tasks]
+        return found
+
+
+def _task(trial: Trial) -> tuple[str, str, str]:
+    return trial.agent, trial["env_id"], trial["optimizer"]
 
 
 def _seed_by_seed(
@@ -211,7 +230,7 @@ def _effective(candidate: Candidate) -> tuple[str, tuple[str, tuple[str, ...]]]:
         raise UserError(f"{trial.label.removesuffix(' seed 0')}: {error}") from error
     if hasattr(args, "fill_in"):
         args.fill_in()
-    settings = dataclasses.asdict(args)
+    settings = asdict(args)
     return f"{candidate.agent} {settings}", (args.env_id, args.env_options)
 
 

@@ -194,11 +194,10 @@ def _row(record: Record) -> tuple[Any, ...]:
 def _record(row: tuple[Any, ...]) -> Record:
     agent, settings, seed, role, status, line, *numbers, version, curve = row
     given = tuple((name, _plain(value)) for name, value in json.loads(settings).items())
-    return Record(
-        Trial(agent, given, seed, role), status, line,
-        *(math.nan if x is None else x for x in numbers),
-        version, np.frombuffer(curve, dtype="<f8").reshape(-1, 3),
-    )  # fmt: skip
+    trial = Trial(agent, given, seed, role)
+    final, area, evaluation, seconds = (math.nan if x is None else x for x in numbers)
+    points = np.frombuffer(curve, dtype="<f8").reshape(-1, 3)
+    return Record(trial, status, line, final, area, evaluation, seconds, version, points)
 
 
 def _plain(value: Any) -> Any:

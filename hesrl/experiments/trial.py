@@ -9,10 +9,11 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, Union
 
 from hesrl.cli import COMMANDS
 from hesrl.errors import UserError
@@ -29,7 +30,8 @@ Settings = tuple[tuple[str, Any], ...]
 """Values by the fields of an agent's ``Args``, sorted by name."""
 
 
-class Trial(NamedTuple):
+@dataclass(frozen=True)
+class Trial:
     """One training run of a grid."""
 
     agent: str
@@ -62,10 +64,8 @@ class Trial(NamedTuple):
         words = self.agent, self["env_id"], self["optimizer"], *others, f"seed {self.seed}"
         return " ".join(words)
 
-    def __getitem__(self, name: Any) -> Any:
+    def __getitem__(self, name: str) -> Any:
         """Return a setting by its name: what the grid gives, else the agent's default."""
-        if not isinstance(name, str):
-            return tuple.__getitem__(self, name)  # a NamedTuple has no super()
         given = dict(self.settings)
         return given[name] if name in given else getattr(base(self.agent, given), name)
 
@@ -147,8 +147,8 @@ def converted(agent: str, name: str, value: Any) -> Any:
 def _convert(kind: Any, value: Any) -> Any:
     """Return ``value`` as ``kind``; the ValueError of another value says what it should be."""
     if typing.get_origin(kind) in (Union, types.UnionType):
-        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
-        return None if value is None else _convert(kinds[0], value)
+        (some,) = (k for k in typing.get_args(kind) if k is not type(None))
+        return None if value is None else _convert(some, value)
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         if not isinstance(value, list | tuple):

@@ -22,6 +22,10 @@ from hesrl.runs.provenance import provenance
 FORMAT = "hesrl run 1"
 
 
+class InUse(UserError):
+    """Another process has locked a folder."""
+
+
 class RunDirectory:
     """Paths and settings of one run, and the lock that keeps a second process out of it.
 
@@ -84,7 +88,7 @@ class RunDirectory:
         path = _make_unique(Path(root), name)
         with contextlib.ExitStack() as undo:
             undo.callback(shutil.rmtree, path)
-            run = cls(path, agent, yaml.safe_load(text)["settings"], _lock(path))
+            run = cls(path, agent, yaml.safe_load(text)["settings"], lock_folder(path))
             write_atomically(run.config, text.encode())
             undo.pop_all()
         return run
@@ -105,7 +109,8 @@ class RunDirectory:
         if not path.is_dir():
             raise UserError(f"no run directory {path}: give the folder that a training run made")
         config = _read_config(path / "config.yaml")
-        return cls(path, config["agent"], config["settings"], None if read_only else _lock(path))
+        lock = None if read_only else lock_folder(path)
+        return cls(path, config["agent"], config["settings"], lock)
 
     @property
     def config(self) -> Path:
@@ -187,7 +192,16 @@ def _read_config(file: Path) -> dict[str, Any]:
     return content
 
 
-def _lock(path: Path) -> int:
+def lock_folder(path: Path) -> int:
+    """Lock a folder for this process, until the descriptor is closed or the process ends.
+
+    Returns:
+        The file descriptor that holds the lock.
+
+    Raises:
+        InUse: Another process, which the message names by its id, holds it.
+        UserError: The folder cannot be written.
+    """
     try:
         import fcntl
     except ImportError as error:
@@ -206,7 +220,7 @@ def _lock(path: Path) -> int:
     except BlockingIOError as error:
         holder = os.read(descriptor, 32).decode() or "unknown"
         os.close(descriptor)
-        raise UserError(
+        raise InUse(
             f"{path} is in use by process {holder}: wait until it ends, or stop it"
         ) from error
     except OSError as error:

@@ -150,10 +150,11 @@ class Session:
         self._progress.update(global_step, episode.episodic_return)
 
     def log(self, global_step: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of an update and the steps per second since this process began."""
-        steps = global_step - self.start_step
-        speed = steps / (time.perf_counter() - self._start)
-        self._metrics.log(global_step, {**metrics, "charts/SPS": speed})
+        """Record the metrics of an update, seconds so far, and steps per second of this process."""
+        seconds = self.seconds
+        speed = (global_step - self.start_step) / (seconds - self._seconds_before)
+        times = {"charts/SPS": speed, "charts/seconds": seconds}
+        self._metrics.log(global_step, {**metrics, **times})
         self._progress.update(global_step)
         self._global_step = global_step
 

@@ -97,9 +97,10 @@ def wait_for(process: Program, folder: Path, name: str) -> Path:
 
 
 def rows(run: Path) -> list[tuple[int, str, str]]:
-    """Return step, key and value of the rows of metrics.csv, without the speed.
+    """Return step, key and value of the rows of metrics.csv, without the times.
 
-    Wall time and speed are what no two runs share.
+    Times are what no two runs share.
     """
+    times = "charts/SPS", "charts/seconds"
     lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()[1:]]
-    return [(int(step), key, value) for step, _, key, value in lines if key != "charts/SPS"]
+    return [(int(step), key, value) for step, _, key, value in lines if key not in times]

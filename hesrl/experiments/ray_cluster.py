@@ -1,0 +1,156 @@
+"""Trials on a Ray cluster: one core each, in processes of the same kind as on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from hesrl.errors import EnvironmentFault, UserError, one_line
+from hesrl.experiments.executors import LocalProcesses, cores
+from hesrl.experiments.store import Record
+from hesrl.experiments.trial import Trial
+
+ANSWER_SECONDS = 5.0
+"""Time within which a cluster has to answer."""
+LOST = "Ray's node process has gone: run the same command again, runs go on from their checkpoints"
+
+
+class RayCluster:
+    """A Ray cluster, all nodes of which see the sweep's folder.
+
+    Args:
+        jobs: Trials at the same time; None: one for each core of the cluster.
+        address: ``auto`` or ``HOST:PORT`` of a cluster; None: one of this machine, which ends with
+            the sweep.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, jobs: int | None, address: str | None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError("--executor ray needs Ray: pip install 'hesrl[ray]'") from error
+        self._ray: Any = ray
+        self._jobs = jobs
+        self._close = contextlib.ExitStack()
+        if not ray.is_initialized():
+            _connect(ray, jobs, address)
+            self._close.callback(ray.shutdown)
+        self._node = _own_node(ray)
+        self._task = ray.remote(num_cpus=1, max_retries=0)(run_on_node)
+        self._running: dict[Any, tuple[Trial, Path]] = {}
+        self._cores = self._count_cores()
+
+    def slots(self) -> int:
+        """Return the number of jobs, or of the cluster's cores."""
+        return self._cores if self._jobs is None else self._jobs
+
+    def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
+        """Start a trial in its folder."""
+        folder = folder.absolute()
+        self._running[self._task.remote(trial, folder, retry)] = trial, folder
+
+    def wait(self, seconds: float) -> list[Record]:
+        """Return the records of trials that have ended, after some seconds at the latest.
+
+        Raises:
+            EnvironmentFault: Ray's process on this machine has gone.
+            UserError: A node does not see the folder, or cannot run trials.
+        """
+        if not _answers(self._node):
+            self._running.clear()
+            raise EnvironmentFault(LOST)
+        self._cores = self._count_cores()
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        refs = list(self._running)
+        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=seconds)
+        return [self._record(ref, *self._running.pop(ref)) for ref in ready]
+
+    def stop(self) -> None:
+        """Ask all trials to save themselves and end."""
+        for ref in self._running:
+            self._ray.cancel(ref)
+
+    def close(self) -> None:
+        """End what still runs, at once, and leave the cluster."""
+        for ref in self._running:
+            self._ray.cancel(ref, force=True)
+        self._running.clear()
+        self._close.close()
+
+    def _count_cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 0))
+
+    def _record(self, ref: Any, trial: Trial, folder: Path) -> Record:
+        errors = self._ray.exceptions
+        try:
+            found: Record | None = self._ray.get(ref)
+        except errors.TaskCancelledError:
+            return Record(trial, "pending", "stopped")
+        except errors.RayTaskError as error:
+            raise UserError(f"a node of the cluster: {one_line(error.cause)}") from error
+        except errors.RayError as error:
+            return Record(trial, "pending", f"killed: {type(error).__name__}")
+        if found is None:
+            raise UserError(
+                f"not every node of the cluster sees {folder}: give a --folder on a file system "
+                "that all of them share"
+            )
+        return found
+
+
+def run_on_node(trial: Trial, folder: Path, retry: bool) -> Record | None:
+    """Run a trial on a node of the cluster; return its record, None if the folder is not there."""
+    if not folder.is_dir():
+        return None
+    pool = LocalProcesses(1)
+    try:
+        pool.submit(trial, folder, retry)
+        while True:
+            try:
+                if records := pool.wait(0.5):
+                    return records[0]
+            except KeyboardInterrupt:  # so Ray cancels a task
+                pool.stop()
+    finally:
+        pool.close()
+
+
+def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        number = cores() if jobs is None else jobs
+        ray.init(num_cpus=number, include_dashboard=False, **quiet)
+        return
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise UserError(f"--address {address}: write auto or HOST:PORT")
+        if not _answers((host, int(port))):
+            raise UserError(f"--address {address}: no answer; start Ray there, or give auto")
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"--address {address}: no Ray cluster: {one_line(error)}") from error
+
+
+def _own_node(ray: Any) -> tuple[str, int]:
+    """Return address and port of Ray's process on this machine."""
+    own = ray.get_runtime_context().get_node_id()
+    (node,) = (node for node in ray.nodes() if node["NodeID"] == own)
+    return node["NodeManagerAddress"], node["NodeManagerPort"]
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
