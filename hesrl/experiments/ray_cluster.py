@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from pathlib import Path
@@ -127,18 +128,38 @@ def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         number = cores() if jobs is None else jobs
-        ray.init(num_cpus=number, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=number, include_dashboard=False, **quiet)
         return
-    if address != "auto":
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise UserError(f"--address {address}: write auto or HOST:PORT")
-        if not _answers((host, int(port))):
-            raise UserError(f"--address {address}: no answer; start Ray there, or give auto")
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
     try:
+        _check_answer(canonicalize_bootstrap_address_or_die(address), address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"--address {address}: no Ray cluster: {one_line(error)}") from error
+
+
+def _check_answer(found: str, address: str) -> None:
+    """Refuse ``HOST:PORT`` at once where Ray does not answer; `ray.init` would try for minutes.
+
+    Raises:
+        ConnectionError: The message says what is wrong.
+    """
+    import grpc
+
+    with grpc.insecure_channel(found) as channel:
+        call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            call(b"", timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            # So it asks for its token, which Ray sends of itself to the address "auto" only.
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise ConnectionError("it does not answer") from error
+            if address != "auto" and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+                raise ConnectionError(
+                    "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if the token "
+                    "is not in ~/.ray/auth_token"
+                ) from error
 
 
 def _own_node(ray: Any) -> tuple[str, int]:
@@ -149,6 +170,7 @@ def _own_node(ray: Any) -> tuple[str, int]:
 
 
 def _answers(address: tuple[str, int]) -> bool:
+    """Return whether a process listens at an address."""
     try:
         socket.create_connection(address, ANSWER_SECONDS).close()
     except OSError:
