@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from hesrl import losses, optim
+from hesrl.experiments.grid import make_grid
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "curvature.md").read_text()
@@ -88,3 +91,12 @@ def test_the_train_step_page_runs_and_prints_what_it_says(tmp_path):
     page = (ROOT / "docs" / "train_step.md").read_text()
     (line,) = run_examples(page, "", tmp_path)
     assert f"    {line}\n" in page
+
+
+def test_the_experiments_page_runs_and_prints_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "experiments.md").read_text()
+    (content,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    grid = make_grid(yaml.safe_load(content))
+    assert len(grid.trials()) == 2 * 2 * 2 * 3 * 5
+    printed = run_examples(page, "", tmp_path)
+    assert re.findall("^    (done .*)", page, flags=re.MULTILINE) == printed[-2:]

@@ -115,6 +115,21 @@ class LocalProcesses:
         self._running.clear()
 
 
+def run_in_process(trial: Trial, folder: Path, retry: bool = False) -> Record:
+    """Run one trial in a process of its own and return its record; Ctrl-C stops it."""
+    pool = LocalProcesses(1)
+    try:
+        pool.submit(trial, folder, retry)
+        while True:
+            try:
+                if records := pool.wait(0.5):
+                    return records[0]
+            except KeyboardInterrupt:
+                pool.stop()
+    finally:
+        pool.close()
+
+
 def _record(running: _Running) -> Record:
     """Return the record that a process has sent, or what its end says."""
     trial, folder, process, results = running

@@ -178,7 +178,11 @@ def _candidates(agent: Any, settings: Mapping[str, Any]) -> Iterator[Candidate]:
         checked_name(agent, name)
         values = settings[name]
         varied = isinstance(values, list)
-        if varied and is_tuple(agent, name) and not all(isinstance(v, list | tuple) for v in values):
+        if (
+            varied
+            and is_tuple(agent, name)
+            and not all(isinstance(v, list | tuple) for v in values)
+        ):
             raise UserError(
                 f"settings: {name}: one value of it is a list: write [{values}], or several lists"
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
-from hesrl.experiments.executors import LocalProcesses, cores
+from hesrl.experiments.executors import cores, run_in_process
 from hesrl.experiments.store import Record
 from hesrl.experiments.trial import Trial
 
@@ -111,17 +111,7 @@ def run_on_node(trial: Trial, folder: Path, retry: bool) -> Record | None:
     """Run a trial on a node of the cluster; return its record, None if the folder is not there."""
     if not folder.is_dir():
         return None
-    pool = LocalProcesses(1)
-    try:
-        pool.submit(trial, folder, retry)
-        while True:
-            try:
-                if records := pool.wait(0.5):
-                    return records[0]
-            except KeyboardInterrupt:  # so Ray cancels a task
-                pool.stop()
-    finally:
-        pool.close()
+    return run_in_process(trial, folder, retry)
 
 
 def _connect(ray: Any, jobs: int | None, address: str | None) -> None:

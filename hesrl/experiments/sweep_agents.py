@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from hesrl.cli import unknown_option
 from hesrl.errors import UserError
 from hesrl.experiments.grid import Grid, make_grid
 from hesrl.experiments.sweep import Running, run_and_report
 from hesrl.experiments.sweep_table import STEP_SIZE
-from hesrl.experiments.trial import AGENTS, module_of
-from hesrl.settings import defaults_for
+from hesrl.experiments.trial import AGENTS, settings_of
 
 
 @dataclass
@@ -69,33 +64,8 @@ def grid_of(args: Args) -> Grid:
         if args.learning_rates:
             settings[STEP_SIZE.get(agent, "learning_rate")] = list(args.learning_rates)
         if agent in AGENTS and args.options:
-            settings |= settings_of(agent, args.options)
+            changed = settings_of(agent, args.options).items()
+            settings |= {n: [v] if isinstance(v, tuple) else v for n, v in changed}
         parts.append({"agent": agent, "settings": settings})
     seeds = {"first": args.first_seed, "count": args.seeds}
     return make_grid({"grids": parts, "test_seeds": seeds}, "sweep")
-
-
-def settings_of(agent: str, options: tuple[str, ...]) -> dict[str, Any]:
-    """Return what options of ``hesrl train`` change, as settings of a grid.
-
-    Args:
-        agent: The agent.
-        options: Its options, as on a command line.
-
-    Raises:
-        UserError: An option is unknown.
-    """
-    args_class = module_of(agent).Args
-    default = defaults_for(args_class, options) or args_class()
-    args, unknown = tyro.cli(
-        args_class, args=list(options), default=default, return_unknown_args=True
-    )
-    if unknown:
-        raise UserError(f"--options: {unknown_option(unknown[0], args)}")
-    presets = [name for name in getattr(args_class, "PRESETS", ()) if getattr(args, name)]
-    before = dataclasses.asdict(default) | dict.fromkeys(presets)
-    return {
-        name: [value] if isinstance(value, tuple) else value
-        for name, value in dataclasses.asdict(args).items()
-        if value != before[name]
-    }

@@ -121,12 +121,14 @@ class SweepLoop:
         """Write down how a trial has ended, or start it again if it was killed."""
         trial = record.trial
         seconds = time.monotonic() - self._started.pop(trial.id, time.monotonic())
-        if record.status == "pending" and not self.stopped:
+        if record.status == "pending":
             self._lives[trial.id] += 1
-            if self._lives[trial.id] < LIVES:
-                self._queue.appendleft(trial)
-            else:
+            if self._lives[trial.id] == LIVES and not self.stopped:
                 record = record._replace(status="failed")
+            else:
+                record = Record(trial)
+                if not self.stopped:
+                    self._queue.appendleft(trial)
         try:
             self._store.write(record)
         except UserError as error:

@@ -8,16 +8,18 @@ import importlib
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
-from hesrl.cli import COMMANDS
+import tyro
+
+from hesrl.cli import COMMANDS, unknown_option
 from hesrl.errors import UserError
-from hesrl.settings import flag, preset
+from hesrl.settings import defaults_for, flag, preset
 
 TRAIN = "train "
 AGENTS = tuple(name.removeprefix(TRAIN) for name in COMMANDS if name.startswith(TRAIN))
@@ -99,6 +101,30 @@ def base(agent: str, given: Mapping[str, Any]) -> Any:
         if given.get(name):
             return preset(args_class, name)
     return args_class()
+
+
+def settings_of(agent: str, options: Sequence[str]) -> dict[str, Any]:
+    """Return what options of ``hesrl train`` change, by setting.
+
+    Args:
+        agent: The agent.
+        options: Its options, as on a command line.
+
+    Raises:
+        UserError: An option is unknown.
+    """
+    args_class = module_of(agent).Args
+    default = defaults_for(args_class, options) or args_class()
+    args, unknown = tyro.cli(
+        args_class, args=list(options), default=default, return_unknown_args=True
+    )
+    if unknown:
+        raise UserError(f"--options: {unknown_option(unknown[0], args)}")
+    presets = [name for name in getattr(args_class, "PRESETS", ()) if getattr(args, name)]
+    before = dataclasses.asdict(default) | dict.fromkeys(presets)
+    return {
+        name: value for name, value in dataclasses.asdict(args).items() if value != before[name]
+    }
 
 
 @cache

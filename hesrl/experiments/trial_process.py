@@ -96,9 +96,9 @@ def _run(trial: Trial, folder: Path, retry: bool) -> Record | None:
             status = 0  # it ended after the process that would have taken note of it
         else:
             status = module.main(module.Args(resume=run.path))
-        return record_of(trial, _opened(folder), "done") if status == 0 else None
+        return record_of(trial, opened_run(folder), "done") if status == 0 else None
     except FloatingPointError as error:
-        return record_of(trial, _opened(folder), "diverged", one_line(error))
+        return record_of(trial, opened_run(folder), "diverged", one_line(error))
 
 
 @contextmanager
@@ -138,7 +138,12 @@ def _run_in(folder: Path) -> RunDirectory | None:
     return runs[0] if runs else None
 
 
-def _opened(folder: Path) -> RunDirectory:
+def opened_run(folder: Path) -> RunDirectory:
+    """Return the one run of a trial's folder.
+
+    Raises:
+        UserError: It is damaged.
+    """
     (path,) = (path for path in folder.iterdir() if path.is_dir())
     return RunDirectory.open(path, read_only=True)
 

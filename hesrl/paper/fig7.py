@@ -14,7 +14,9 @@ from pathlib import Path
 
 from hesrl.agents import ppo
 from hesrl.errors import UserError
-from hesrl.experiments.training_run import train
+from hesrl.experiments.executors import run_in_process
+from hesrl.experiments.trial import Trial, settings_of
+from hesrl.experiments.trial_process import opened_run
 from hesrl.measuring.collect import collect
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table, mean_cell
@@ -96,11 +98,14 @@ def measure(args: Args, run: str) -> list[Row]:
     optimizer, _, seed = run.rpartition("-")
     with tempfile.TemporaryDirectory(prefix="hesrl-fig7-") as folder:
         options = (
-            "--ur5", "--optimizer", optimizer, "--seed", seed, "--total-timesteps", str(args.steps),
+            "--ur5", "--optimizer", optimizer, "--total-timesteps", str(args.steps),
             "--eval-episodes", "1", *PAPER_OPTIONS, *args.options,
         )  # fmt: skip
-        trained = train("ppo", options, Path(folder), name=f"the run {run} failed")
-        steps, returns = read_metric(trained, "charts/episodic_return")
+        settings = tuple(sorted(settings_of("ppo", options).items()))
+        record = run_in_process(Trial("ppo", settings, int(seed)), Path(folder))
+        if record.status != "done":
+            raise UserError(f"the run {run} failed: {record.line}")
+        steps, returns = read_metric(opened_run(Path(folder)), "charts/episodic_return")
     if len(returns) < EPISODES * SMOOTHED:
         raise UserError(
             f"the run {run} had {len(returns)} episodes; a curve needs {EPISODES * SMOOTHED}: "

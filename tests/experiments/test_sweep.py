@@ -80,6 +80,10 @@ def test_a_sweep_is_run_once_and_tabulated(tmp_path, capsys):
     file, folder = tmp_path / "grid.yaml", tmp_path / "results"
     file.write_text(yaml.safe_dump(TINY))
     command = "sweep", str(file), f"--folder={folder}", "--jobs=2"
+    assert main((*command, "--dry-run")) == 0 and not folder.exists()
+    counts, speed, left = capsys.readouterr().out.splitlines()
+    assert counts == "2 runs: 0 done, 2 to do" and speed.startswith("a2c CartPole-v1 adam: ")
+    assert left.startswith("about 0:0")
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert printed.count("a2c CartPole-v1 adam") == 2 and "| a2c | CartPole-v1 | adam |" in printed
