@@ -30,7 +30,7 @@ from hesrl.measuring.collect import collect
 from hesrl.measuring.digits import load_digits
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
-from hesrl.runs.figures import legend_below, new_figure
+from hesrl.runs.figures import legend_below, new_figure, optimizer_color
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_between, require_positive
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 _OURS, _RIVALS = "adahesscale", ("torch-adam", "adahessian")
 _STYLES = {
-    "torch-adam": ("black", "-"),
-    "adahessian": ("#d1495b", "-"),
-    "adahesscale": ("#1f5fa8", "-"),
-    "adahesscalegn": ("#2a9d8f", "--"),
-    "scaled-adahesscale": ("#e9a23b", ":"),
+    "torch-adam": (optimizer_color("adam"), "-"),
+    "adahessian": (optimizer_color("adahessian"), "-"),
+    "adahesscale": (optimizer_color("adahesscale"), "-"),
+    "adahesscalegn": (optimizer_color("adahesscalegn"), "-"),
+    "scaled-adahesscale": (optimizer_color("scaled-adahesscale"), "--"),
 }
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from hesrl.measuring.collect import Collected
 from hesrl.measuring.tables import markdown_table, to_csv
 from hesrl.runs.atomic import write_atomically
-from hesrl.runs.figures import write_png
+from hesrl.runs.figures import write_figure
 from hesrl.runs.machine import describe_machine
 from hesrl.runs.provenance import provenance
 from hesrl.settings import flag
@@ -64,7 +64,7 @@ def write_report(report: Report, args: Any, collected: Collected[Any], figure: F
         UserError: The folder cannot be written.
     """
     page = _page(report, args, collected)
-    write_png(args.out / f"{report.name}.png", figure)
+    write_figure(args.out / f"{report.name}.png", figure)
     columns = collected.rows[0]._fields
     write_atomically(args.out / f"{report.name}.csv", to_csv(columns, collected.rows))
     write_atomically(args.out / f"{report.name}.md", page.encode())

@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesrl.paper.fig2_errors import METHODS, STAGES, Errors
-from hesrl.runs.figures import new_figure, style_axes
+from hesrl.runs.figures import new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLORS = dict(
-    zip(
-        METHODS,
-        ("#1f5fa8", "#2a9d8f", "#5fbb68", "#e9a23b", "#d9c04a", "#8d6cab", "#7a7a7a",
-         "#d1495b", "#8c2f39"),
-        strict=True,
-    )
+_OPTIMIZERS = (
+    "adahesscale", "adahesscalegn", "kfac", "adaggnmc", "adaggnmc", "adabl89", "adam",
+    "adahessian", "adahessian",
 )  # fmt: skip
+_COLORS = dict(zip(METHODS, map(optimizer_color, _OPTIMIZERS), strict=True))
+"""Those of the optimizers with the estimates; no optimizer has the exact GGN."""
+_DASHED = ("GGN-MC1", "AdaHessian-MC1")
+"""One sample instead of 50."""
 _EXACT = 1e-10
 """Relative errors below it are rounding; they are left out of the plot by layer."""
 
@@ -69,6 +69,7 @@ def _layers(ax: Axes, errors: Errors, stage: str) -> None:
     for method, color in _COLORS.items():
         relative = errors.relative(stage, method)
         points = [(i, value) for i, value in enumerate(relative, start=1) if value > _EXACT]
-        ax.plot(*zip(*points, strict=True), "o-", color=color, markersize=5, label=method)
+        dashes = "o--" if method in _DASHED else "o-"
+        ax.plot(*zip(*points, strict=True), dashes, color=color, markersize=5, label=method)
     names = [f"layer {i}" for i in range(1, errors.layers)] + ["output layer"]
     ax.set_xticks(range(1, errors.layers + 1), names)

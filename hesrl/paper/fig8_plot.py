@@ -5,22 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hesrl.paper.fig8_times import BASELINE, FLOP_BOUND, PAPER_RATIOS, PARTS, Times
-from hesrl.runs.figures import legend_below, new_figure, style_axes
+from hesrl.runs.figures import legend_below, new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_CURVED = ("AdaHesScaleGN", "AdaHesScale", "AdaBL89", "AdaGGNMC", "AdaHessian")
 _COLORS = {
-    BASELINE: "black",
-    "hesrl Adam": "#9a9a9a",
-    "AdaHesScaleGN": "#2a9d8f",
-    "AdaHesScale": "#1f5fa8",
-    "AdaBL89": "#8d6cab",
-    "AdaGGNMC": "#e9a23b",
-    "AdaHessian": "#d1495b",
-    "hesrl Adam, compiled": "#9a9a9a",
-    "AdaHesScale, compiled": "#1f5fa8",
+    BASELINE: "0.6",
+    "hesrl Adam": optimizer_color("adam"),
+    **{name: optimizer_color(name.lower()) for name in _CURVED},
+    "hesrl Adam, compiled": optimizer_color("adam"),
+    "AdaHesScale, compiled": optimizer_color("adahesscale"),
 }
 
 

@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hesrl.runs.directory import RunDirectory
-from hesrl.runs.figures import label_steps, new_figure, style_axes, write_png
+from hesrl.runs.figures import label_steps, new_figure, optimizer_color, style_axes, write_figure
 from hesrl.runs.metrics import read_metric
 
 WINDOW = 20
-COLOR = "#1f5fa8"
 EVALUATION_COLOR = "#d1495b"
 
 
@@ -30,13 +29,14 @@ def plot_learning_curve(run: RunDirectory, title: str) -> None:
     steps, returns = read_metric(run, "charts/episodic_return")
     eval_steps, eval_returns = read_metric(run, "eval/episodic_return")
 
+    color = optimizer_color(run.settings["optimizer"])
     figure = new_figure(8, 5, dpi=150)
     axes = figure.add_subplot()
-    axes.plot(steps, returns, ".", color=COLOR, alpha=0.25, markersize=5, label="one episode")
+    axes.plot(steps, returns, ".", color=color, alpha=0.25, markersize=5, label="one episode")
     axes.plot(
         steps,
         running_mean(returns, WINDOW),
-        color=COLOR,
+        color=color,
         linewidth=2,
         label=f"mean of the last {WINDOW} episodes",
     )
@@ -59,7 +59,7 @@ def plot_learning_curve(run: RunDirectory, title: str) -> None:
     axes.tick_params(labelsize=11)
     label_steps(axes)
     style_axes(axes, grid="both")
-    write_png(run.learning_curve, figure)
+    write_figure(run.learning_curve, figure)
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

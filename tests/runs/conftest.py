@@ -12,7 +12,7 @@ import pytest
 
 from hesrl.runs import RunDirectory
 
-CONFIG = {"learning_rate": 1e-3, "hidden": (64, 64), "note": None}
+CONFIG = {"optimizer": "adahesscale", "learning_rate": 1e-3, "hidden": (64, 64), "note": None}
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 
 from hesrl.errors import UserError
 from hesrl.runs import MetricsLog, plot_learning_curve
-from hesrl.runs.learning_curve import COLOR, EVALUATION_COLOR, running_mean
+from hesrl.runs.figures import optimizer_color
+from hesrl.runs.learning_curve import EVALUATION_COLOR, running_mean
 
 PLOT = """
 import sys
@@ -52,7 +53,7 @@ def test_what_there_is_is_drawn(run, returns, evaluations):
     plot_learning_curve(run, "PPO with AdaHesScale on HalfCheetah-v5")
     pixels = matplotlib.image.imread(run.learning_curve)
     assert pixels.shape == (750, 1200, 4)
-    assert has_color(pixels, COLOR) or len(returns) < 100
+    assert has_color(pixels, optimizer_color(run.settings["optimizer"])) or len(returns) < 100
     assert has_color(pixels, EVALUATION_COLOR) == (len(evaluations) > 0)
 
 

@@ -26,7 +26,9 @@ def test_a_run_has_a_name_of_its_own_and_tells_where_it_comes_from(make_run, mon
     name = r"hesrl-UR5Reacher-v0__ppo__adahesscale__3__\d{8}-\d{6}"
     assert re.fullmatch(name, run.path.name)
     content = yaml.safe_load(run.config.read_text())
-    assert content["settings"] == {"learning_rate": 1e-3, "hidden": [64, 64], "note": None}
+    assert content["settings"] == {
+        "optimizer": "adahesscale", "learning_rate": 1e-3, "hidden": [64, 64], "note": None,
+    }  # fmt: skip
     assert content["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(content) >= {"commit", "dirty", "created", "command"}
     monkeypatch.setattr("hesrl.runs.directory.time.strftime", lambda _: "20250102-030405")
