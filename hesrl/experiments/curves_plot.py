@@ -2,60 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesrl.runs.figures import label_steps, new_figure, style_axes
+from hesrl.runs.figures import label_steps, legend_outside, line_styles, new_figure, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLORS = ("#1f5fa8", "#d1495b", "#e9a23b", "#2a9d8f", "#8d6cab", "#6b4f3a", "#9a9a9a", "#111111")
-_STYLES = ("-", "--", ":")
 COLUMNS = 3
 """Most panels beside each other."""
 
 
 def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
-    """Draw means as lines and 95 % intervals as bands; equal labels have equal colours.
+    """Draw means as lines and 95 % intervals as bands; equal labels have equal lines.
 
     Args:
         curves: Those of `hesrl.experiments.curves`.
         ylabel: Name of the metric.
     """
     env_ids = list(dict.fromkeys(curve.env_id for curve in curves))
-    labels = sorted({curve.label for curve in curves})
-    rows = -(-len(env_ids) // COLUMNS)
-    columns = -(-len(env_ids) // rows)
-    figure = new_figure(1.0 + 4.6 * columns, 3.8 * rows + 0.35 * -(-len(labels) // columns))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    lines: dict[str, Any] = {}
-    for ax, env_id in zip(panels, env_ids, strict=False):
-        for curve in curves:
-            if curve.env_id == env_id:
-                lines[curve.label] = _draw(ax, curve, labels.index(curve.label))
-        ax.set_title(env_id, fontsize=13, loc="left")
+    figure, panels = env_panels(env_ids)
+    styles = line_styles(dict.fromkeys((curve.optimizer, curve.label) for curve in curves))
+    for curve in curves:
+        steps, means, margins = np.array(curve.points).reshape(-1, 3).T
+        style = styles[curve.optimizer, curve.label]
+        draw_curve(panels[curve.env_id], steps, means, means - margins, means + margins, style)
+    for env_id, ax in panels.items():
         label_steps(ax, fontsize=11)
-        style_axes(ax, grid="both")
-    for ax in panels[len(env_ids) :]:
-        ax.set_axis_off()
-    for ax in panels[::columns]:
-        ax.set_ylabel(ylabel, fontsize=11)
-    handles = [lines[label] for label in labels]
-    figure.legend(
-        handles, labels, frameon=False, fontsize=11, loc="outside lower center", ncols=columns
-    )
+        seeds = [curve.seeds for curve in curves if curve.env_id == env_id]
+        ax.set_title(f"{env_id}, {seeds_text(sorted({s for several in seeds for s in several}))}",
+                     fontsize=11, loc="left")  # fmt: skip
+    next(iter(panels.values())).set_ylabel(ylabel, fontsize=11)
+    legend_outside(figure, {label: style for (_, label), style in styles.items()})
     return figure
 
 
-def _draw(ax: Axes, curve: Any, number: int) -> Any:
-    """Draw one curve and return its line."""
-    steps, means, margins = np.array(curve.points).T
-    color = _COLORS[number % len(_COLORS)]
-    style = _STYLES[number // len(_COLORS) % len(_STYLES)]
-    (line,) = ax.plot(steps, means, style, color=color, linewidth=2)
-    ax.fill_between(steps, means - margins, means + margins, color=color, alpha=0.15, linewidth=0)
-    return line
+def env_panels(env_ids: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a panel for each environment, by its id."""
+    rows = -(-len(env_ids) // COLUMNS)
+    columns = -(-len(env_ids) // rows)
+    figure = new_figure(1.0 + 4.2 * columns, 3.6 * rows)
+    every = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in every[len(env_ids) :]:
+        ax.set_axis_off()
+    panels = dict(zip(env_ids, every, strict=False))
+    for env_id, ax in panels.items():
+        ax.set_title(env_id, fontsize=13, loc="left")
+        style_axes(ax, grid="both")
+    return figure, panels
+
+
+def draw_curve(ax: Axes, x: Any, mean: Any, low: Any, high: Any, style: dict[str, Any]) -> None:
+    """Draw a line with its interval as a band; an interval that is NaN has none."""
+    ax.plot(x, mean, linewidth=2, **style)
+    ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def seeds_text(seeds: Iterable[int]) -> str:
+    """Return seeds in words, such as ``seeds 1–5, 101``."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], seed]
+        else:
+            parts.append([seed])
+    words = ["–".join(map(str, part)) for part in parts]
+    single = len(parts) == 1 and len(parts[0]) == 1
+    return f"seed{'' if single else 's'} {', '.join(words)}"
