@@ -47,6 +47,7 @@ COMMANDS = {
         "a grid of agents and step sizes, by options",
     ),
     "plot curves": ("hesrl.experiments.curves", "learning curves of runs in one picture"),
+    "report": ("hesrl.experiments.report", "statistics and figures of a sweep"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
 

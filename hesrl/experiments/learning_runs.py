@@ -99,7 +99,7 @@ def binned(
         values: The metric (n,).
         edges: Ends of the intervals (m,); the first begins at zero.
     """
-    bins = np.searchsorted(edges, steps)
+    bins = np.searchsorted(edges + 1e-3, steps)  # an edge is the end of its own interval
     inside = bins < len(edges)
     bins, values = bins[inside], values[inside]
     counts = np.bincount(bins, minlength=len(edges))

@@ -104,15 +104,16 @@ def picture(figure: Figure, form: str) -> bytes:
 
     image = io.BytesIO()
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
-    with rc_context({"svg.hashsalt": "hesrl", "pdf.fonttype": 42}):
+    with rc_context({"svg.hashsalt": "hesrl"}):
         figure.savefig(image, format=form, metadata=metadata)
     return image.getvalue()
 
 
 def freeze_layout(figure: Figure) -> None:
     """Lay the figure out once, so that several pictures of it do not each take the time again."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def style_axes(ax: Axes, grid: str = "y") -> None:
@@ -145,8 +146,8 @@ def legend_outside(figure: Figure, styles: Mapping[str, Mapping[str, Any]]) -> N
     inches = 0.65 + 0.08 * max(map(len, styles))  # of a name of 10 points with its line
     width, height = figure.get_size_inches()
     width = max(width, inches + 0.3)
-    columns = min(len(styles), max(1, int(width / inches)))
-    figure.set_size_inches(width, height + 0.22 * -(-len(styles) // columns))
+    rows = -(-len(styles) // max(1, int(width / inches)))
+    figure.set_size_inches(width, height + 0.22 * rows)
     lines = [Line2D([], [], linewidth=2, **style) for style in styles.values()]
     figure.legend(
         lines,
@@ -154,7 +155,7 @@ def legend_outside(figure: Figure, styles: Mapping[str, Mapping[str, Any]]) -> N
         frameon=False,
         fontsize=10,
         loc="outside lower center",
-        ncols=columns,
+        ncols=-(-len(styles) // rows),
         handlelength=3.2,
     )
 
