@@ -64,8 +64,11 @@ def comparisons(scores: Scores) -> list[Comparison]:
 
     There is one comparison where both are the same.
     """
+    best: dict[Method, dict[str, Candidate | None]]
     best = {m: {e: scores.best(m, e) for e in scores.env_ids} for m in scores.methods}
-    one = {m: dict.fromkeys(scores.env_ids, scores.best_for_all(m)) for m in scores.methods}
+    one: dict[Method, dict[str, Candidate | None]] = {}
+    for method in scores.methods:
+        one[method] = dict.fromkeys(scores.env_ids, scores.best_for_all(method))
     if all(len(candidates) == 1 for candidates in scores.methods.values()):
         return [_comparison(scores, "the only settings", best)]
     several = [_comparison(scores, "best settings in each environment", best)]
@@ -128,7 +131,7 @@ def profiles(
 
 
 def learned(scores: Scores, candidate: Candidate | None, env_id: str) -> Learned | None:
-    """Return the learning curve of a configuration; None without runs.
+    """Return the learning curve of a configuration; None without runs, or without episodes.
 
     From where a run diverged it has the lowest score in its environment.
     """
@@ -146,6 +149,8 @@ def learned(scores: Scores, candidate: Candidate | None, env_id: str) -> Learned
         returns.append(values)
         if not ended.any():
             seconds.append(np.interp(edges, curve[:, 0], curve[:, 1]))
+    if np.isnan(returns).all():
+        return None
     mean_seconds = np.mean(seconds, axis=0) if seconds else np.full_like(edges, np.nan)
     return Learned(edges, mean_seconds, statistics.mean_interval(np.array(returns)))
 

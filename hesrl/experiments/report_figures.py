@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HOLLOW = {"markerfacecolor": "white", "linestyle": "none"}
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none"}
 
 
 def draw_figures(

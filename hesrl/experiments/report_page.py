@@ -88,6 +88,8 @@ def page(
         if scores.shown != scores.chosen_by
         else "the same seeds are shown."
     )
+    if not scores.differing:
+        chosen = f"All that is shown is of the {scores.shown} seeds; there was nothing to choose."
     parts = [
         f'<div class="lead">{"".join(map(_said, sentences, sentences.values()))}'
         f"<p class='note'>{escape(chosen)}</p></div>",
@@ -172,8 +174,8 @@ def _named(scores: Scores, method: Method) -> str:
 
 def _cell(interval: Interval, form: str = "") -> str:
     """Return a value with its interval in small print."""
-    value, *ends = interval_text(interval, form).split(" ", 1)
-    return f"{value} <small>{ends[0]}</small>" if ends else value
+    value, bracket, ends = interval_text(interval, form).partition(" (")
+    return f"{value} <small>({ends}</small>" if bracket else value
 
 
 def _scores_table(scores: Scores, comparison: Comparison) -> str:
@@ -194,10 +196,11 @@ def _scores_table(scores: Scores, comparison: Comparison) -> str:
                 for name in SCORES
             }
             diverged = sum(record.status == "diverged" for record in runs.values())
-            minutes = np.mean([record.seconds for record in runs.values()]) / 60
+            minutes = float(np.mean([record.seconds for record in runs.values()])) / 60
             rows.append([
                 _named(scores, method), *map(_cell, found.values()),
-                escape(scores.label(candidate)), f"{len(runs)}", number(float(minutes)), f"{diverged}",
+                escape(scores.label(candidate)), f"{len(runs)}",
+                "–" if np.isnan(minutes) else number(minutes), f"{diverged}",
             ])  # fmt: skip
             values.append(float(found[scores.score].value))
         column = 1 + SCORES.index(scores.score)

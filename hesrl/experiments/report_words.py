@@ -26,6 +26,8 @@ def number(value: float) -> str:
 
 def interval_text(interval: Interval, form: str = "") -> str:
     """Return ``value (low to high)``; the value alone where there is no interval."""
+    if math.isnan(interval.value):
+        return "no score"
     value, low, high = (f"{x:{form}}" if form else number(float(x)) for x in interval)
     return value if math.isnan(interval.low) else f"{value} ({low} to {high})"
 
@@ -46,7 +48,7 @@ def facts(scores: Scores, records: Sequence[Record]) -> dict[str, str]:
         **{f"{role} {text.split()[0]}": text.split(" ", 1)[1] for role, text in seeds.items()},
         "steps of a run": " or ".join(f"{step:,}" for step in steps),
         "runs": ", ".join(f"{counts[s]:,} {s}" for s in IN_ORDER if counts[s]),
-        "time of training": f"{hours:,.1f} h in all",
+        "time of training": f"{hours:,.1f} h in all" if hours else "",
         "hesrl": ", ".join(sorted({record.version for record in finished if record.version})),
     }
 
@@ -154,8 +156,7 @@ def _runs(count: int) -> str:
 def _incomplete(scores: Scores, several: Sequence[Comparison]) -> list[str]:
     """Return which methods have fewer environments or seeds than others."""
     if scores.flat:
-        return ["All scores have one mean, so that there are no normalized scores; --reference gives "
-                "a scale."]  # fmt: skip
+        return ["There is no scale for normalized scores, as all means are equal: --reference."]
     lines = []
     for comparison in several:
         if left := [e for e in scores.env_ids if e not in comparison.env_ids]:
