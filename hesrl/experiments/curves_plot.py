@@ -33,6 +33,7 @@ def plot_curves(curves: Sequence[Any], ylabel: str) -> Figure:
         draw_curve(panels[curve.env_id], steps, means, means - margins, means + margins, style)
     for env_id, ax in panels.items():
         label_steps(ax, fontsize=11)
+        limit_bands(ax)
         seeds = [curve.seeds for curve in curves if curve.env_id == env_id]
         ax.set_title(f"{env_id}, {seeds_text(sorted({s for several in seeds for s in several}))}",
                      fontsize=11, loc="left")  # fmt: skip
@@ -61,6 +62,18 @@ def draw_curve(ax: Axes, x: Any, mean: Any, low: Any, high: Any, style: dict[str
     """Draw a line with its interval as a band; an interval that is NaN has none."""
     ax.plot(x, mean, linewidth=2, **style)
     ax.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def limit_bands(ax: Axes) -> None:
+    """Keep the lines apart where intervals are far wider than they: cut the bands at the edge."""
+    drawn = [np.asarray(line.get_ydata(), dtype=np.float64) for line in ax.lines]
+    values = np.concatenate([np.empty(0), *drawn])
+    values = values[np.isfinite(values)]
+    if values.size:
+        low, high = values.min(), values.max()
+        margin = 1.5 * (high - low) or 1.0
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(max(bottom, low - margin), min(top, high + margin))
 
 
 def seeds_text(seeds: Iterable[int]) -> str:

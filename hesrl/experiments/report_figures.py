@@ -15,7 +15,7 @@ from hesrl.experiments.comparisons import (
     profiles,
     sensitivity,
 )
-from hesrl.experiments.curves_plot import draw_curve, env_panels
+from hesrl.experiments.curves_plot import draw_curve, env_panels, limit_bands
 from hesrl.experiments.scores import Method, Scores
 from hesrl.experiments.statistics import Interval
 from hesrl.runs.figures import (
@@ -85,6 +85,7 @@ def _curves(
     if not seen:
         return None
     for ax in panels.values():
+        limit_bands(ax)
         if seconds:
             ax.set_xlabel("minutes of training, mean of the seeds", fontsize=11)
             ax.set_xlim(left=0)
@@ -168,6 +169,7 @@ def _step_sizes(scores: Scores, looks: Mapping[Method, Any]) -> Figure | None:
         ax.plot(best, sizes[best].value, "o", color=looks[method]["color"], markersize=11,
                 fillstyle="none")  # fmt: skip
     for ax in panels.values():
+        limit_bands(ax)
         # Ticks at the step sizes themselves; those of a logarithmic axis take a second to lay out.
         ax.set_xscale("log")
         ax.minorticks_off()

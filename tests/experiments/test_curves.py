@@ -180,3 +180,13 @@ def test_the_store_of_a_sweep_is_read_like_run_directories(tmp_path):
 def test_seeds_are_written_as_ranges():
     assert seeds_text([3]) == "seed 3"
     assert seeds_text([5, 1, 2, 3, 101]) == "seeds 1–3, 5, 101"
+
+
+def test_bands_far_wider_than_the_lines_are_cut(tmp_path):
+    make_run(tmp_path, [(50, 0.0), (100, 10.0)], seed=1)
+    make_run(tmp_path, [(50, 2.0), (100, 12.0)], seed=2)  # ± 12.7
+    make_run(tmp_path, [(50, 0.0), (100, 0.1)], env_id="Ant-v5", seed=1)
+    make_run(tmp_path, [(50, 9.0), (100, 9.1)], env_id="Ant-v5", seed=2)  # ± 57
+    ant, hopper = plot_curves(curves_of(tmp_path, points=2), KEY).axes
+    assert hopper.get_ylim() == pytest.approx((1 - 12.706, 11 + 12.706), abs=2)
+    assert ant.get_ylim() == pytest.approx((4.5 - 0.15, 4.6 + 0.15))
