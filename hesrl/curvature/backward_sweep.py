@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils import checkpoint
 
-from hesrl.curvature.coefficients import add, adjoint, dense, square, times
+from hesrl.curvature.coefficients import add, adjoint, carried, dense, times
 from hesrl.curvature.diamonds.crossing import Products
 from hesrl.curvature.diamonds.moves import slope_of
 from hesrl.curvature.graph import Graph
@@ -204,7 +204,7 @@ class Sweep(Propagation):
                 i = target.position
                 slope = first[i]
                 if hess is not None and slope is not None:
-                    parts[i] = dense(times(square(slope), hess), hess.dtype)
+                    parts[i] = carried(slope, hess)
             for i, j, q in curved:
                 if i == j:
                     parts[i] = add(parts[i], q)

@@ -98,6 +98,17 @@ def plus(a: Any, b: Any, dtype: torch.dtype) -> Coefficient:
     return Masked(masks[0] | masks[1], total) if all(map(is_mask, masks)) else total
 
 
+def carried(slope: Coefficient, hess: Tensor) -> Tensor:
+    """Return ``f² h``, the curvature that a slope carries on."""
+    if isinstance(slope, Tensor):
+        if slope.dtype != torch.bool:
+            return slope * slope * hess
+    elif not isinstance(slope, Masked) and slope * slope == 1:
+        return hess
+    result: Tensor = dense(times(square(slope), hess), hess.dtype)
+    return result
+
+
 def square(f: Coefficient) -> Coefficient:
     """Return f²; a mask is its own square."""
     if isinstance(f, Masked):
@@ -116,7 +127,6 @@ def fit(hess: Tensor, node: Any, output: int) -> Tensor:
         output: Which of its outputs the tensor is.
     """
     of_tensor = node._input_metadata[output]
-    shape = tuple(of_tensor.shape)
-    if hess.shape != shape:
-        hess = hess.sum_to_size(shape)
+    if hess.shape != of_tensor.shape:
+        hess = hess.sum_to_size(tuple(of_tensor.shape))
     return hess if hess.dtype == of_tensor.dtype else hess.to(of_tensor.dtype)

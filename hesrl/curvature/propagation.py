@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from hesrl.curvature.coefficients import dense, fit, square, times
+from hesrl.curvature.coefficients import carried, fit
 from hesrl.curvature.diamonds.crossing import Crossing, Products, Slopes
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.plan import Plan
@@ -72,7 +72,7 @@ class Propagation:
         assert isinstance(rule, Pointwise)
         slope = rule.partials(self._nodes[node])[0][position]
         assert slope is not None
-        hess = dense(times(square(slope), hess), hess.dtype)
+        hess = carried(slope, hess)
         source, output = self._nodes[node].next_functions[position]
         return fit(hess, source, output) if len(self._sources[node]) > 1 else hess
 

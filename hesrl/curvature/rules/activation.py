@@ -21,9 +21,11 @@ from hesrl.curvature.rules.partials import curved
 from hesrl.curvature.rules.softmax import saved_dim
 
 
-def _composed(df: Tensor, d2f: Tensor, grad_out: Tensor, hess_out: Tensor) -> Tensor:
-    """``f'² h + f'' g`` in place of the derivatives."""
-    return df.mul_(df).mul_(hess_out).addcmul_(d2f, grad_out)
+def _composed(
+    df: Tensor, d2f: Tensor, grad_out: Tensor, hess_out: Tensor, c: float = 1.0
+) -> Tensor:
+    """``f'² h + c f'' g`` in place of the derivatives."""
+    return df.mul_(df).mul_(hess_out).addcmul_(d2f, grad_out, value=c)
 
 
 def _tanh_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
@@ -43,10 +45,12 @@ def tanh(node: Any) -> Partials:
 
 
 def _sigmoid_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
-    """``h(x) = f' (f' h(y) + (1 − 2y) g(y))``."""
+    """``h(x) = f' (f' h(y) + (1 − 2y) g(y))``, with PyTorch's own kernel for ``f' v``."""
     y = node._saved_result
-    df = torch.addcmul(y, y, y, value=-1)
-    return (y * -2).add_(1).mul_(grad_out).addcmul_(df, hess_out).mul_(df)
+    slope_times = torch.ops.aten.sigmoid_backward
+    inner = torch.addcmul(grad_out, y, grad_out, value=-2).add_(slope_times(hess_out, y))
+    hess: Tensor = slope_times(inner, y)
+    return hess
 
 
 @register_pointwise("SigmoidBackward0", alone=_sigmoid_alone)
@@ -162,9 +166,10 @@ def _gelu_alone(node: Any, grad_out: Tensor, hess_out: Tensor) -> Tensor:
     x = node._saved_self
     square = x * x
     if node._saved_approximate == "none":
-        phi = (square * -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
-        df = (x * math.sqrt(0.5)).erf_().add_(1).mul_(0.5).addcmul_(x, phi)
-        return _composed(df, square.neg_().add_(2).mul_(phi), grad_out, hess_out)
+        # φ without its constant; exp2 takes half the time of exp on a CPU.
+        phi, c = (square * (-0.5 / math.log(2))).exp2_(), 1 / math.sqrt(2 * math.pi)
+        df = (x * math.sqrt(0.5)).erf_().add_(1).mul_(0.5).addcmul_(x, phi, value=c)
+        return _composed(df, square.sub_(2).mul_(phi), grad_out, hess_out, -c)
     s = (square * (_RATE * _CUBIC)).add_(_RATE).mul_(x).sigmoid_()
     dw = square.mul_(3 * _RATE * _CUBIC).add_(_RATE)
     ds = torch.addcmul(s, s, s, value=-1)

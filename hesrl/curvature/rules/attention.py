@@ -32,37 +32,38 @@ def fused_attention(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     """The fused kernel of the CPU, which PyTorch picks without dropout and learned mask."""
     q, k, v = node._saved_query, node._saved_key, node._saved_value
     to_q, to_k, to_v = (source is not None for source, _ in node.next_functions)
-    groups = k.shape[1]
-    rows_of_q = _by_group(q, groups)
+    # The heads that share a key and a value are further rows of the same matrix products.
+    stacks, shape = q.shape[0] * k.shape[1], (*q.shape[:-1], k.shape[-2])
+    rows, keys, values, grad_out, hess_out = (
+        x.reshape(stacks, -1, x.shape[-1]) for x in (q, k, v, grad_out, hess_out)
+    )
     scale = 1 / math.sqrt(q.shape[-1]) if node._saved_scale is None else node._saved_scale
-    scores = (scale * rows_of_q @ k.mT).view(*q.shape[:-1], k.shape[-2])
-    p = _by_group(_softmax(node, scores), groups)
-    grad_out, hess_out = _by_group(grad_out, groups), _by_group(hess_out, groups)
-    hess_q = hess_k = None
+    p = _softmax(node, _scaled(rows, keys.mT, scale).view(shape)).view(stacks, -1, shape[-1])
+    p_square = p * p
+    hess_q = hess_k = hess_v = None
     if to_q or to_k:
-        hess_p, grad_p = hess_out @ v.square().mT, grad_out @ v.mT
-        hess_scores = _of_scores(p, grad_p, hess_p)
-        hess_q = (hess_scores @ (scale * k).square()).view(q.shape) if to_q else None
-        hess_k = hess_scores.mT @ (scale * rows_of_q).square() if to_k else None
-    return hess_q, hess_k, p.mul_(p).mT @ hess_out if to_v else None
+        hess = _of_scores(p, p_square, grad_out.bmm(values.mT), hess_out.bmm(values.square().mT))
+        hess_q = _scaled(hess, keys.square(), scale**2).view(q.shape) if to_q else None
+        hess_k = _scaled(hess.mT, rows.square(), scale**2).view(k.shape) if to_k else None
+    if to_v:
+        hess_v = p_square.mT.bmm(hess_out).view(v.shape)
+    return hess_q, hess_k, hess_v
 
 
-def _of_scores(p: Tensor, grad_p: Tensor, hess_p: Tensor) -> Tensor:
-    """The rule of softmax in place of h(p): ``p [ (1 − 2p) (p h + g − Σ p g) + p Σ p² h ]``."""
-    hess = hess_p.mul_(p)
-    product = hess * p
-    hess_along = product.sum(-1, keepdim=True)
-    grad_along = torch.mul(p, grad_p, out=product).sum(-1, keepdim=True)
-    hess.add_(grad_p).sub_(grad_along)
-    return hess.mul_(torch.mul(p, -2, out=product).add_(1)).addcmul_(p, hess_along).mul_(p)
+def _scaled(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return ``c a b`` for stacks of matrices."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
-def _by_group(x: Tensor, groups: int) -> Tensor:
-    """Return (batch, heads, L, …) as (batch, groups, heads/groups · L, …).
+def _of_scores(p: Tensor, p_square: Tensor, grad_p: Tensor, hess_p: Tensor) -> Tensor:
+    """The rule of softmax in place of h(p): ``e + p (p Σ p² h − 2e)``, ``e = p² h + g(s)``.
 
-    The heads that share a key and a value are further rows of the same matrix products.
+    ``g(s) = p (g − Σ p g)`` is the native gradient.
     """
-    return x if x.shape[1] == groups else x.reshape(x.shape[0], groups, -1, x.shape[-1])
+    hess = hess_p.mul_(p_square)
+    along = hess.sum(-1, keepdim=True)
+    hess.add_(torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype))
+    return hess.addcmul_(p, torch.mul(p, along, out=grad_p).sub_(hess, alpha=2))
 
 
 def _softmax(node: Any, scores: Tensor) -> Tensor:
