@@ -33,7 +33,7 @@ from hesrl.curvature.estimators.sampling import GaussNewtonMC, Hutchinson
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.method import Method
 from hesrl.curvature.plan import plan_for
-from hesrl.curvature.roots import Hess, as_tuple, refuse_seeds, seeds_of
+from hesrl.curvature.roots import Hess, as_tuple, handed_on, refuse_seeds, seeds_of
 from hesrl.curvature.rule_registry import MissingRuleError
 
 _native = torch.autograd.backward
@@ -104,7 +104,7 @@ def run_backward(
         grad_variables=grad_variables,
         inputs=inputs,
     )
-    if not is_any_armed():
+    if not is_any_armed() or handed_on.is_again(tensors):
         run()
         return
     wanted: Callable[[Tensor], bool] = is_armed
@@ -149,7 +149,8 @@ def run_backward(
         with ExitStack() as stack:
             for one in passes:
                 stack.enter_context(one)
-            run()
+            with handed_on.noting(tensors):
+                run()
         hessians = [
             one.curvature(number)
             for one, group in zip(passes, leaves.values(), strict=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
@@ -87,3 +91,35 @@ def refuse_seeds(seeds: dict[Edge, Tensor], method: Method) -> None:
             f"a curvature at the roots does not go with {method!r}: arm the parameters with "
             "'hesscale', 'hesscale_gn' or 'bl89', or pass hess=0"
         )
+
+
+class _HandedOn(threading.local):
+    """The roots of a native pass that is about to start, with its curvature.
+
+    The native pass hands its arguments on to a root of a subclass of tensors, and to a mode for
+    functions, as there is one while a step is recorded. They call `torch.autograd.backward` again,
+    which may be `hesrl.curvature.backward_pass.run_backward` by then.
+    """
+
+    _call: tuple[Any, ...] = ()
+
+    def is_again(self, roots: tuple[Any, ...]) -> bool:
+        """Whether a call for some roots is such a second call."""
+        return self._call == _told_apart(roots)
+
+    @contextmanager
+    def noting(self, roots: tuple[Any, ...]) -> Iterator[None]:
+        """Note the roots while the native pass is called."""
+        outer, self._call = self._call, _told_apart(roots)
+        try:
+            yield
+        finally:
+            self._call = outer
+
+
+def _told_apart(roots: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what differs between calls: a hook may call for the same roots, in its own node."""
+    return (torch._C._current_autograd_node(), *map(id, roots))
+
+
+handed_on = _HandedOn()

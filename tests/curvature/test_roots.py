@@ -163,3 +163,18 @@ def test_a_step_after_a_split_pass_is_that_of_the_whole():
     for optimizer in optimizers:
         optimizer.step()
     torch.testing.assert_close(list(nets[0].parameters()), list(nets[1].parameters()))
+
+
+class Marked(Tensor):
+    """A tensor to which PyTorch hands functions on, the backward pass among them."""
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_root_of_a_subclass_counts_once(is_split):
+    net = make_net()
+    if is_split:
+        out, d = split(net)
+        backward(out.as_subclass(Marked), d.grad, hess=d.hess_diag)
+    else:
+        backward(loss_of(net).as_subclass(Marked))
+    torch.testing.assert_close(curvatures(net), fresh_curvatures(), rtol=1e-5, atol=1e-7)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from hesrl import optim
+from hesrl.curvature import arm, backward
 from hesrl.train_step import TrainStep
+from hesrl.train_step.recorded_step import RecordedStep
 from tests.train_step.steps import (
     N,
     Separate,
@@ -172,3 +174,30 @@ def test_an_entry_whose_curvature_is_not_finite_stays_where_it_is(name):
     assert step.tier == "replayed"
     assert [a < b for a, b in zip(weight.tolist(), before, strict=True)] == [True, True, False]
     assert weight[2] == before[2]
+
+
+def test_a_replayed_step_takes_the_curvature_of_a_split_backward_pass():
+    def step(compile, **settings):
+        torch.manual_seed(0)
+        below, above = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+        optimizer = optim.AdaHesScale([*below.parameters(), *above.parameters()], lr=0.01)
+
+        def take_split(x):
+            optimizer.zero_grad()
+            out = below(x).tanh()
+            d = out.detach().requires_grad_()
+            arm([d])
+            backward(above(d).square().mean())
+            backward(out, d.grad, hess=d.hess_diag)
+            optimizer.step()
+            return (out.detach(),)
+
+        recorded = RecordedStep(take_split, [optimizer], compile=compile, break_even=9, **settings)
+        for _ in range(3):
+            recorded(torch.arange(6.0).view(2, 3))
+        return recorded, optimizer
+
+    _, one = step("off")
+    recorded, other = step("auto", report=pytest.fail)
+    assert recorded.tier == "replayed"
+    assert_equal_state(one, other, rtol=1e-5, atol=1e-7)
