@@ -15,9 +15,10 @@ from hesrl.experiments.dry_run import estimate
 from hesrl.experiments.executors import Executor, LocalProcesses
 from hesrl.experiments.grid import Grid, load_grid
 from hesrl.experiments.store import Record, Store
-from hesrl.experiments.sweep_display import Display, say
+from hesrl.experiments.sweep_display import Display, outcome, say
 from hesrl.experiments.sweep_loop import SweepLoop
 from hesrl.experiments.sweep_table import write_tables
+from hesrl.experiments.trial import shared_settings
 from hesrl.runs.directory import lock_folder
 from hesrl.runs.interrupts import StopRequest
 
@@ -84,8 +85,9 @@ def run_and_report(grid: Grid, folder: Path, args: Running) -> int:
 def report_failures(records: list[Record], console: Console) -> int:
     """List the runs that have failed; return the exit status, 1 if there are any."""
     failed = [record for record in records if record.status == "failed"]
+    shared = shared_settings(record.trial for record in records)
     for record in failed:
-        say(console, f"failed: {record.trial.label}: {record.line}")
+        say(console, outcome(record, shared))
     if failed:
         say(console, f"{len(failed)} run(s) failed; --retry-failed runs them again")
     return 1 if failed else 0

@@ -6,7 +6,8 @@ import contextlib
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -29,6 +30,9 @@ class Display:
 
     Args:
         console: Where to show it.
+
+    Attributes:
+        shared: Settings of all trials, which need not be said of each.
     """
 
     def __init__(self, console: Console) -> None:
@@ -37,6 +41,7 @@ class Display:
         self._next = time.monotonic() + LINE_SECONDS
         self._display = contextlib.ExitStack()
         self._live: Live | None = None
+        self.shared: set[tuple[str, Any]] = set()
 
     def __enter__(self) -> Display:
         """Start the live table, in a terminal."""
@@ -58,7 +63,7 @@ class Display:
         """
         if record.status != "failed":
             self._last.append((record.trial["total_timesteps"], seconds))
-        say(self._console, outcome(record))
+        say(self._console, outcome(record, self.shared))
 
     def show(
         self,
@@ -102,12 +107,12 @@ class Display:
         return sum(each) / min(slots, max(1, len(each)))
 
 
-def outcome(record: Record) -> str:
-    """Return how a trial has ended, in one line."""
+def outcome(record: Record, shared: Collection[tuple[str, Any]] = ()) -> str:
+    """Return how a trial has ended, in one line, without settings that all trials share."""
     how = f"{record.status}: {record.line}"
     if record.status == "done":
         how = f"{number(record.final)}, evaluation {number(record.evaluation)}"
-    return f"{record.trial.label}: {how}"
+    return f"{record.trial.label_without(shared)}: {how}"
 
 
 def number(value: float) -> str:

@@ -11,7 +11,7 @@ from hesrl.experiments.executors import Executor
 from hesrl.experiments.grid import Grid
 from hesrl.experiments.store import Record, Store
 from hesrl.experiments.sweep_display import Display
-from hesrl.experiments.trial import Trial
+from hesrl.experiments.trial import Trial, shared_settings
 from hesrl.runs.atomic import cannot_write
 from hesrl.runs.interrupts import StopRequest
 
@@ -65,6 +65,7 @@ class SweepLoop:
 
     def run(self, stop: StopRequest) -> None:
         """Run until nothing is left to do, or until all trials have stopped on request."""
+        self._display.shared = shared_settings(self._trials.values())
         while self._queue or self._started:
             if stop.requested and not self.stopped:
                 self.stopped = True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hesrl.experiments.store import Record
+from hesrl.experiments.trial import shared_settings
 from hesrl.measuring.tables import markdown_table, mean_cell, to_csv
 from hesrl.runs.atomic import write_atomically
 
@@ -56,7 +57,7 @@ def returns_table(records: Sequence[Record]) -> str:
 
     A cell without a score is a dash; one with runs that diverged says how many.
     """
-    shared = set.intersection(*({*r.trial.settings} for r in records)) if records else set()
+    shared = shared_settings(record.trial for record in records)
     cells: dict[tuple[str, ...], dict[float | None, list[Record]]]
     cells = defaultdict(lambda: defaultdict(list))
     for record in records:

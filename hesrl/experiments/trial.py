@@ -8,7 +8,7 @@ import importlib
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -58,10 +58,14 @@ class Trial:
     @property
     def label(self) -> str:
         """The trial in one line: agent, environment, optimizer, other settings, seed."""
+        return self.label_without(())
+
+    def label_without(self, shared: Collection[tuple[str, Any]]) -> str:
+        """Return the label without some of the other settings, such as those of all trials."""
         others = (
             f"{name}={_text(value)}"
             for name, value in self.settings
-            if name not in ("env_id", "optimizer")
+            if name not in ("env_id", "optimizer") and (name, value) not in shared
         )
         words = self.agent, self["env_id"], self["optimizer"], *others, f"seed {self.seed}"
         return " ".join(words)
@@ -83,6 +87,12 @@ class Trial:
         given = dict(self.settings)
         args = base(self.agent, given)
         return dataclasses.replace(args, **given, seed=self.seed, **of_the_sweep)
+
+
+def shared_settings(trials: Iterable[Trial]) -> set[tuple[str, Any]]:
+    """Return the settings that are the same in all trials."""
+    several = [{*trial.settings} for trial in trials]
+    return set.intersection(*several) if several else set()
 
 
 def _text(value: Any) -> str:
