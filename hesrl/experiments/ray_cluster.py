@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import time
@@ -84,7 +85,9 @@ class RayCluster:
         for ref in self._running:
             self._ray.cancel(ref, force=True)
         self._running.clear()
-        self._close.close()
+        # If its process on this machine has gone, Ray prints the last pages of its log.
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._close.close()
 
     def _count_cores(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))

@@ -128,7 +128,8 @@ def test_a_sweep_survives_kills_of_a_run_of_itself_and_of_ray(tmp_path):
         os.kill(raylet, signal.SIGKILL)
         _, err = sweep.process.communicate(timeout=PATIENCE)
         assert sweep.process.returncode == 1
-        assert err.splitlines()[-1].startswith("error: Ray's node process has gone: run the same")
+        assert err.startswith("error: Ray's node process has gone: run the same command again")
+        assert err.count("\n") == 1
         wait_until(lambda: gone(everyone))
 
     records = run_grid(load_grid(file), folder, jobs=2)
