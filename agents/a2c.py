@@ -15,7 +15,8 @@ implementations:
   PPO.
 - The gradient is clipped for first-order optimizers only.
 - ``--paper`` takes the settings of Elsayed et al. (2024): an update also at the end of an episode,
-  and the progress of the episode in the observation.
+  which a time limit makes a terminal state, the progress of the episode in the observation, a
+  network for the variance, and PyTorch's initialization.
 """
 
 from __future__ import annotations
@@ -237,6 +238,8 @@ def make_batch(storage: Rollout, acting: Acting, args: Args) -> Batch:
         FloatingPointError: An advantage is not finite.
     """
     obs, actions, rewards, terminations, truncations, final_obs, next_obs, _ = storage
+    if not args.bootstrap_at_time_limit:
+        terminations, truncations = terminations | truncations, np.zeros_like(truncations)
     num_steps, num_envs, *shape = obs.shape
     reached = np.concatenate((obs, next_obs[None])).reshape(-1, *shape)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -328,6 +331,7 @@ def main(args: Args) -> int:
         shared_trunk=args.shared_trunk,
         variance_network=args.variance_network,
         layer_norm=args.layer_norm,
+        orthogonal_init=args.orthogonal_init,
         sparse_init=args.sparse_init,
     ).to(args.device)
     acting = Acting(agent)

@@ -12,7 +12,7 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
   advantages by doubling instead of step by step.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
 - ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, only the ratio
-  is clipped, and the step size stays as it is.
+  is clipped, the step size stays as it is, and a time limit is a terminal state.
 
 ``agents/a2c.py`` differs from this file where the algorithm does.
 """
@@ -228,6 +228,8 @@ def make_batch(storage: Rollout, agent: Agent, acting: Acting, args: Args) -> Ba
         FloatingPointError: An advantage is not finite.
     """
     obs, actions, rewards, terminations, truncations, final_obs, next_obs, _ = storage
+    if not args.bootstrap_at_time_limit:
+        terminations, truncations = terminations | truncations, np.zeros_like(truncations)
     num_steps, num_envs, *shape = obs.shape
     reached = np.concatenate((obs, next_obs[None])).reshape(-1, *shape)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -354,6 +356,7 @@ def main(args: Args) -> int:
         shared_trunk=args.shared_trunk,
         variance_network=args.variance_network,
         layer_norm=args.layer_norm,
+        orthogonal_init=args.orthogonal_init,
         sparse_init=args.sparse_init,
     ).to(args.device)
     acting = Acting(agent)

@@ -76,12 +76,22 @@ class Pixels(nn.Module):
         return pixels.permute(0, 3, 1, 2) if self.channels_last else pixels
 
 
+def initialized(
+    layer: LayerT, std: float = math.sqrt(2), *, orthogonal_init: bool, sparse_init: float
+) -> LayerT:
+    """Initialize a layer in place by the settings; without any it stays as PyTorch makes it."""
+    if sparse_init:
+        return sparse_layer_init(layer, sparse_init)
+    return layer_init(layer, std) if orthogonal_init else layer
+
+
 def hidden_layers(
     space: Box,
     hidden_sizes: Sequence[int],
     activation: str,
     *,
     layer_norm: bool = False,
+    orthogonal_init: bool = True,
     sparse_init: float = 0.0,
 ) -> list[nn.Module]:
     """Return the layers from observations to features.
@@ -93,13 +103,14 @@ def hidden_layers(
         hidden_sizes: Units of each linear layer.
         activation: Key of `ACTIVATIONS`.
         layer_norm: Whether the units of each linear layer are normalized before the activation.
-        sparse_init: Share of each unit's weights that start at zero; 0 for orthogonal weights.
+        orthogonal_init: Whether weights start orthogonal; else as in PyTorch.
+        sparse_init: Share of each unit's weights that start at zero; 0 leaves it to the former.
 
     Raises:
         UserError: An image is too small for the convolutions.
     """
     activate = ACTIVATIONS[activation]
-    initialize = partial(sparse_layer_init, sparsity=sparse_init) if sparse_init else layer_init
+    initialize = partial(initialized, orthogonal_init=orthogonal_init, sparse_init=sparse_init)
     layers: list[nn.Module] = []
     size = math.prod(space.shape)
     if is_image(space):
@@ -144,7 +155,8 @@ class Agent(nn.Module):
             network with one hidden layer of 64 (with a shared trunk: of a layer on the trunk).
         softplus_std: Whether a Gaussian's σ is softplus of further outputs of the actor.
         layer_norm: Whether the units of each hidden linear layer are normalized.
-        sparse_init: Share of each unit's weights that start at zero; 0 for orthogonal weights.
+        orthogonal_init: Whether weights start orthogonal; else as in PyTorch.
+        sparse_init: Share of each unit's weights that start at zero; 0 leaves it to the former.
 
     Attributes:
         policy: The distribution; the actor gives its parameters.
@@ -170,6 +182,7 @@ class Agent(nn.Module):
         variance_network: bool = False,
         softplus_std: bool = False,
         layer_norm: bool = False,
+        orthogonal_init: bool = True,
         sparse_init: float = 0.0,
     ) -> None:
         super().__init__()
@@ -179,20 +192,17 @@ class Agent(nn.Module):
             raise UserError("--variance-network: discrete actions have no variance")
         self.softplus_std = softplus_std and gaussian
 
+        init = {"orthogonal_init": orthogonal_init, "sparse_init": sparse_init}
+
         def hidden(sizes: Sequence[int]) -> list[nn.Module]:
-            return hidden_layers(
-                observations, sizes, activation, layer_norm=layer_norm, sparse_init=sparse_init
-            )
+            return hidden_layers(observations, sizes, activation, layer_norm=layer_norm, **init)
 
         trunk = hidden(hidden_sizes) if shared_trunk else []
 
         def network(outputs: int, std: float, sizes: Sequence[int] = hidden_sizes) -> nn.Sequential:
             layers = [] if shared_trunk else hidden(sizes)
             last = nn.Linear(_features([*trunk, *layers], observations), outputs)
-            return nn.Sequential(
-                *layers,
-                sparse_layer_init(last, sparse_init) if sparse_init else layer_init(last, std),
-            )
+            return nn.Sequential(*layers, initialized(last, std, **init))
 
         self.trunk = nn.Sequential(*trunk)
         self.critic = network(1, std=1.0)

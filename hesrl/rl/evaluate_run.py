@@ -26,6 +26,7 @@ AGENTS = ("ppo", "a2c", "stream-ac")
 
 NETWORK_SETTINGS = (
     "hidden_sizes", "activation", "shared_trunk", "variance_network", "layer_norm", "sparse_init",
+    "orthogonal_init",
 )  # fmt: skip
 """Settings of an agent that are arguments of `hesrl.rl.actor_critic.Agent`, under the same name."""
 

@@ -183,8 +183,14 @@ class ActorCriticSettings(RolloutSettings):
     """whether the variance of continuous actions depends on the observation"""
     layer_norm: bool = False
     """whether the units of each hidden layer are normalized before the activation"""
+    orthogonal_init: bool = True
+    """whether weights start orthogonal, the last ones of the actor near zero; else as in PyTorch"""
     sparse_init: float = 0.0
-    """share of the weights of each unit that start at zero; 0: orthogonal initialization"""
+    """share of the weights of each unit that start at zero; 0: orthogonal_init decides"""
+
+    # Algorithm
+    bootstrap_at_time_limit: bool = True
+    """whether the value behind a time limit counts; else a time limit is a terminal state"""
 
     def check(self) -> None:
         """Refuse settings that cannot work.

@@ -107,6 +107,21 @@ def test_truncation_bootstraps_the_value_of_the_last_state_and_termination_does_
 
 
 @each_module
+def test_a_time_limit_can_be_a_terminal_state(module):
+    agent, storage = make_agent("gaussian"), random_rollout("gaussian", 4, 2)
+    ends = {"final_obs": {1: storage.obs[0]}, "episodes": [(4, Episode(0, 0.0, 2))]}
+    storage.truncations[1] = True
+    cut = storage._replace(**ends)
+    terminal = cut._replace(terminations=cut.truncations, truncations=cut.terminations)
+    bootstrapped = batch_of(module, cut, agent)
+    batch = batch_of(module, cut, agent, bootstrap_at_time_limit=False)
+    assert torch.equal(batch.returns, batch_of(module, terminal, agent).returns)
+    assert not torch.equal(batch.returns[:4], bootstrapped.returns[:4])
+    assert torch.equal(batch.returns[4:], bootstrapped.returns[4:])
+    assert cut.truncations[1].all() and not cut.terminations.any()
+
+
+@each_module
 @pytest.mark.parametrize("kind", ["truncations", "terminations"])
 def test_advantages_do_not_cross_the_end_of_an_episode(module, kind):
     advantages = []

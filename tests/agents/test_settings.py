@@ -94,9 +94,10 @@ def test_each_optimizer_has_its_own_defaults(agent):
 @each_agent
 def test_paper_is_a_preset_that_a_resumed_run_ignores(agent):
     own = {
-        ppo: {"variance_network": True, "clip_vloss": False},
-        a2c: {"progress": True, "update_at_episode_end": True},
+        ppo: {"clip_vloss": False},
+        a2c: {"progress": True, "update_at_episode_end": True, "orthogonal_init": False},
     }[agent]
+    own |= {"variance_network": True, "vf_coef": 2.0, "bootstrap_at_time_limit": False}
     paper = preset(agent.Args, "paper")
     expected = agent.Args(paper=True, anneal_lr=False, eps=1e-5, max_grad_norm=math.inf, **own)
     assert dataclasses.asdict(paper) == dataclasses.asdict(expected)

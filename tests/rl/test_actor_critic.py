@@ -75,6 +75,21 @@ def test_a_new_policy_is_almost_uniform_with_orthogonal_hidden_layers():
     assert torch.equal(log_std, torch.zeros(1, 2))
 
 
+def test_weights_can_start_as_pytorch_makes_them():
+    torch.manual_seed(0)
+    agent = Agent(
+        OBSERVATIONS["vector"], GAUSSIAN, hidden_sizes=(), variance_network=True,
+        orthogonal_init=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    critic, actor, *logvar = [torch.nn.Linear(5, n) for n in (1, 2, 64)] + [torch.nn.Linear(64, 2)]
+    networks = agent.critic, agent.actor, agent.actor_logvar
+    for network, layers in zip(networks, ([critic], [actor], logvar), strict=True):
+        for layer, expected in zip(network[::2], layers, strict=True):
+            assert torch.equal(layer.weight, expected.weight)
+            assert torch.equal(layer.bias, expected.bias)
+
+
 @pytest.mark.parametrize("layout", ["channels last", "channels first"])
 def test_images_become_channels_of_numbers_from_zero_to_one(layout):
     images = torch.from_numpy(draw_observations(layout, 3))
