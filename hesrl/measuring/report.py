@@ -26,10 +26,13 @@ class Claim(NamedTuple):
 
     text: str
     """The claim."""
-    holds: bool
-    """Whether it holds here."""
+    holds: bool | None
+    """Whether it holds here; None where the numbers leave that open."""
     found: str
     """The numbers that decide."""
+
+
+_WORDS = {True: "holds", False: "does not hold", None: "undecided"}
 
 
 class Report(NamedTuple):
@@ -70,8 +73,8 @@ def write_report(report: Report, args: Any, collected: Collected[Any], figure: F
     write_atomically(args.out / f"{report.name}.md", page.encode())
     console = Console()
     for claim in report.claims:
-        word = "holds" if claim.holds else "does not hold"
-        console.print(f"{word}: {claim.text} ({claim.found})", highlight=False, markup=False)
+        line = f"{_WORDS[claim.holds]}: {claim.text} ({claim.found})"
+        console.print(line, highlight=False, markup=False)
     console.print(f"report in {args.out / report.name}.md", highlight=False, soft_wrap=True)
 
 
@@ -80,7 +83,11 @@ def _page(report: Report, args: Any, collected: Collected[Any]) -> str:
     commit = source["commit"] or "unknown"
     state = " with changes" if source["dirty"] else ""
     claims = [
-        (claim.text, "holds" if claim.holds else "**does not hold**", claim.found)
+        (
+            claim.text,
+            _WORDS[claim.holds].replace(_WORDS[False], f"**{_WORDS[False]}**"),
+            claim.found,
+        )
         for claim in report.claims
     ]
     return "\n".join(

@@ -1,0 +1,164 @@
+"""What the commands of the figures on learning share: options, the sweep, and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from hesrl.errors import UserError
+from hesrl.experiments.grid import Grid
+from hesrl.experiments.statistics import Interval, bootstrap_interval
+from hesrl.experiments.store import Record, Store
+from hesrl.experiments.sweep import run_grid
+from hesrl.measuring.collect import Collected
+from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.tables import write_csv
+from hesrl.paper.rl_grid import Kind, Scale, figure_grid
+from hesrl.paper.rl_results import Array, Results, Task
+from hesrl.runs.atomic import cannot_write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class FigureArgs:
+    """Settings of a figure on learning."""
+
+    scale: Scale = "smoke"
+    """smoke (seconds), small (nights on two cores) or paper (a cluster)"""
+    store: Path | None = None
+    """folder of the sweep, which figures share; None: runs/paper-SCALE"""
+    executor: str = "local"
+    """local or ray, as for hesrl sweep"""
+    address: str | None = None
+    """address of the Ray cluster, as for hesrl sweep"""
+    jobs: int | None = None
+    """runs at the same time; None: one for each core"""
+    draw_only: bool = False
+    """whether to draw what the store has, also while another process fills it"""
+    out: Path = Path("results/paper")
+    """where figure, data and report go"""
+
+
+class Point(NamedTuple):
+    """A point of a line in a figure, with its 95 % interval."""
+
+    task: str
+    optimizer: str
+    group: str
+    """Of the seeds: the reported or the fresh ones."""
+    x: float
+    """Environment steps, or the step size."""
+    mean: float
+    low: float
+    high: float
+
+
+class Page(NamedTuple):
+    """What a kind of figure makes of the runs."""
+
+    text: str
+    claims: Sequence[Claim]
+    tables: Sequence[str]
+    points: Sequence[Point]
+    """What the figure draws."""
+    figure: Figure
+
+
+def make_page(
+    name: str, kind: Kind, title: str, args: FigureArgs, draw: Callable[[Results], Page]
+) -> int:
+    """Run what the store lacks and write the page of a figure; return the exit status.
+
+    Args:
+        name: Of the figure, such as ``"fig5"``.
+        kind: Which runs it has.
+        title: What it shows.
+        args: The settings.
+        draw: Makes the page.
+
+    Raises:
+        UserError: A setting is impossible, or no run is there to draw.
+    """
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(args.out, error) from error
+    grid = figure_grid(name, kind, args.scale)
+    folder = args.store if args.store is not None else Path("runs") / f"paper-{args.scale}"
+    if args.draw_only:
+        records = _stored(grid, folder)
+    else:
+        records = run_grid(grid, folder, args.executor, args.jobs, address=args.address)
+    results = Results(records)
+    rows = results.rows()
+    if not rows:
+        raise UserError(f"no run of {name} in {folder} is finished yet: wait, or run hesrl paper")
+    page = draw(results)
+    report = Report(
+        name,
+        f"Figure {name.removeprefix('fig')}: {title}",
+        f"{page.text} {_describe(records)}",
+        page.claims,
+        page.tables,
+    )
+    seconds = sum(row.seconds for row in rows if not np.isnan(row.seconds))
+    write_report(report, args, Collected(rows, len(rows), seconds), page.figure)
+    write_csv(args.out / f"{name}-points.csv", Point._fields, page.points)
+    return 0 if all(record.status != "failed" for record in records) else 1
+
+
+def points(
+    task: Task, optimizer: str, group: str, xs: Iterable[float], curve: Interval, digits: int
+) -> list[Point]:
+    """Return the points of a line."""
+    return [
+        Point(task.label, optimizer, group, float(x), *(round(float(y), digits) for y in ys))
+        for x, *ys in zip(xs, *curve, strict=True)
+    ]
+
+
+def _stored(grid: Grid, folder: Path) -> list[Record]:
+    with Store.open(folder, read_only=True) as store:
+        found = {record.trial.id: record for record in store.records()}
+    trials = grid.trials(found.values())
+    return [found[t.id]._replace(trial=t) for t in trials if t.id in found]
+
+
+def _describe(records: Sequence[Record]) -> str:
+    """Return steps, seeds and versions of the runs, and how many are not there."""
+    ended = [r for r in records if r.status in ("done", "diverged")]
+    steps = " or ".join(f"{n:,}" for n in sorted({r.trial["total_timesteps"] for r in ended}))
+    versions = ", ".join(sorted({r.version for r in ended}))
+    text = (
+        f"{len(ended):,} runs of {steps} steps with `--paper`, by hesrl {versions}; "
+        f"{sum(r.status == 'diverged' for r in ended)} of them diverged and count as the lowest "
+        "score of their environment."
+    )
+    missing = len(records) - len(ended)
+    return f"{text} {missing} runs are not finished." if missing else text
+
+
+def difference(x: Array, y: Array) -> Interval:
+    """Return the difference of the means of two groups of seeds (N,), (K,), with its interval."""
+    return bootstrap_interval(
+        lambda a, b: np.mean(a, axis=(-2, -1)) - np.mean(b, axis=(-2, -1)), x[None], y[None]
+    )
+
+
+def in_words(interval: Interval, form: str = "+,.0f") -> str:
+    """Return ``value (low to high)``; the value alone where there is no interval."""
+    value, low, high = (float(x) for x in interval)
+    return f"{value:{form}}" if np.isnan(low) else f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def verdict(interval: Interval, *, above: float = 0.0) -> bool | None:
+    """Return whether an interval is above or below a bound; None if the bound lies in it."""
+    if interval.low > above:
+        return True
+    return False if interval.high < above else None
