@@ -39,8 +39,9 @@ from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options
+from hesrl.rl.fisher import let_observe
 from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.optimizer_settings import defaults_of_optimizers, hyperparameters
+from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers, hyperparameters
 from hesrl.rl.settings import ActorCriticSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
@@ -68,7 +69,7 @@ class Args(ActorCriticSettings):
     """Train A2C."""
 
     PRESETS: ClassVar[dict[str, str]] = {"paper": "a2c-paper.yaml"}
-    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS
+    OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS | KFAC_DEFAULTS
 
     # Run
     paper: bool = False
@@ -336,6 +337,7 @@ def main(args: Args) -> int:
     ).to(args.device)
     acting = Acting(agent)
     optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
+    let_observe(optimizer, agent)
     train_step = TrainStep(
         make_loss(agent, args),
         optimizer,

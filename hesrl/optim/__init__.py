@@ -18,11 +18,13 @@ from hesrl.optim.adaptive import Adaptive
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.by_name import get, known
 from hesrl.optim.intentional import IntentionalKL, IntentionalPolicy, IntentionalValue
+from hesrl.optim.kfac import KFAC
 from hesrl.optim.scaled import Scaled, ScaledSGD
 from hesrl.optim.sgd import SGD
 from hesrl.optim.streaming import ObGD, Streaming
 
 __all__ = [
+    "KFAC",
     "SGD",
     "AdaBL89",
     "AdaGGNMC",

@@ -52,6 +52,9 @@ class CurvatureOptimizer(Optimizer):
     curvature: ClassVar[Method | None] = None
     """Estimator of h with which the parameters are armed; None: no curvature."""
 
+    recordable: ClassVar[bool] = True
+    """Whether a step is the same operations each time, so that it can be replayed or compiled."""
+
     OPTIONS: ClassVar[dict[str, Any]] = {
         "weight_decay": 0.0,
         "maximize": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hesrl.optim import adam_family
 from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.kfac import KFAC
 from hesrl.optim.scaled import ScaledSGD
 from hesrl.optim.sgd import SGD
 
@@ -24,6 +25,9 @@ _OPTIMIZERS: dict[str, type[CurvatureOptimizer]] = {
     "scaled-adaggnmc": adam_family.ScaledAdaGGNMC,
 }
 
+_OF_LAYERS: dict[str, type[CurvatureOptimizer]] = {"kfac": KFAC}
+"""Optimizers that want more than gradients, so that not every training loop can use them."""
+
 
 def get(name: str) -> type[CurvatureOptimizer]:
     """Return an optimizer's class by its name, such as ``"scaled-adahesscale"``.
@@ -31,11 +35,13 @@ def get(name: str) -> type[CurvatureOptimizer]:
     Raises:
         ValueError: There is none of this name; the message lists those there are.
     """
+    if name in _OF_LAYERS:
+        return _OF_LAYERS[name]
     if name not in _OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: choose one of {', '.join(_OPTIMIZERS)}")
     return _OPTIMIZERS[name]
 
 
 def known() -> tuple[str, ...]:
-    """Return the names that `get` knows."""
+    """Return the names of optimizers for any training loop; `get` knows ``kfac``, too."""
     return tuple(_OPTIMIZERS)

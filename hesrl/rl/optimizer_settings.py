@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ OptimizerDefaults = Mapping[str, float]
 
 OPTIONAL = ("learning_rate", "eps", "delta", "max_grad_norm")
 """Settings that may be None."""
+
+
+KFAC_DEFAULTS = {"kfac": {"learning_rate": 1e-2, "delta": 1e-3, "max_grad_norm": math.inf}}
+"""What K-FAC brings to the agents that let it observe their networks (`hesrl.rl.fisher`)."""
 
 
 def defaults_of_optimizers(
@@ -97,6 +102,6 @@ def hyperparameters(args: Any) -> dict[str, Any]:
         settings |= {"betas": tuple(args.betas), "eps": args.eps}
     elif optimizer.curvature is not None:
         settings["curvature_beta"] = args.betas[1]
-    if issubclass(optimizer, optim.Scaled):
+    if issubclass(optimizer, optim.Scaled | optim.KFAC):
         settings["delta"] = args.delta
     return settings

@@ -73,6 +73,12 @@ class GaussianPolicy:
         """Return ``−coef H(π)``, which takes the last parameter."""
         return GaussianEntropyBonus(coef)
 
+    def scores(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradient of log π at the parameters, for actions that are drawn from it."""
+        mean, log_std = distribution
+        noise = torch.randn_like(mean)
+        return noise * torch.exp(-log_std), noise.square() - 1
+
     def fisher(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the diagonal of the Fisher matrix at the parameters: 1/σ², and 2 for log σ."""
         _, log_std = distribution
@@ -121,6 +127,11 @@ class CategoricalPolicy:
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""
         return CategoricalEntropyBonus(coef)
+
+    def scores(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the gradient of log π at the logits, for actions that are drawn: e_a − p."""
+        p = distribution[0].softmax(1)
+        return (torch.zeros_like(p).scatter(1, torch.multinomial(p, 1), 1.0) - p,)
 
     def fisher(self, distribution: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the diagonal of the Fisher matrix at the logits: p (1 − p)."""

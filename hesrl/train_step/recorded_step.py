@@ -142,6 +142,10 @@ class RecordedStep:
         if not self._to_record:
             return
         self._run, self.tier = None, "eager"
+        for optimizer in self._optimizers:
+            if not optimizer.recordable:
+                self._give_up(f"{type(optimizer).__name__} does not do the same at each step")
+                return
         for group in self._groups():
             device = group["params"][0].device
             if device.type != "cpu":

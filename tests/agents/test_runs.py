@@ -107,6 +107,7 @@ def test_training_improves_the_policy(tmp_path, agent, steps, options):
     [
         ("ppo", ("--env-id=Ant-v5", "--paper", "--eval-interval=4"), signal.SIGINT),
         ("a2c", ("--env-id=Hopper-v5", "--paper"), signal.SIGTERM),
+        ("ppo", ("--env-id=Hopper-v5", "--paper", "--optimizer=kfac"), signal.SIGTERM),
         ("a2c", ("--env-id=Hopper-v5", "--num-envs=2", "--optimizer=scaled-adam"), signal.SIGINT),
         pytest.param("ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER),
         pytest.param(
