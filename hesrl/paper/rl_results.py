@@ -94,8 +94,8 @@ class Results:
         return tuple(float(x) if math.isfinite(x) else 0.0 for x in known)  # type: ignore[return-value]
 
     def rows(self) -> list[Row]:
-        """Return all runs, for a table."""
-        return [
+        """Return all runs in order, for a table."""
+        rows = [
             Row(
                 r.trial.agent, r.trial["env_id"], r.trial["optimizer"], r.trial["learning_rate"],
                 r.trial.seed, r.trial.role, r.status, round(r.final, 2), round(r.area, 2),
@@ -103,6 +103,7 @@ class Results:
             )
             for r in self._records
         ]  # fmt: skip
+        return sorted(rows, key=lambda row: row[:6])
 
     def steps(self, task: Task) -> int:
         """Return the length of the runs of a task (environment steps)."""
