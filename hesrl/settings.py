@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 import yaml
@@ -25,6 +26,9 @@ class SessionSettings(Protocol):
     total_timesteps: int
     optimizer: str
 
+
+Scale = Literal["smoke", "small", "paper"]
+"""How much of a figure: seconds, an hour or a night, or all that the paper has."""
 
 ArgsT = TypeVar("ArgsT")
 SessionSettingsT = TypeVar("SessionSettingsT", bound=SessionSettings)
@@ -45,13 +49,25 @@ def preset(args_class: type[ArgsT], name: str) -> ArgsT:
 def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
     """Return the settings of the preset whose flag is on a command line, or None.
 
-    ``--resume`` leaves presets out, because a resumed run takes its own settings.
+    ``--resume`` leaves presets out, because a resumed run takes its own settings. ``--scale``
+    stands for what the class attribute ``SCALES`` has under its value.
     """
     options = {word.split("=")[0] for word in argv}
     for name in getattr(args_class, "PRESETS", ()):
         if f"--{name}" in options and "--resume" not in options:
             return preset(args_class, name)
+    scales = getattr(args_class, "SCALES", {})
+    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
+        scale = following if word == "--scale" else word.removeprefix("--scale=")
+        if word.startswith("--scale") and scale in scales:
+            return at_scale(args_class, scale)
     return None
+
+
+def at_scale(args_class: type[ArgsT], scale: Scale, **settings: Any) -> ArgsT:
+    """Return the settings of a figure at a scale, and others beside them."""
+    of_scale = args_class.SCALES.get(scale, {})  # type: ignore[attr-defined]
+    return args_class(**{"scale": scale, **of_scale, **settings})
 
 
 def is_of_preset(args: Any, name: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hesrl.agents import ppo
 from hesrl.errors import UserError
@@ -23,7 +24,7 @@ from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
 from hesrl.paper.fig7_plot import plot_curves
 from hesrl.runs import read_metric
-from hesrl.settings import require_between
+from hesrl.settings import Scale, require_between
 
 PAPER_OPTIONS = (
     "--no-anneal-lr", "--max-grad-norm=inf", "--no-clip-vloss", "--variance-network",
@@ -36,6 +37,18 @@ ADAM, SCALED_ADAM = "adam", "scaled-adam"
 class Args:
     """Train PPO on the simulated UR5 Reacher by several optimizers (Figure 7 of the paper)."""
 
+    SCALES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "optimizers": (ADAM,),
+            "seeds": 1,
+            "steps": 10_000,
+            "options": ("--num-minibatches=1", "--update-epochs=1", "--compile=off"),
+        },
+        "small": {"seeds": 2},
+    }
+
+    scale: Scale = "paper"
+    """smoke (seconds), small (an hour) or paper (all seeds); it stands for what is not given"""
     optimizers: tuple[str, ...] = (ADAM, SCALED_ADAM, "scaled-adahesscale")
     """optimizers by name"""
     seeds: int = 5

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from hesrl.optim.base import CurvatureOptimizer
 from hesrl.paper.fig8_plot import plot_times
 from hesrl.paper.fig8_times import BASELINE, PAPER_RATIOS, PARTS, Row, Times
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import require_between
+from hesrl.settings import Scale, require_between
 from hesrl.train_step import TrainStep
 
 _LEARNING_RATE = 1e-4
@@ -53,6 +54,19 @@ OPTIMIZERS = {
 class Args:
     """Measure the time of an update against outputs and layers (Figure 8 of the paper)."""
 
+    SCALES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "outputs": (2, 4),
+            "layers": (1, 2),
+            "width": 8,
+            "optimizers": ("torch-adam", "adahesscalegn", "adahesscale", "adahessian"),
+            "updates": 6,
+        },
+        "small": {"outputs": (64, 256, 1024), "layers": (1, 4, 16)},
+    }
+
+    scale: Scale = "paper"
+    """smoke (seconds), small (minutes) or paper (all sizes); it stands for what is not given"""
     outputs: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048, 4096)
     """numbers of outputs of the network 64–512–outputs"""
     layers: tuple[int, ...] = (1, 2, 4, 8, 16, 32)

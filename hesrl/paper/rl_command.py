@@ -17,9 +17,10 @@ from hesrl.experiments.sweep import run_grid
 from hesrl.measuring.collect import Collected
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import write_csv
-from hesrl.paper.rl_grid import Kind, Scale, figure_grid
+from hesrl.paper.rl_grid import Kind, figure_grid
 from hesrl.paper.rl_results import Array, Results, Task
 from hesrl.runs.atomic import cannot_write
+from hesrl.settings import Scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

