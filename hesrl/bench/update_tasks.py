@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
-from hesrl.measuring.networks import dense_network
+from hesrl.measuring.networks import all_cnn_c, dense_network
 
 Loss = Callable[[], Tensor]
 
@@ -97,38 +97,6 @@ def wide_classifier(batch: int) -> tuple[nn.Module, Loss]:
     net = dense_network([64, 512, 512, 100])
     x, target = torch.randn(batch, 64), torch.randint(100, (batch,))
     return net, lambda: F.cross_entropy(net(x), target)
-
-
-def all_cnn_c(classes: int = 100, channels: int = 96) -> nn.Sequential:
-    """ALL-CNN-C (Springenberg et al., 2015) for images of 32×32×3, with ELU as in the paper.
-
-    Args:
-        classes: Number of classes; the output has the shape (N, classes).
-        channels: Channels of the first three layers, twice of them in the next five.
-    """
-    wide = 2 * channels
-    return nn.Sequential(
-        nn.Dropout(0.2),
-        *_convolution(3, channels, 3, padding=1),
-        *_convolution(channels, channels, 3, padding=1),
-        *_convolution(channels, channels, 3, padding=1, stride=2),
-        nn.Dropout(0.5),
-        *_convolution(channels, wide, 3, padding=1),
-        *_convolution(wide, wide, 3, padding=1),
-        *_convolution(wide, wide, 3, padding=1, stride=2),
-        nn.Dropout(0.5),
-        *_convolution(wide, wide, 3),
-        *_convolution(wide, wide, 1),
-        *_convolution(wide, classes, 1),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-    )
-
-
-def _convolution(
-    n_in: int, n_out: int, size: int, padding: int = 0, stride: int = 1
-) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(n_in, n_out, size, padding=padding, stride=stride), nn.ELU()
 
 
 def image_classifier(batch: int = 128) -> tuple[nn.Module, Loss]:

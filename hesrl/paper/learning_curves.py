@@ -18,13 +18,11 @@ from hesrl.paper.rl_command import (
     FigureArgs,
     Page,
     Point,
-    difference,
-    in_words,
     make_page,
     points,
-    verdict,
 )
 from hesrl.paper.rl_results import Array, Chosen, Results, Task
+from hesrl.paper.verdicts import all_of, difference, in_words, verdict
 from hesrl.runs.figures import label_steps, legend_below, new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
@@ -101,10 +99,9 @@ def find_claims(results: Results, found: Found) -> Iterator[Claim]:
             better.append(verdict(gains["AdaHessian"]))
             yield _similar(task, gains["Adam"], float(np.mean(adam)))
         elif task.env_id in FASTER:
-            verdicts = [verdict(gain) for gain in gains.values()]
             yield Claim(
                 f"{task.label}: AdaHesScale learns more than Adam and AdaHessian",
-                False if False in verdicts else None if None in verdicts else True,
+                all_of(verdict(gain) for gain in gains.values()),
                 "; ".join(f"{in_words(gain)} against {name}" for name, gain in gains.items()),
             )
     if better:

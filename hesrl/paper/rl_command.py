@@ -11,14 +11,14 @@ import numpy as np
 
 from hesrl.errors import UserError
 from hesrl.experiments.grid import Grid
-from hesrl.experiments.statistics import Interval, bootstrap_interval
+from hesrl.experiments.statistics import Interval
 from hesrl.experiments.store import Record, Store
 from hesrl.experiments.sweep import run_grid
 from hesrl.measuring.collect import Collected
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import write_csv
 from hesrl.paper.rl_grid import Kind, figure_grid
-from hesrl.paper.rl_results import Array, Results, Task
+from hesrl.paper.rl_results import Results, Task
 from hesrl.runs.atomic import cannot_write
 from hesrl.settings import Scale
 
@@ -143,23 +143,3 @@ def _describe(records: Sequence[Record]) -> str:
     )
     missing = len(records) - len(ended)
     return f"{text} {missing} runs are not finished." if missing else text
-
-
-def difference(x: Array, y: Array) -> Interval:
-    """Return the difference of the means of two groups of seeds (N,), (K,), with its interval."""
-    return bootstrap_interval(
-        lambda a, b: np.mean(a, axis=(-2, -1)) - np.mean(b, axis=(-2, -1)), x[None], y[None]
-    )
-
-
-def in_words(interval: Interval, form: str = "+,.0f") -> str:
-    """Return ``value (low to high)``; the value alone where there is no interval."""
-    value, low, high = (float(x) for x in interval)
-    return f"{value:{form}}" if np.isnan(low) else f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def verdict(interval: Interval, *, above: float = 0.0) -> bool | None:
-    """Return whether an interval is above or below a bound; None if the bound lies in it."""
-    if interval.low > above:
-        return True
-    return False if interval.high < above else None

@@ -17,13 +17,11 @@ from hesrl.paper.rl_command import (
     FigureArgs,
     Page,
     Point,
-    difference,
-    in_words,
     make_page,
     points,
-    verdict,
 )
 from hesrl.paper.rl_results import Array, Results, Task
+from hesrl.paper.verdicts import difference, in_words, verdict
 from hesrl.runs.figures import legend_below, line_styles, new_figure, style_axes
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from hesrl.experiments.statistics import Interval
 from hesrl.experiments.store import Record, Store
 from hesrl.experiments.trial import Trial
 from hesrl.paper import fig5, learning_curves, sensitivity
-from hesrl.paper.rl_command import difference, in_words, verdict
 from hesrl.paper.rl_grid import figure_grid
 from hesrl.paper.rl_results import Results, Task
+from hesrl.paper.verdicts import difference, in_words, verdict
 
 KINDS = {
     "fig5": "curves", "fig6": "sensitivity", "fig10": "curves", "fig11": "sensitivity",
