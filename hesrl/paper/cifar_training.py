@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -111,10 +111,10 @@ def train_run(
     model = problem.make(CLASSES, channels)
     xavier_init(model, problem.bias)
     model.to(device)
-    steps = optim.get(optimizer)(
-        model.parameters(), lr=learning_rate, weight_decay=problem.weight_decay
-    )
-    rows, seconds = [], 0.0
+    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": problem.weight_decay}
+    steps = optim.get(optimizer)(model.parameters(), **settings)
+    rows: list[Row] = []
+    seconds = 0.0
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         try:

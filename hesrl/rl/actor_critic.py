@@ -192,7 +192,7 @@ class Agent(nn.Module):
             raise UserError("--variance-network: discrete actions have no variance")
         self.softplus_std = softplus_std and gaussian
 
-        init = {"orthogonal_init": orthogonal_init, "sparse_init": sparse_init}
+        init: dict[str, Any] = {"orthogonal_init": orthogonal_init, "sparse_init": sparse_init}
 
         def hidden(sizes: Sequence[int]) -> list[nn.Module]:
             return hidden_layers(observations, sizes, activation, layer_norm=layer_norm, **init)
