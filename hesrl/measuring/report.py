@@ -110,7 +110,10 @@ def _command(report: Report, args: Any) -> str:
     words = ["hesrl", report.group, report.name]
     for field in dataclasses.fields(args):
         value = getattr(args, field.name)
-        if field.name != "out" and value != field.default:
+        if isinstance(value, bool):
+            name = flag(field.name)
+            words += [] if value == field.default else [name if value else f"--no-{name[2:]}"]
+        elif field.name != "out" and value != field.default:
             values = value if isinstance(value, tuple) else (value,)
             words += [flag(field.name), *map(str, values)]
     return shlex.join(words)

@@ -120,7 +120,7 @@ def _measure(args: CifarArgs, archive: Path, official: bool, run: str) -> list[R
 
 def describe(args: CifarArgs) -> str:
     """Return data and training in some sentences."""
-    source = "CIFAR-100" if args.cifar100 is not None else "images at random"
+    source = "CIFAR-100" if args.cifar100 is not None else "Images at random"
     return (
         f"{source}; {args.seeds} seed(s), each with validation images of its own, a fifth of the "
         "training images, and with the same initialization for all optimizers. Networks with ELU "

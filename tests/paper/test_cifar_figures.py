@@ -33,7 +33,7 @@ def test_both_figures_run_in_seconds_and_share_their_runs(tmp_path: Path, capsys
             rows = list(csv.DictReader(file))
         assert {row["epoch"] for row in rows} == {"1", "2"}
         assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
-        assert "images at random; 1 seed(s)" in (out / f"{name}.md").read_text()
+        assert "Images at random; 1 seed(s)" in (out / f"{name}.md").read_text()
 
 
 def test_the_archive_has_to_be_named_and_official(tmp_path: Path):

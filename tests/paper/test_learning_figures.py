@@ -189,6 +189,8 @@ def test_the_figures_run_from_nothing_and_share_a_store(tmp_path: Path, capsys):
     capsys.readouterr()
     again = fig5.Args(store=store, out=tmp_path / "again", draw_only=True)
     assert fig5.main(again) == 0
+    command = f"    hesrl paper fig5 --store {store} --draw-only\n"
+    assert command in (again.out / "fig5.md").read_text()
     assert (again.out / "fig5.csv").read_bytes() == (tmp_path / "fig5" / "fig5.csv").read_bytes()
     with pytest.raises(UserError, match=r"no results in .*: give the folder of a hesrl sweep"):
         fig5.main(replace(again, store=tmp_path / "none"))

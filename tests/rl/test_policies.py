@@ -75,6 +75,21 @@ def test_each_step_and_environment_has_noise_of_its_own():
         assert np.array_equal(noise, policy.noise(np.random.default_rng(0), 3, 2))
 
 
+def test_scores_are_gradients_of_log_pi_whose_covariance_is_fishers_matrix():
+    torch.manual_seed(0)
+    rows = 200_000
+    mean, log_std = torch.zeros(rows, 1), torch.full((rows, 1), math.log(0.5))
+    score = torch.cat(GaussianPolicy(1).scores((mean, log_std)), 1)
+    torch.testing.assert_close(score.mean(0), torch.zeros(2), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        score.T @ score / rows, torch.diag(torch.tensor([4.0, 2.0])), atol=0.05, rtol=0
+    )
+    logits = torch.tensor([0.3, -1.0, 0.5]).expand(rows, 3)
+    (score,) = CategoricalPolicy(3).scores((logits,))
+    p = logits[0].softmax(0)
+    torch.testing.assert_close(score.T @ score / rows, p.diag() - p.outer(p), atol=0.01, rtol=0)
+
+
 def test_the_space_of_the_actions_decides_on_the_policy():
     gaussian, categorical = policy_for(GAUSSIAN), policy_for(CATEGORICAL)
     assert (type(gaussian), gaussian.size, gaussian.shape) == (GaussianPolicy, 2, (2,))
