@@ -185,7 +185,7 @@ def test_the_figures_run_from_nothing_and_share_a_store(tmp_path: Path, capsys):
         assert ("fresh seeds" in page) == (kind == "curves")
     with Store.open(store, read_only=True) as opened:
         records = opened.records()
-    assert len(records) == 2 * (6 + 3) + 2 * 5
+    assert len(records) == 2 * (3 + 3) + 2 * 3
     capsys.readouterr()
     again = fig5.Args(store=store, out=tmp_path / "again", draw_only=True)
     assert fig5.main(again) == 0
