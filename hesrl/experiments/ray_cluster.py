@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import socket
 import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
 from hesrl.experiments.executors import cores, run_in_process
@@ -42,10 +43,13 @@ class RayCluster:
         self._close = contextlib.ExitStack()
         if not ray.is_initialized():
             _connect(ray, jobs, address)
+            # It would print pages of Ray's own log when Ray's process here has gone.
+            quiet = patch.object(ray._private.worker, "print_to_stdstream")
+            self._close.enter_context(quiet)
             self._close.callback(ray.shutdown)
         self._node = _own_node(ray)
         self._task = ray.remote(num_cpus=1, max_retries=0)(run_on_node)
-        self._running: dict[Any, tuple[Trial, Path]] = {}
+        self._running: dict[Future[Record | None], tuple[Any, Trial, Path]] = {}
         self._cores = self._count_cores()
 
     def slots(self) -> int:
@@ -55,7 +59,8 @@ class RayCluster:
     def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
         """Start a trial in its folder."""
         folder = folder.absolute()
-        self._running[self._task.remote(trial, folder, retry)] = trial, folder
+        ref = self._task.remote(trial, folder, retry)
+        self._running[ref.future()] = ref, trial, folder
 
     def wait(self, seconds: float) -> list[Record]:
         """Return the records of trials that have ended, after some seconds at the latest.
@@ -71,31 +76,29 @@ class RayCluster:
         if not self._running:
             time.sleep(seconds)
             return []
-        refs = list(self._running)
-        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=seconds)
-        return [self._record(ref, *self._running.pop(ref)) for ref in ready]
+        # Not `ray.wait`, which hangs for some seconds if Ray's process here ends meanwhile.
+        ready, _ = wait(self._running, seconds, FIRST_COMPLETED)
+        return [self._record(future, *self._running.pop(future)[1:]) for future in ready]
 
     def stop(self) -> None:
         """Ask all trials to save themselves and end."""
-        for ref in self._running:
+        for ref, _, _ in self._running.values():
             self._ray.cancel(ref)
 
     def close(self) -> None:
         """End what still runs, at once, and leave the cluster."""
-        for ref in self._running:
+        for ref, _, _ in self._running.values():
             self._ray.cancel(ref, force=True)
         self._running.clear()
-        # If its process on this machine has gone, Ray prints the last pages of its log.
-        with contextlib.redirect_stdout(io.StringIO()):
-            self._close.close()
+        self._close.close()
 
     def _count_cores(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
-    def _record(self, ref: Any, trial: Trial, folder: Path) -> Record:
+    def _record(self, future: Future[Record | None], trial: Trial, folder: Path) -> Record:
         errors = self._ray.exceptions
         try:
-            found: Record | None = self._ray.get(ref)
+            found = future.result()
         except errors.TaskCancelledError:
             return Record(trial, "pending", "stopped")
         except errors.RayTaskError as error:
