@@ -49,13 +49,13 @@ COMMANDS = {
     "ur5 check": ("hesrl.envs.ur5.commands.check", "read what a UR controller sends"),
     "ur5 timing": ("hesrl.envs.ur5.commands.step_times", "play episodes and see how time is kept"),
     "ur5 jog": ("hesrl.envs.ur5.commands.jog", "move shoulder and elbow slowly"),
-    "sweep": ("hesrl.experiments.sweep", "the training runs of a grid, from a YAML file"),
+    "sweep": ("hesrl.experiments.sweeps.sweep", "the training runs of a grid, from a YAML file"),
     "sweep agents": (
-        "hesrl.experiments.sweep_agents",
+        "hesrl.experiments.sweeps.sweep_agents",
         "a grid of agents and step sizes, by options",
     ),
-    "plot curves": ("hesrl.experiments.curves", "learning curves of runs in one picture"),
-    "report": ("hesrl.experiments.report", "statistics and figures of a sweep"),
+    "plot curves": ("hesrl.experiments.reports.curves", "learning curves of runs in one picture"),
+    "report": ("hesrl.experiments.reports.report", "statistics and figures of a sweep"),
 }
 """Module and help line of each command; the module has an ``Args`` dataclass and a ``main``."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from hesrl import losses, optim
-from hesrl.experiments.grid import make_grid
+from hesrl.experiments.sweeps.grid import make_grid
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "curvature.md").read_text()

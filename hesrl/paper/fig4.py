@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hesrl.experiments.statistics import mean_interval
+from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, run_all

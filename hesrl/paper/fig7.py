@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 from hesrl.agents import ppo
 from hesrl.errors import UserError
-from hesrl.experiments.executors import run_in_process
-from hesrl.experiments.trial import Trial, settings_of
-from hesrl.experiments.trial_process import opened_run
+from hesrl.experiments.sweeps.executors import run_in_process
+from hesrl.experiments.sweeps.trial import Trial, settings_of
+from hesrl.experiments.sweeps.trial_process import opened_run
 from hesrl.measuring.collect import collect
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table, mean_cell

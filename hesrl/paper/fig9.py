@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hesrl.experiments.statistics import mean_interval
+from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
 from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, run_all

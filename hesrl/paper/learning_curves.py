@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hesrl.experiments.statistics import mean_interval
+from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim
 from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.rl_command import (

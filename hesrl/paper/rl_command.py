@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hesrl.errors import UserError
-from hesrl.experiments.grid import Grid
-from hesrl.experiments.statistics import Interval
-from hesrl.experiments.store import Record, Store
-from hesrl.experiments.sweep import run_grid
+from hesrl.experiments.reports.statistics import Interval
+from hesrl.experiments.sweeps.grid import Grid
+from hesrl.experiments.sweeps.store import Record, Store
+from hesrl.experiments.sweeps.sweep import run_grid
 from hesrl.measuring.collect import Collected
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import write_csv

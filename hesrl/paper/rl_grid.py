@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from hesrl.errors import UserError
-from hesrl.experiments.grid import Grid, make_grid
+from hesrl.experiments.sweeps.grid import Grid, make_grid
 from hesrl.settings import Scale
 
 Kind = Literal["curves", "sensitivity"]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.experiments.choice import Candidate, mean_scores, score_of
-from hesrl.experiments.store import Record
+from hesrl.experiments.sweeps.choice import Candidate, mean_scores, score_of
+from hesrl.experiments.sweeps.store import Record
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.experiments.statistics import Interval, bootstrap_interval
+from hesrl.experiments.reports.statistics import Interval, bootstrap_interval
 
 Array = NDArray[np.float64]
 

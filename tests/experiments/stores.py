@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from hesrl.experiments.store import Record, Store
-from hesrl.experiments.trial import Trial
+from hesrl.experiments.sweeps.store import Record, Store
+from hesrl.experiments.sweeps.trial import Trial
 
 ENVS = ("Ant-v5", "Hopper-v5")
 RATES = (1e-4, 3e-4, 1e-3)

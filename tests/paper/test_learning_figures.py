@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from hesrl.errors import UserError
-from hesrl.experiments.statistics import Interval
-from hesrl.experiments.store import Record, Store
-from hesrl.experiments.trial import Trial
+from hesrl.experiments.reports.statistics import Interval
+from hesrl.experiments.sweeps.store import Record, Store
+from hesrl.experiments.sweeps.trial import Trial
 from hesrl.paper import fig5, learning_curves, sensitivity
 from hesrl.paper.rl_grid import figure_grid
 from hesrl.paper.rl_results import Results, Task

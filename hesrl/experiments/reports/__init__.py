@@ -1,0 +1,1 @@
+"""Learning curves, statistics and reports of finished runs."""

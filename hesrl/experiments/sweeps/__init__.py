@@ -1,0 +1,1 @@
+"""Grids of training runs, what runs them, and the store of their results."""

@@ -1,0 +1,174 @@
+"""Trials on a Ray cluster: one core each, in processes of the same kind as on one machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from hesrl.errors import EnvironmentFault, UserError, one_line
+from hesrl.experiments.sweeps.executors import cores, run_in_process
+from hesrl.experiments.sweeps.store import Record
+from hesrl.experiments.sweeps.trial import Trial
+
+ANSWER_SECONDS = 5.0
+"""Time within which a cluster has to answer."""
+LOST = "Ray's node process has gone: run the same command again, runs go on from their checkpoints"
+
+
+class RayCluster:
+    """A Ray cluster, all nodes of which see the sweep's folder.
+
+    Args:
+        jobs: Trials at the same time; None: one for each core of the cluster.
+        address: ``auto`` or ``HOST:PORT`` of a cluster; None: one of this machine, which ends with
+            the sweep.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, jobs: int | None, address: str | None) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError("--executor ray needs Ray: pip install 'hesrl[ray]'") from error
+        self._ray: Any = ray
+        self._jobs = jobs
+        self._close = contextlib.ExitStack()
+        if not ray.is_initialized():
+            _connect(ray, jobs, address)
+            # It would print pages of Ray's own log when Ray's process here has gone.
+            quiet = patch.object(ray._private.worker, "print_to_stdstream")
+            self._close.enter_context(quiet)
+            self._close.callback(ray.shutdown)
+        self._node = _own_node(ray)
+        self._task = ray.remote(num_cpus=1, max_retries=0)(run_on_node)
+        self._running: dict[Future[Record | None], tuple[Any, Trial, Path]] = {}
+        self._cores = self._count_cores()
+
+    def slots(self) -> int:
+        """Return the number of jobs, or of the cluster's cores."""
+        return self._cores if self._jobs is None else self._jobs
+
+    def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
+        """Start a trial in its folder."""
+        folder = folder.absolute()
+        ref = self._task.remote(trial, folder, retry)
+        self._running[ref.future()] = ref, trial, folder
+
+    def wait(self, seconds: float) -> list[Record]:
+        """Return the records of trials that have ended, after some seconds at the latest.
+
+        Raises:
+            EnvironmentFault: Ray's process on this machine has gone.
+            UserError: A node does not see the folder, or cannot run trials.
+        """
+        if not _answers(self._node):
+            self._running.clear()
+            raise EnvironmentFault(LOST)
+        self._cores = self._count_cores()
+        if not self._running:
+            time.sleep(seconds)
+            return []
+        # Not `ray.wait`, which hangs for some seconds if Ray's process here ends meanwhile.
+        ready, _ = wait(self._running, seconds, FIRST_COMPLETED)
+        return [self._record(future, *self._running.pop(future)[1:]) for future in ready]
+
+    def stop(self) -> None:
+        """Ask all trials to save themselves and end."""
+        for ref, _, _ in self._running.values():
+            self._ray.cancel(ref)
+
+    def close(self) -> None:
+        """End what still runs, at once, and leave the cluster."""
+        for ref, _, _ in self._running.values():
+            self._ray.cancel(ref, force=True)
+        self._running.clear()
+        self._close.close()
+
+    def _count_cores(self) -> int:
+        return int(self._ray.cluster_resources().get("CPU", 0))
+
+    def _record(self, future: Future[Record | None], trial: Trial, folder: Path) -> Record:
+        errors = self._ray.exceptions
+        try:
+            found = future.result()
+        except errors.TaskCancelledError:
+            return Record(trial, "pending", "stopped")
+        except errors.RayTaskError as error:
+            raise UserError(f"a node of the cluster: {one_line(error.cause)}") from error
+        except errors.RayError as error:
+            return Record(trial, "pending", f"killed: {type(error).__name__}")
+        if found is None:
+            raise UserError(
+                f"not every node of the cluster sees {folder}: give a --folder on a file system "
+                "that all of them share"
+            )
+        return found
+
+
+def run_on_node(trial: Trial, folder: Path, retry: bool) -> Record | None:
+    """Run a trial on a node of the cluster; return its record, None if the folder is not there."""
+    if not folder.is_dir():
+        return None
+    return run_in_process(trial, folder, retry)
+
+
+def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        number = cores() if jobs is None else jobs
+        ray.init("local", num_cpus=number, include_dashboard=False, **quiet)
+        return
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        _check_answer(canonicalize_bootstrap_address_or_die(address), address)
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise UserError(f"--address {address}: no Ray cluster: {one_line(error)}") from error
+
+
+def _check_answer(found: str, address: str) -> None:
+    """Refuse ``HOST:PORT`` at once where Ray does not answer; `ray.init` would try for minutes.
+
+    Raises:
+        ConnectionError: The message says what is wrong.
+    """
+    import grpc
+
+    with grpc.insecure_channel(found) as channel:
+        call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            call(b"", timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            # So it asks for its token, which Ray sends of itself to the address "auto" only.
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise ConnectionError("it does not answer") from error
+            if address != "auto" and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+                raise ConnectionError(
+                    "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if the token "
+                    "is not in ~/.ray/auth_token"
+                ) from error
+
+
+def _own_node(ray: Any) -> tuple[str, int]:
+    """Return address and port of Ray's process on this machine."""
+    own = ray.get_runtime_context().get_node_id()
+    (node,) = (node for node in ray.nodes() if node["NodeID"] == own)
+    return node["NodeManagerAddress"], node["NodeManagerPort"]
+
+
+def _answers(address: tuple[str, int]) -> bool:
+    """Return whether a process listens at an address."""
+    try:
+        socket.create_connection(address, ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
