@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -42,8 +43,16 @@ def preset(args_class: type[ArgsT], name: str) -> ArgsT:
         name: Key of the class attribute ``PRESETS``, which holds the name of the file.
     """
     file = args_class.PRESETS[name]  # type: ignore[attr-defined]
-    settings = yaml.safe_load((files("hesrl.configs") / file).read_text(encoding="utf-8"))
-    return args_class(**settings, **{name: True})
+    return args_class(**_content(file), **{name: True})
+
+
+@cache  # since the runs of a grid ask for it thousands of times
+def _content(file: str) -> dict[str, Any]:
+    """Return the settings in a file of ``configs/``."""
+    settings: dict[str, Any] = yaml.safe_load(
+        (files("hesrl.configs") / file).read_text(encoding="utf-8")
+    )
+    return settings
 
 
 def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from hesrl.experiments.reports import statistics
-from tests.experiments import coverage
+from tests.experiments.reports import coverage
 
 SHAPES = [(1, 5), (3, 5), (4, 10), (2, 1)]
 
