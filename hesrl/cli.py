@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -83,9 +86,7 @@ def run_command(
     if (defaults := defaults_for(args_class, argv)) is not None:
         preset["default"] = defaults
     try:
-        args, unknown = tyro.cli(
-            args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True, **preset
-        )
+        args, unknown = _parse(args_class, argv, prog, preset)
         if unknown:
             raise UserError(unknown_option(unknown[0], args))
         return main(args)
@@ -98,6 +99,31 @@ def run_command(
     except KeyboardInterrupt:
         print("aborted; the last checkpoint is kept", file=sys.stderr)
         return 130
+
+
+def _parse(
+    args_class: type[ArgsT], argv: list[str], prog: str | None, preset: dict[str, Any]
+) -> tuple[ArgsT, list[str]]:
+    """Return the settings of a command line, and what is none of them.
+
+    Raises:
+        UserError: A value is missing or impossible; what tyro says of it in a box, in one line.
+        SystemExit: Help was asked for, and has been printed.
+    """
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(
+                args_class, args=argv, prog=prog, return_unknown_args=True, add_help=True, **preset
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+    lines = [line.strip("│ ") for line in box.getvalue().splitlines()[1:]]
+    rules = [line for line in lines if not line.strip("─-")]
+    text = itertools.dropwhile(rules.__contains__, lines)
+    words = " ".join(itertools.takewhile(lambda line: line not in rules, text))
+    raise UserError(f"{words.removeprefix('Error ').rstrip('.')}; --help lists the options")
 
 
 def unknown_option(option: str, args: Any) -> str:

@@ -75,7 +75,7 @@ def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
 
 def at_scale(args_class: type[ArgsT], scale: str, **settings: Any) -> ArgsT:
     """Return the settings of a figure at a scale, and others beside them."""
-    of_scale = args_class.SCALES.get(scale, {})  # type: ignore[attr-defined]
+    of_scale = getattr(args_class, "SCALES", {}).get(scale, {})
     return args_class(**{"scale": scale, **of_scale, **settings})
 
 

@@ -57,6 +57,10 @@ def test_every_command_documents_its_options(hesrl, command):
         (("train", "ppo", "--sed", "1"), "unknown option --sed: did you mean --seed?"),
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
         (("bench", "agents", "--steps", "100"), "--steps at least 4096"),
+        (("train", "ppo", "--seed", "one"), "parsing --seed: invalid literal for int()"),
+        (("train", "ppo", "--seed"), "Missing value for argument '--seed'"),
+        (("report", "x", "--score", "best"), "Expected one of ('final', 'area', 'evaluation')"),
+        (("sweep",), "Missing from hesrl sweep: PATH the grid"),
         (
             ("sweep", "agents", "--optimizers", "adamw"),
             "--optimizer adamw: unknown; choose one of sgd",

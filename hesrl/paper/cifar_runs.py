@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from hesrl.errors import UserError
 from hesrl.measuring.cifar import write_small_archive
 from hesrl.measuring.collect import Collected, collect
+from hesrl.measuring.report import Report, write_report
 from hesrl.optim import known
 from hesrl.paper.cifar_training import PROBLEMS, Row, split, train_run
 from hesrl.paper.verdicts import Array
 from hesrl.settings import Scale, require_device, require_positive
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -116,6 +120,26 @@ def _measure(args: CifarArgs, archive: Path, official: bool, run: str) -> list[R
         batch_size=args.batch_size or problem.batch_size,
         channels=args.channels or problem.channels,
     )  # fmt: skip
+
+
+def make_page(
+    args: CifarArgs, report: Callable[[Runs], Report], plot: Callable[[Runs], Figure]
+) -> int:
+    """Make the runs that are missing and write the page of a figure; return the exit status.
+
+    Args:
+        args: The settings.
+        report: What the page says of the runs.
+        plot: Draws them.
+
+    Raises:
+        UserError: A setting is impossible, or the archive or a folder cannot be used.
+    """
+    collected = run_all(args)
+    runs = Runs(collected.rows)
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_report(report(runs), args, collected, plot(runs))
+    return 0
 
 
 def describe(args: CifarArgs) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hesrl.experiments.reports.statistics import mean_interval
-from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.report import Claim, Report
 from hesrl.measuring.tables import markdown_table, mean_cell
-from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, run_all
+from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, make_page
 from hesrl.paper.verdicts import Array, all_of, difference, in_words, verdict
 from hesrl.runs.figures import legend_below, new_figure, optimizer_color, style_axes
 
@@ -36,9 +37,11 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible, or the archive or a folder cannot be used.
     """
-    collected = run_all(args)
-    runs = Runs(collected.rows)
-    report = Report(
+    return make_page(args, partial(_report, args), _plot)
+
+
+def _report(args: Args, runs: Runs) -> Report:
+    return Report(
         "fig4",
         "Figure 4: CIFAR-100 against epochs and seconds",
         "Test accuracy at the step size with the best validation accuracy; means with 95 % "
@@ -46,9 +49,6 @@ def main(args: Args) -> int:
         list(find_claims(runs)),
         [_table(runs)],
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_report(report, args, collected, _plot(runs))
-    return 0
 
 
 def _best(runs: Runs, network: str, column: str) -> dict[str, Array]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hesrl.experiments.reports.statistics import mean_interval
-from hesrl.measuring.report import Claim, Report, write_report
+from hesrl.measuring.report import Claim, Report
 from hesrl.measuring.tables import markdown_table
-from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, run_all
+from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, make_page
 from hesrl.runs.figures import legend_below, new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible, or the archive or a folder cannot be used.
     """
-    collected = run_all(args)
-    runs = Runs(collected.rows)
-    report = Report(
+    return make_page(args, partial(_report, args), _plot)
+
+
+def _report(args: Args, runs: Runs) -> Report:
+    return Report(
         "fig9",
         "Figure 9: CIFAR-100 against step sizes",
         "Test accuracy after the last epoch against the step size; means with 95 % intervals over "
@@ -44,9 +47,6 @@ def main(args: Args) -> int:
         list(find_claims(runs)),
         [_table(runs)],
     )
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_report(report, args, collected, _plot(runs))
-    return 0
 
 
 def find_claims(runs: Runs) -> Iterator[Claim]:

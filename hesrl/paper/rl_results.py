@@ -91,7 +91,8 @@ class Results:
         found = [r for r in self._records if r.trial["env_id"] == task.env_id]
         scores = np.array([(score_of(r), r.area) for r in found])
         known = np.where(np.isnan(scores), np.inf, scores).min(0)
-        return tuple(float(x) if math.isfinite(x) else 0.0 for x in known)  # type: ignore[return-value]
+        final, area = (float(x) if math.isfinite(x) else 0.0 for x in known)
+        return final, area
 
     def rows(self) -> list[Row]:
         """Return all runs in order, for a table."""

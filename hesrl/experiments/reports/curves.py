@@ -77,6 +77,8 @@ def main(args: Args) -> int:
     """
     require_positive(args, "points")
     check_format("--out", args.out)
+    numbers, columns = args.out.with_suffix(".csv"), ("env_id", "curve", "seeds", *Point._fields)
+    _refuse_other_numbers(numbers, to_csv(columns, ()))
     curves = learning_curves(find_runs(args.runs, args.key), args.points)
     write_figure(args.out, plot_curves(curves, args.key))
     rows = (
@@ -84,14 +86,23 @@ def main(args: Args) -> int:
         for curve in curves
         for step, mean, margin in curve.points
     )
-    columns = ("env_id", "curve", "seeds", *Point._fields)
-    write_atomically(args.out.with_suffix(".csv"), to_csv(columns, rows))
+    write_atomically(numbers, to_csv(columns, rows))
     console = Console()
     for curve in curves:
         line = f"{curve.env_id} {curve.label}: {len(curve.seeds)} run(s), {_last(curve)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{args.out}", markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def _refuse_other_numbers(path: Path, header: bytes) -> None:
+    """Refuse to replace a file of another kind, which only shares the picture's name.
+
+    Raises:
+        UserError: There is one.
+    """
+    if path.exists() and not path.read_bytes().startswith(header):
+        raise UserError(f"{path} is there and has no curves: move it away, or give another --out")
 
 
 def learning_curves(runs: Sequence[LearningRun], points: int) -> list[Curve]:

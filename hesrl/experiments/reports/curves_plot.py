@@ -47,7 +47,7 @@ def env_panels(env_ids: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
     rows = -(-len(env_ids) // COLUMNS)
     columns = -(-len(env_ids) // rows)
     figure = new_figure(1.0 + 4.2 * columns, 3.6 * rows)
-    figure.get_layout_engine().set(hspace=0.06)  # type: ignore[union-attr, call-arg]
+    figure.set_layout_engine("constrained", hspace=0.06)
     every = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in every[len(env_ids) :]:
         ax.set_axis_off()

@@ -165,8 +165,8 @@ def _step_sizes(scores: Scores, looks: Mapping[Method, Any]) -> Figure | None:
         low, mean, high = np.array([(i.low, i.value, i.high) for i in sizes.values()]).T
         ax = panels[env_id]
         draw_curve(ax, list(sizes), mean, low, high, {**looks[method], "marker": "o"})
-        best = max(sizes, key=lambda size, s=sizes: float(s[size].value))  # type: ignore[misc]
-        ax.plot(best, sizes[best].value, "o", color=looks[method]["color"], markersize=11,
+        best, at_best = max(sizes.items(), key=lambda item: item[1].value)
+        ax.plot(best, at_best.value, "o", color=looks[method]["color"], markersize=11,
                 fillstyle="none")  # fmt: skip
     for ax in panels.values():
         limit_bands(ax)

@@ -129,9 +129,10 @@ def _section(title: str, content: str, note: str = "") -> str:
 
 def _figure_section(title: str, svg: bytes, extra: str = "") -> str:
     data = base64.b64encode(svg).decode()
-    points = float(re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    width = re.search(rb'<svg[^>]* width="([\d.]+)pt"', svg)
+    assert width is not None, "matplotlib gives the width of an SVG in points"
     image = (
-        f'<img alt="{escape(title)}" style="max-width:{1.75 * points:.0f}px" '
+        f'<img alt="{escape(title)}" style="max-width:{1.75 * float(width[1]):.0f}px" '
         f'src="data:image/svg+xml;base64,{data}">'
     )
     return _section(title, f'<div class="wide">{image}</div>{extra}')

@@ -9,7 +9,6 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
 from hesrl.experiments.sweeps.executors import cores, run_in_process
@@ -44,8 +43,9 @@ class RayCluster:
         if not ray.is_initialized():
             _connect(ray, jobs, address)
             # It would print pages of Ray's own log when Ray's process here has gone.
-            quiet = patch.object(ray._private.worker, "print_to_stdstream")
-            self._close.enter_context(quiet)
+            worker, printing = ray._private.worker, "print_to_stdstream"
+            self._close.callback(setattr, worker, printing, getattr(worker, printing))
+            setattr(worker, printing, lambda *_, **__: None)
             self._close.callback(ray.shutdown)
         self._node = _own_node(ray)
         self._task = ray.remote(num_cpus=1, max_retries=0)(run_on_node)

@@ -120,6 +120,17 @@ def test_picture_and_numbers_are_written(tmp_path, capsys):
     assert "Hopper-v5 ppo adam: 2 run(s), 5 ± 38.12 at step 100" in printed
 
 
+def test_numbers_of_another_kind_are_not_replaced(tmp_path):
+    run, picture = make_run(tmp_path / "runs", [(50, 1.0), (100, 2.0)]), tmp_path / "curves.png"
+    table = picture.with_suffix(".csv")
+    table.write_text("seed,score\n1,2\n")
+    with pytest.raises(UserError, match=r"curves.csv is there and has no curves: move it away"):
+        main(Args((run,), out=picture))
+    assert table.read_text() == "seed,score\n1,2\n" and not picture.exists()
+    table.unlink()
+    assert main(Args((run,), out=picture)) == main(Args((run,), out=picture)) == 0
+
+
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^no runs: give folders"):
         main(Args(runs=()))
