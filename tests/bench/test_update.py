@@ -36,7 +36,8 @@ def test_the_memory_of_an_update(capsys, tmp_path):
     peaks = [int(peak) for peak in re.findall(r"│ (\d+) +│", out)]
     assert min(peaks) > 10 and max(peaks) == peaks[-1]  # AdaHessian differentiates the gradient
     with (tmp_path / "m.csv").open() as table:
-        assert [round(float(row["peak_mib"])) for row in csv.DictReader(table)] == peaks
+        written = [float(row["peak_mib"]) for row in csv.DictReader(table)]
+    assert written == pytest.approx(peaks, abs=0.55)  # both are rounded, to tenths and to whole MiB
     assert held.all()
 
 
