@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from hesrl.curvature import MissingRuleError, arm
@@ -43,6 +45,25 @@ def verdict(program: Program) -> str:
         scale = max(expected.abs().max().item(), grad.abs().max().item(), 1e-3)
         for name, ours, theirs in (("gradient", leaf.grad, grad), ("curvature", actual, expected)):
             error = (ours - theirs).abs().max().item() / scale
-            if not error <= TOLERANCE:
-                return f"the {name} of v{n} is off by {error:.1e} of the largest entry"
+            if error <= TOLERANCE:
+                continue
+            if name == "curvature" and error <= TOLERANCE + 4 * _rounding(program, n) / scale:
+                continue
+            return f"the {name} of v{n} is off by {error:.1e} of the largest entry"
     return "equal"
+
+
+def _rounding(program: Program, n: int) -> float:
+    """Return how far the reference of leaf n moves if the last bit of each input does."""
+    exact = expected_curvature(program)[n]
+    moves = []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+        signs = (torch.randint(3, leaf.shape, generator=generator) - 1 for leaf in program.leaves)
+        moved = [
+            leaf + leaf * sign.double() * torch.finfo(leaf.dtype).eps
+            for leaf, sign in zip(program.leaves, signs, strict=True)
+        ]
+        other = expected_curvature(replace(program, leaves=moved))[n]
+        moves.append((other - exact).abs().max().item())
+    return max(moves)

@@ -183,7 +183,7 @@ def chain(rng: random.Random, size: Size) -> Program:
         index = f"torch.arange({tensors[0].numel()}) * 5 % {count}"
         gathered = writer.write(f"a.reshape(-1)[{index}].view({shape})", "structural", [now])
         assert gathered is not None
-        moved = writer.write("b + 0.05 * torch.tanh(a)", "elementwise", [gathered, leaves[0]])
+        moved = writer.write("b + 0.05 * torch.sin(a)", "elementwise", [gathered, leaves[0]])
         if moved is None:
             continue
         names = ", ".join("abcwv"[: len(tensors)])
