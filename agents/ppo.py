@@ -57,6 +57,7 @@ from hesrl.train_step import LossFunction, TrainStep
 DEFAULTS = defaults_of_optimizers(
     by_gradient={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
     by_curvature={"learning_rate": 1e-3, "eps": 1e-3, "max_grad_norm": math.inf},
+    adam_bound=math.inf,
     by_sample={"learning_rate": 1e-2},
 )
 """What each optimizer brings where nothing is given; docs/learning has the sweep."""

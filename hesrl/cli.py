@@ -32,6 +32,7 @@ COMMANDS = {
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),
     "bench models": ("hesrl.bench.models", "time and memory on twenty architectures"),
     "bench coverage": ("hesrl.bench.coverage", "model families of other libraries"),
+    "bench safety": ("hesrl.bench.safety", "how far the first steps move each parameter"),
     "bench ur5": ("hesrl.bench.ur5", "steps per second of the simulated UR5 Reacher"),
     "bench convergence": ("hesrl.bench.convergence", "steps and seconds to a threshold"),
     "paper fig2": ("hesrl.paper.fig2", "errors of nine estimates of the Hessian diagonal"),

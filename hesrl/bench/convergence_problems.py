@@ -194,7 +194,7 @@ PROBLEMS = {
         500,
         10,
         "weights of pixels that are rarely on have an h near 0 and thus a large g/h, so that the "
-        "step size has to be small; an ε of the size of h (--eps 0.1) bounds it",
+        "step size has to be small without a bound",
         _digits,
     ),
 }

@@ -24,6 +24,7 @@ OPTIMIZERS = {
     "torch-adam": "torch Adam",
     "adahessian": "AdaHessian",
     "adahesscale": "AdaHesScale",
+    "adahesscale-unbounded": "AdaHesScale, no bound",
     "adahesscalegn": "AdaHesScaleGN",
     "scaled-adahesscale": "Scaled AdaHesScale",
 }
@@ -130,9 +131,9 @@ class Training:
         task = PROBLEMS[self.problem]
         instance = task.instance(seed, self.mnist)
         torch.manual_seed(seed)
-        make: Callable[..., torch.optim.Optimizer] = (
-            torch.optim.Adam if self.optimizer == "torch-adam" else get(self.optimizer)
-        )
+        make: Callable[..., torch.optim.Optimizer] = torch.optim.Adam
+        if self.optimizer != "torch-adam":
+            make = get(self.optimizer.removesuffix("-unbounded"))
         method = make(instance.params, lr=step_size, **self.options)
         looks = range(0, self.steps + 1, task.every)
         kept = _spread_out(looks)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -148,32 +149,44 @@ def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> I
     rows = list(done)
     known = {(row.library, row.family) for row in done}
     for library in libraries:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, *library.preload])
-        first = context.Process()  # after it, the imports are done
-        first.start()
-        first.join()
+        preload(library)
         families = list(library.families())
         for family in args.families or families:
             if family in families and (library.package, family) not in known:
-                row = run_family(context, library, family, args)
+                job = partial(_examine, library, family, args.rounds)
+                row = in_own_process(job, Row(library.package, family), args.timeout)
                 rows.append(row)
                 write_csv(args.output, Row._fields, rows)
                 yield row
 
 
-def run_family(context: Any, library: Library, family: str, args: Args) -> Row:
-    """Examine a family in a process of its own and return its row, whatever happens there."""
+def preload(library: Library) -> None:
+    """Have the processes of `in_own_process` begin with the imports of a library."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *library.preload])
+    first = context.Process()  # after it, the imports are done
+    first.start()
+    first.join()
+
+
+def in_own_process(job: Callable[[], Any], row: Any, timeout: float) -> Any:
+    """Return the row that a job makes in a process of its own, whatever happens there.
+
+    Args:
+        job: Returns the row; it can be pickled.
+        row: Of ``result`` and ``detail`` at least: the row if the job makes none.
+        timeout: Seconds that the job may take.
+    """
+    context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_examine, args=(library, family, args.rounds, sender))
+    process = context.Process(target=_send, args=(job, sender))
     process.start()
     sender.close()
-    row = Row(library.package, family)
     try:
-        if receiver.poll(args.timeout):
+        if receiver.poll(timeout):
             row = receiver.recv()
         else:
-            row = row._replace(result="timeout", detail=f"more than {args.timeout:g} s")
+            row = row._replace(result="timeout", detail=f"more than {timeout:g} s")
             process.kill()
     except EOFError:
         process.join()
@@ -182,12 +195,16 @@ def run_family(context: Any, library: Library, family: str, args: Args) -> Row:
     return row
 
 
-def _examine(library: Library, family: str, rounds: int, sender: Connection) -> None:
-    """Send the row of a family: what runs in its process. The models' own words are dropped."""
+def _send(job: Callable[[], Any], sender: Connection) -> None:
+    """Send a job's row: what runs in its process. The models' own words are dropped."""
     warnings.simplefilter("ignore")
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
-        sender.send(examine(library.package, family, library.find(family), rounds))
+        sender.send(job())
+
+
+def _examine(library: Library, family: str, rounds: int) -> Row:
+    return examine(library.package, family, library.find(family), rounds)
 
 
 def read_rows(path: Path) -> list[Row]:

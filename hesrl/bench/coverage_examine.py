@@ -87,7 +87,7 @@ def examine(library: str, family: str, attempts: Iterable[Build], rounds: int) -
     for build in attempts:
         # Whatever a foreign model raises: it is the model's, and becomes the row's detail.
         try:
-            native = _seeded(build)
+            native = seeded(build)
             expected = _gradients(native)
             _check(expected)
         except Exception as error:
@@ -112,19 +112,19 @@ def _compare(
     count = sum(p.numel() for p in native.model.parameters())
     row = row._replace(model=native.name, parameters=str(count), result=ERROR)
     try:
-        armed = _seeded(build)
+        armed = seeded(build)
         armed.model.load_state_dict(native.model.state_dict())
-        optimizer = AdaHesScale(_wanted(armed.model), lr=0.0)
+        optimizer = AdaHesScale(wanted(armed.model), lr=0.0)
         actual = _gradients(armed)
     except MissingRuleError as error:
-        names = missing_operations(_seeded(build)) | set(_NAMED.findall(str(error)))
+        names = missing_operations(seeded(build)) | set(_NAMED.findall(str(error)))
         return row._replace(result=MISSING, missing=" ".join(sorted(names)), detail=_line(error))
     except Exception as error:  # the row says which
         return row._replace(detail=_line(error))
     equal = _are_equal(actual, expected)
     if not equal and not _is_reproducible(build, native, expected):
         return row._replace(result=NO_MODEL, detail="the native gradient differs from run to run")
-    hessians: list[Tensor | None] = [p.hess_diag for p in _wanted(armed.model)]  # type: ignore[attr-defined]
+    hessians: list[Tensor | None] = [p.hess_diag for p in wanted(armed.model)]  # type: ignore[attr-defined]
     bad = sum(int((~h.isfinite()).sum()) for h in hessians if h is not None)
     unknown = sum(h is None for h, g in zip(hessians, actual, strict=True) if g is not None)
     row = row._replace(gradient_equal=str(equal), not_finite=str(bad))
@@ -168,7 +168,7 @@ def _ratios(
 
         return update
 
-    optimizers = torch.optim.Adam(_wanted(native.model), lr=0.0), optimizer
+    optimizers = torch.optim.Adam(wanted(native.model), lr=0.0), optimizer
     updates = updating(native, optimizers[0]), updating(armed, optimizers[1])
     for update in updates:  # makes the states of the optimizers
         update()
@@ -192,7 +192,8 @@ def _ratios(
     }
 
 
-def _seeded(build: Build) -> Case:
+def seeded(build: Build) -> Case:
+    """Build a case with fresh seeds."""
     _seed()
     case = build()
     _seed()
@@ -205,7 +206,8 @@ def _seed() -> None:
     np.random.seed(0)
 
 
-def _wanted(model: nn.Module) -> list[nn.Parameter]:
+def wanted(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that take a gradient."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -213,11 +215,11 @@ def _gradients(case: Case) -> list[Tensor | None]:
     _seed()
     case.model.zero_grad()
     case.loss().backward()
-    return [None if p.grad is None else p.grad.clone() for p in _wanted(case.model)]
+    return [None if p.grad is None else p.grad.clone() for p in wanted(case.model)]
 
 
 def _is_reproducible(build: Build, native: Case, expected: list[Tensor | None]) -> bool:
-    other = _seeded(build)
+    other = seeded(build)
     other.model.load_state_dict(native.model.state_dict())
     return _are_equal(_gradients(other), expected)
 

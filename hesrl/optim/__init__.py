@@ -14,7 +14,7 @@ from hesrl.optim.adam_family import (
     ScaledAdaHessian,
     ScaledAdam,
 )
-from hesrl.optim.adaptive import Adaptive
+from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.by_name import get, known
 from hesrl.optim.intentional import IntentionalKL, IntentionalPolicy, IntentionalValue
@@ -33,6 +33,7 @@ __all__ = [
     "AdaHessian",
     "Adam",
     "Adaptive",
+    "AdaptiveByCurvature",
     "CurvatureOptimizer",
     "IntentionalKL",
     "IntentionalPolicy",

@@ -1,6 +1,7 @@
 """The adaptive optimizers by name, each a choice of curvature and of step scaling.
 
-All take the arguments and options of `hesrl.optim.Adaptive`, with the same defaults.
+All take the arguments and options of `hesrl.optim.Adaptive`, with the same defaults. Those that
+divide by a curvature are bounded by Adam's step unless ``adam_bound=math.inf``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from hesrl.optim.adaptive import Adaptive
+from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature
 from hesrl.optim.scaled import Scaled
 
 
@@ -22,8 +23,10 @@ class Adam(Adaptive):
     divisor = "exp_avg_sq"
 
 
-class AdaHesScale(Adaptive):
-    """AdaHesScale (Elsayed et al., 2024, Algorithm 2): d is HesScale's Hessian diagonal.
+class AdaHesScale(AdaptiveByCurvature):
+    """AdaHesScale (Elsayed et al., 2024): d is HesScale's Hessian diagonal.
+
+    With ``adam_bound=math.inf`` it is Algorithm 2 of the paper.
 
     It arms its parameters: from then on ``loss.backward()`` also fills ``p.hess_diag``, which
     accumulates and is cleared as ``p.grad`` is. `torch.nn.utils.clip_grad_norm_` scales g, not h.
@@ -32,19 +35,19 @@ class AdaHesScale(Adaptive):
     curvature = "hesscale"
 
 
-class AdaHesScaleGN(Adaptive):
+class AdaHesScaleGN(AdaptiveByCurvature):
     """`AdaHesScale` with the Gauss-Newton form of HesScale, cheaper and without its last layers."""
 
     curvature = "hesscale_gn"
 
 
-class AdaBL89(Adaptive):
+class AdaBL89(AdaptiveByCurvature):
     """`AdaHesScale` with the diagonal of Becker and LeCun (1989), inexact below a softmax."""
 
     curvature = "bl89"
 
 
-class AdaGGNMC(Adaptive):
+class AdaGGNMC(AdaptiveByCurvature):
     """`AdaHesScale` with a sampled diagonal of the generalized Gauss-Newton matrix.
 
     Each backward pass draws targets from the model's likelihood.
@@ -53,7 +56,7 @@ class AdaGGNMC(Adaptive):
     curvature = "ggn_mc"
 
 
-class AdaHessian(Adaptive):
+class AdaHessian(AdaptiveByCurvature):
     """AdaHessian (Yao et al., 2021): d is Hutchinson's z ∘ (H z) with random signs z.
 
     Each backward pass draws z; the user's ``backward()`` needs no ``create_graph``. As in the

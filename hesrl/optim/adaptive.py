@@ -5,18 +5,23 @@
     u = α m̂ / ((√v̂)ᵏ + ε),    m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ⁿ)
 
 d is the gradient or a curvature, t counts the steps of a parameter, n the d² that v has seen, and
-k is 1 but for AdaHessian's ``hessian_power``.
+k is 1 but for AdaHessian's ``hessian_power``. A curvature is zero where the loss is linear, so that
+u has no bound there. `AdaptiveByCurvature` bounds u by c times the step of Adam:
+
+    w ← β₂ w + (1 − β₂) g²
+    u = α m̂ / max((√v̂)ᵏ + ε, √ŵ / c),    ŵ = w / (1 − β₂ᵗ)
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from hesrl.optim.base import CurvatureOptimizer, State
-from hesrl.optim.update import Update, average_squares, decay_of, powers, step_size
+from hesrl.optim.update import Update, average_squares, decay_of, powers, step_size, wide
 
 
 class Adaptive(CurvatureOptimizer):
@@ -74,20 +79,62 @@ class Adaptive(CurvatureOptimizer):
         seen = steps
         if self.divisor == "exp_hess_sq" and any("hess_count" in state for state in states):
             seen = [state.get("hess_count", state["step"]) for state in states]
+        bound = group.get("adam_bound", math.inf)
+        floors: list[Any]
         if group["capturable"]:
             t = torch.stack(steps).double()
             n = t if seen is steps else torch.stack(seen).double()
             c1, root = 1 - powers(beta1, t), (1 - powers(beta2, n)) ** (power / 2)
             rates, offsets = list((lr * root / c1).unbind()), list((eps * root).unbind())
+            floors = list((root / ((1 - powers(beta2, t)).sqrt() * bound)).unbind())
         else:
             counts = [step.item() for step in steps]
             totals = counts if seen is steps else [count.item() for count in seen]
             roots = [(1 - beta2**n) ** (power / 2) for n in totals]
             rates = [lr * r / (1 - beta1**t) for r, t in zip(roots, counts, strict=True)]
             offsets = [eps * root for root in roots]
+            pairs = zip(roots, counts, strict=True)
+            floors = [r / (math.sqrt(1 - beta2**t) * bound) for r, t in pairs]
         if power == 1:
             denominators = torch._foreach_sqrt(averages)
         else:
             denominators = torch._foreach_pow(averages, power / 2)
         torch._foreach_add_(denominators, offsets)
+        if bound < math.inf:
+            of_adam = torch._foreach_sqrt([state["exp_grad_sq"] for state in states])
+            torch._foreach_mul_(of_adam, floors)
+            torch._foreach_maximum_(denominators, of_adam)
         return Update(params, exp_avgs, list(denominators), rates, decay_of(group))
+
+
+class AdaptiveByCurvature(Adaptive):
+    """Base of the adaptive optimizers whose d is a curvature.
+
+    Options beside the usual ones: ``adam_bound`` c, dimensionless (default 3). No entry moves more
+    than c times as far as Adam would move it at the same α. With ``math.inf`` there is no bound,
+    as in the papers, and no w is kept.
+    """
+
+    OPTIONS: ClassVar[dict[str, Any]] = {"adam_bound": 3.0}
+
+    def _start(self, group: dict[str, Any], param: Tensor) -> State:
+        state = super()._start(group, param)
+        if group["adam_bound"] < math.inf:
+            state["exp_grad_sq"] = torch.zeros_like(wide([param])[0])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take on a state; one of before there was a bound has none."""
+        for group in state["param_groups"]:
+            group.setdefault("adam_bound", math.inf)
+        super().__setstate__(state)
+
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], states: list[State], grads: list[Tensor]
+    ) -> Update:
+        if group["adam_bound"] < math.inf:
+            for state, grad in zip(states, grads, strict=True):
+                if "exp_grad_sq" not in state:  # the bound was switched on in the course of a run
+                    state["exp_grad_sq"] = wide([grad])[0].square()
+            average_squares([s["exp_grad_sq"] for s in states], grads, group["betas"][1])
+        return super()._update(group, params, states, grads)

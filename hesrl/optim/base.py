@@ -29,7 +29,7 @@ State = dict[str, Any]
 COUNTS = {"step", "hess_count"}
 """The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
 
-WIDE = {"exp_hess_sq", "exp_fisher"}
+WIDE = {"exp_hess_sq", "exp_grad_sq", "exp_fisher"}
 """The states that are of single precision if the parameters are of half: their squares overflow."""
 
 SCALARS = {"td_count", "sigma", "td_error_sq", "td_error_abs"}

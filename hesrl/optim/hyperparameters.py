@@ -57,6 +57,10 @@ def _is_positive(value: object) -> bool:
     return _is_from_0(value) and value != 0
 
 
+def _is_bound(value: object) -> bool:
+    return isinstance(value, Real) and float(value) > 0
+
+
 def _is_fraction(value: object) -> bool:
     return isinstance(value, Real) and 0 <= float(value) < 1
 
@@ -93,6 +97,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "curvature_every": (_is_interval, "a whole number from 1 up"),
     "hessian_power": (_is_portion, "a number in [0, 1]"),
     "spatial_averaging": (_is_flag, "True or False"),
+    "adam_bound": (_is_bound, "a number above 0, or math.inf for no bound"),
     "delta": (_is_positive, "a number above 0"),
     "max_scale": (_is_positive, "a number above 0"),
     "curvature_beta": (_is_fraction, "a number in [0, 1)"),

@@ -112,7 +112,10 @@ def train_run(
     xavier_init(model, problem.bias)
     model.to(device)
     settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": problem.weight_decay}
-    steps = optim.get(optimizer)(model.parameters(), **settings)
+    make = optim.get(optimizer)
+    if issubclass(make, optim.AdaptiveByCurvature):
+        settings["adam_bound"] = math.inf
+    steps = make(model.parameters(), **settings)
     rows: list[Row] = []
     seconds = 0.0
     for epoch in range(1, epochs + 1):

@@ -7,6 +7,7 @@ meets all of them.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from hesrl.measuring.collect import collect
 from hesrl.measuring.networks import dense_network
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
-from hesrl.optim import get
+from hesrl.optim import AdaptiveByCurvature, get
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.paper.fig8_plot import plot_times
 from hesrl.paper.fig8_times import BASELINE, PAPER_RATIOS, PARTS, Row, Times
@@ -188,10 +189,13 @@ def update_with(
     Raises:
         UserError: It is a compiled one, and it could not be compiled.
     """
-    make: Callable[..., torch.optim.Optimizer] = (
-        torch.optim.Adam if name == "torch-adam" else get(name.removesuffix("-compiled"))
-    )
-    optimizer = make(model.parameters(), lr=_LEARNING_RATE)
+    make: type[torch.optim.Optimizer] = torch.optim.Adam
+    if name != "torch-adam":
+        make = get(name.removesuffix("-compiled"))
+    options: dict[str, Any] = {"lr": _LEARNING_RATE}
+    if issubclass(make, AdaptiveByCurvature):
+        options["adam_bound"] = math.inf
+    optimizer = make(model.parameters(), **options)
     if isinstance(optimizer, CurvatureOptimizer) and name.endswith("-compiled"):
         step = TrainStep(
             lambda x, target: (F.cross_entropy(model(x), target), ()),

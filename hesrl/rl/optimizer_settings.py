@@ -13,7 +13,7 @@ from hesrl.settings import flag, is_of_preset, require_positive
 OptimizerDefaults = Mapping[str, float]
 """What one optimizer brings where nothing is given, by the name of the setting."""
 
-OPTIONAL = ("learning_rate", "eps", "delta", "max_grad_norm")
+OPTIONAL = ("learning_rate", "eps", "adam_bound", "delta", "max_grad_norm")
 """Settings that may be None."""
 
 
@@ -22,7 +22,11 @@ KFAC_DEFAULTS = {"kfac": {"learning_rate": 1e-2, "delta": 1e-3, "max_grad_norm":
 
 
 def defaults_of_optimizers(
-    *, by_gradient: OptimizerDefaults, by_curvature: OptimizerDefaults, by_sample: OptimizerDefaults
+    *,
+    by_gradient: OptimizerDefaults,
+    by_curvature: OptimizerDefaults,
+    by_sample: OptimizerDefaults,
+    adam_bound: float,
 ) -> dict[str, dict[str, float]]:
     """Return what each optimizer of an agent brings where nothing is given, by its name.
 
@@ -32,6 +36,7 @@ def defaults_of_optimizers(
         by_curvature: The same of optimizers that divide the step by a curvature.
         by_sample: What of ``by_curvature`` is different with Hutchinson's estimate. Its root mean
             square contains off-diagonal terms of the Hessian.
+        adam_bound: Of optimizers that divide the step by a curvature.
     """
     table = {}
     for name in optim.known():
@@ -41,9 +46,10 @@ def defaults_of_optimizers(
         table[name] = dict(by_gradient)
         if not issubclass(optimizer, optim.Adaptive):
             del table[name]["eps"]
-        elif optimizer.divisor == "exp_hess_sq":
+        elif issubclass(optimizer, optim.AdaptiveByCurvature):
             sampled = optimizer.curvature == "hutchinson"
             table[name] = {**by_curvature, **(by_sample if sampled else {})}
+            table[name]["adam_bound"] = adam_bound
         if issubclass(optimizer, optim.Scaled):
             table[name] |= {"delta": 1e-8, "max_grad_norm": by_curvature["max_grad_norm"]}
     return table
@@ -100,6 +106,8 @@ def hyperparameters(args: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"lr": args.learning_rate}
     if issubclass(optimizer, optim.Adaptive):
         settings |= {"betas": tuple(args.betas), "eps": args.eps}
+        if issubclass(optimizer, optim.AdaptiveByCurvature):
+            settings["adam_bound"] = args.adam_bound
     elif optimizer.curvature is not None:
         settings["curvature_beta"] = args.betas[1]
     if issubclass(optimizer, optim.Scaled | optim.KFAC):

@@ -131,6 +131,8 @@ class RolloutSettings(TrainingSettings):
     """decay rates of the moving averages of gradient and scale, per optimizer step"""
     eps: float | None = None
     """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
+    adam_bound: float | None = None
+    """most that an entry may move, in steps of Adam (inf: no bound, as in the paper); None: inf"""
     delta: float | None = None
     """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
     max_grad_norm: float | None = None

@@ -19,6 +19,7 @@ from hesrl.runs import generator_state, set_generator_state
 MOMENTS = {
     "exp_avg": "gradient",
     "exp_avg_sq": "squared gradient",
+    "exp_grad_sq": "squared gradient",
     "exp_hess_sq": "squared curvature",
     "exp_fisher": "Fisher diagonal",
     "eligibility_trace": "eligibility trace",

@@ -40,8 +40,8 @@ def reference_step(thetas, grads, hessians, states, **settings):
         theta -= eta * u
 
 
-def adaptive(g, state, *, betas, eps, divide_by, hessian_power=1, **_):
-    """Return m̂ / ((√v̂)ᵏ + ε)."""
+def adaptive(g, state, *, betas, eps, divide_by, hessian_power=1, adam_bound=math.inf, **_):
+    """Return m̂ / max((√v̂)ᵏ + ε, √ŵ / c)."""
     beta1, beta2 = betas
     state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
     v, n = state.get("H"), state.get("n")
@@ -49,7 +49,9 @@ def adaptive(g, state, *, betas, eps, divide_by, hessian_power=1, **_):
         v = state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * g**2
         n = state["t"]
     m_hat, v_hat = state["m"] / (1 - beta1 ** state["t"]), v / (1 - beta2**n)
-    return m_hat / (v_hat.sqrt() ** hessian_power + eps)
+    state["w"] = beta2 * state.get("w", 0) + (1 - beta2) * g**2
+    w_hat = state["w"] / (1 - beta2 ** state["t"])
+    return m_hat / torch.maximum(v_hat.sqrt() ** hessian_power + eps, w_hat.sqrt() / adam_bound)
 
 
 def momentum(g, state, *, momentum, dampening=0, nesterov=False, **_):

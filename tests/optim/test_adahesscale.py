@@ -28,7 +28,8 @@ def test_its_state_is_named_for_what_it_holds():
     loss_of(model).backward()
     optimizer.step()
     for p in model.parameters():
-        assert list(optimizer.state[p]) == ["step", "exp_avg", "exp_hess_sq"]
+        assert list(optimizer.state[p]) == ["step", "exp_avg", "exp_hess_sq", "exp_grad_sq"]
+        torch.testing.assert_close(optimizer.state[p]["exp_grad_sq"], 0.25 * p.grad**2)
         torch.testing.assert_close(optimizer.state[p]["exp_avg"], 0.1 * p.grad)
         torch.testing.assert_close(optimizer.state[p]["exp_hess_sq"], 0.25 * p.hess_diag**2)
 

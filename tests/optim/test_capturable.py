@@ -82,7 +82,8 @@ def test_low_precision_is_kept_and_the_step_is_the_same(optimizer_class, dtype):
             optimizer.step()
     assert params[0].dtype == dtype
     for name, value in capturable.state[params[0]].items():
-        assert value.dtype == (torch.float32 if name in ("step", "exp_hess_sq") else dtype)
+        is_wide = name in ("step", "exp_hess_sq", "exp_grad_sq")
+        assert value.dtype == (torch.float32 if is_wide else dtype)
     tolerance = 1e-6 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(params, others, rtol=tolerance, atol=tolerance)
 

@@ -158,7 +158,7 @@ def test_parameters_may_be_named(optimizer_class):
     ("source", "target", "message"),
     [
         (Adam, AdaHesScale, "it has step, exp_avg, exp_avg_sq, but no exp_hess_sq"),
-        (AdaHesScale, Adam, "it has step, exp_avg, exp_hess_sq, but no exp_avg_sq"),
+        (AdaHesScale, Adam, "it has step, exp_avg, exp_hess_sq, exp_grad_sq, but no exp_avg_sq"),
         (Adam, ScaledAdam, "it has step, exp_avg, exp_avg_sq, but no exp_hess_sq"),
         (SGD, Adam, "it has momentum_buffer, but no step"),
     ],

@@ -102,5 +102,5 @@ def test_its_state_says_what_it_holds(name):
     train(model, optimizer, range(1))
     kept = {"scaled-sgd": ["step", "exp_hess_sq"]}
     kept["scaled-adam"] = ["step", "exp_avg", "exp_avg_sq", "exp_hess_sq"]
-    expected = kept.get(name, ["step", "exp_avg", "exp_hess_sq"])
+    expected = kept.get(name, ["step", "exp_avg", "exp_hess_sq", "exp_grad_sq"])
     assert all(list(optimizer.state[p]) == expected for p in model.parameters())

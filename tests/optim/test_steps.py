@@ -1,5 +1,7 @@
 """Every optimizer, step by step, against its equations and against those of torch."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -39,6 +41,8 @@ def settings_of(name, choice, **options):
     extra = {"form": how.pop("form")}
     if "divide_by" in how:
         extra["divide_by"] = how.pop("divide_by")
+        if extra["divide_by"] == "curvature":
+            given["adam_bound"] = 0.5 if choice is FORMS else math.inf
     if name.startswith("scaled-") and extra["form"] == "momentum":
         how["curvature_beta"] = 0.9
     if "adahessian" in name:

@@ -15,8 +15,9 @@ from hesrl.rl.optimizer_settings import (
 
 FIRST = {"learning_rate": 0.1, "eps": 0.2, "max_grad_norm": 0.3}
 SECOND = {"learning_rate": 1.0, "eps": 2.0, "max_grad_norm": math.inf}
+BOUNDED = {**SECOND, "adam_bound": 4.0}
 TABLE = defaults_of_optimizers(
-    by_gradient=FIRST, by_curvature=SECOND, by_sample={"learning_rate": 10.0}
+    by_gradient=FIRST, by_curvature=SECOND, by_sample={"learning_rate": 10.0}, adam_bound=4.0
 )
 
 
@@ -25,7 +26,7 @@ class Args:
 
     def __init__(self, optimizer, **settings):
         self.optimizer = optimizer
-        self.learning_rate = self.eps = self.delta = self.max_grad_norm = None
+        self.learning_rate = self.eps = self.delta = self.max_grad_norm = self.adam_bound = None
         vars(self).update(settings)
 
 
@@ -38,13 +39,13 @@ def test_only_optimizers_that_need_a_likelihood_are_left_out():
     [
         ("sgd", {"learning_rate": 0.1, "max_grad_norm": 0.3}),
         ("adam", FIRST),
-        ("adahesscale", SECOND),
-        ("adahessian", {**SECOND, "learning_rate": 10.0}),
-        ("scaled-adahessian", {**SECOND, "learning_rate": 10.0, "delta": 1e-8}),
-        ("adabl89", SECOND),
+        ("adahesscale", BOUNDED),
+        ("adahessian", {**BOUNDED, "learning_rate": 10.0}),
+        ("scaled-adahessian", {**BOUNDED, "learning_rate": 10.0, "delta": 1e-8}),
+        ("adabl89", BOUNDED),
         ("scaled-sgd", {"learning_rate": 0.1, "max_grad_norm": math.inf, "delta": 1e-8}),
         ("scaled-adam", {**FIRST, "max_grad_norm": math.inf, "delta": 1e-8}),
-        ("scaled-adahesscalegn", {**SECOND, "delta": 1e-8}),
+        ("scaled-adahesscalegn", {**BOUNDED, "delta": 1e-8}),
     ],
 )
 def test_defaults_go_by_what_divides_the_step(name, expected):
@@ -61,6 +62,7 @@ def test_what_is_filled_in_makes_the_optimizer(name):
     own = TABLE[name]
     assert group["lr"] == own["learning_rate"] and args.max_grad_norm == own["max_grad_norm"]
     assert group.get("eps") == own.get("eps") and group.get("delta") == own.get("delta")
+    assert group.get("adam_bound") == own.get("adam_bound")
     if "eps" in own:
         assert group["betas"] == (0.5, 0.75)
     elif name == "scaled-sgd":
