@@ -91,9 +91,8 @@ def main(args: Args) -> int:
         rows.append(row)
         print(*row, flush=True)
         write_csv(args.out, Row._fields, rows)
-    console = Console()
-    console.print(describe_machine(), highlight=False)
-    print(summary(rows))
+    Console().print(describe_machine(), highlight=False)
+    print(largest(rows), *unsafe(rows), sep="\n")
     return 0
 
 
@@ -200,20 +199,26 @@ def _ratio(ours: float, theirs: float) -> float:
     return ours / theirs
 
 
-def summary(rows: Iterable[Row]) -> str:
-    """Return a table of the largest ratios of each source, and the rows that are not safe."""
-    rows = list(rows)
-    lines = []
-    for source in dict.fromkeys(row.source for row in rows):
-        of_source = [row for row in rows if row.source == source]
-        good = [row for row in of_source if row.result == "ok"]
-        if good:
-            first, last = (max(float(getattr(row, at)) for row in good) for at in ("first", "all"))
-            lines.append([source, str(len(good)), f"{first:.1f}", f"{last:.1f}"])
-    header = ["source", "trained", f"largest ratio, {FIRST} steps", "largest ratio, all steps"]
-    unsafe = [
-        f"{row.source}, {row.network}, {row.loss}: {row.result}, {row.first}, {row.all}"
-        for row in rows
-        if row.result == "diverged" or (row.result == "ok" and float(row.all) > SAFE)
+def largest(rows: Iterable[Row]) -> str:
+    """Return a table of the largest ratios of each source."""
+    sources: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.result == "ok":
+            sources.setdefault(row.source, []).append(row)
+    cells = [
+        [
+            source,
+            str(len(found)),
+            *(f"{max(float(getattr(r, at)) for r in found):.1f}" for at in ("first", "all")),
+        ]
+        for source, found in sources.items()
     ]
-    return "\n".join([markdown_table(header, lines), *unsafe])
+    header = ["source", "trained", f"largest ratio, {FIRST} steps", "largest ratio, all steps"]
+    return markdown_table(header, cells)
+
+
+def unsafe(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a line for each row that diverged or has too large a ratio."""
+    for row in rows:
+        if row.result == "diverged" or (row.result == "ok" and float(row.all) > SAFE):
+            yield f"{row.source}, {row.network}, {row.loss}: {row.result} {row.first} {row.all}"

@@ -1,9 +1,10 @@
-"""The tables of the pages that quote ``docs/update.csv`` and ``docs/memory.csv``.
+"""The tables of the pages that quote what a benchmark wrote.
 
 ``python -m tests.bench.pages`` writes them into the pages, after
 
     hesrl bench update --rounds 9 --csv docs/update.csv
     hesrl bench memory --csv docs/memory.csv
+    hesrl bench safety --out docs/safety.csv
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import csv
 import re
 from pathlib import Path
 
-from hesrl.bench import update
+from hesrl.bench import safety, update
 from hesrl.measuring.tables import markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,16 @@ def unarmed_sentence() -> str:
     return f"the update of another model takes up to {100 * (longest - 1):.0f} % longer"
 
 
-TABLES = {"README.md": eager_table, "docs/train_step.md": compiled_table}
+def safety_table() -> str:
+    """The largest ratios of the distances with AdaHesScale to those with Adam."""
+    return safety.largest(safety.Row(**row) for row in read("safety.csv"))
+
+
+TABLES = {
+    "README.md": eager_table,
+    "docs/train_step.md": compiled_table,
+    "docs/optimizers.md": safety_table,
+}
 """What makes the table of each page; the page has a table with the same header."""
 
 
