@@ -323,6 +323,7 @@ def main(args: Args) -> int:
         normalize_rewards=args.normalize_rewards,
         progress=args.progress,
         env_options=options,
+        env_threads=args.env_threads,
     )
     check_real_time(args, envs, args.num_steps)
     agent = Agent(

@@ -348,6 +348,7 @@ def main(args: Args) -> int:
         normalize_observations=args.normalize_observations,
         normalize_rewards=args.normalize_rewards,
         env_options=options,
+        env_threads=args.env_threads,
     )
     check_real_time(args, envs, args.num_steps)
     agent = Agent(

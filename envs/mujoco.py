@@ -107,7 +107,7 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     return {
         "physics": torch.from_numpy(physics),
         "derived": {name: torch.from_numpy(array.copy()) for name, array in _derived(inner.data)},
-        "attributes": [_attributes(layer) for layer in _layers(env)],
+        "attributes": [_attributes(layer) for layer in layers(env)],
         "rng": inner.np_random.bit_generator.state,
     }
 
@@ -126,7 +126,7 @@ def set_env_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
     mujoco.mj_forward(inner.model, inner.data)
     for name, array in _derived(inner.data):
         array[...] = state["derived"][name].numpy()
-    for layer, attributes in zip(_layers(env), state["attributes"], strict=True):
+    for layer, attributes in zip(layers(env), state["attributes"], strict=True):
         for name, value in attributes.items():
             # Indexing by () makes a scalar of an array without dimensions.
             is_array = isinstance(value, torch.Tensor)
@@ -149,7 +149,7 @@ def _derived(data: mujoco.MjData) -> Iterator[tuple[str, NDArray[np.float64]]]:
             yield name, value
 
 
-def _layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+def layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
     """Yield an environment's wrappers, from the outermost, and then the environment itself."""
     while isinstance(env, gym.Wrapper):
         yield env

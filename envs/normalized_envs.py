@@ -1,7 +1,7 @@
-"""N environments stepped in turn in this process, with normalized observations and rewards.
+"""N environments stepped in this process, with normalized observations and rewards.
 
-No worker processes: they were measured four times as slow. A second core is better spent on a
-second seed.
+MuJoCo's v5 tasks step together, in MuJoCo's threads (`batched_envs`), other environments in turn.
+No worker processes: they were measured four times as slow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
+from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.env_errors import check_numbers, check_shape, raised
 from hesrl.envs.mujoco import env_state, make_env, set_env_state
+from hesrl.envs.mujoco_threads import SimulationError
 from hesrl.envs.normalize import (
     CLIP,
     ObservationNormalizer,
@@ -29,6 +31,10 @@ from hesrl.envs.normalize import (
 from hesrl.envs.real_time import real_time
 from hesrl.envs.spaces import actions_for, is_image
 from hesrl.errors import EnvironmentFault, UserError
+from hesrl.rl.threads import cores, cores_of_a_run
+
+FEWEST_TOGETHER = 4
+"""Environments from which on they step together by themselves."""
 
 
 class Episode(NamedTuple):
@@ -76,6 +82,8 @@ class NormalizedEnvs:
             the observation as one more entry, which is not normalized.
         clip: Bound of the magnitude of scaled observations and rewards.
         env_options: Arguments of the environment, as `make_env` takes them.
+        env_threads: Threads that step the environments, at most one for each core; they change no
+            number. None: from `FEWEST_TOGETHER` environments on all cores of the run.
 
     Attributes:
         observation_space: Of one environment, the progress included.
@@ -85,7 +93,7 @@ class NormalizedEnvs:
         halt: Brings the environment to rest at once if it is one in real time, else None.
 
     Raises:
-        UserError: The environment or N is impossible.
+        UserError: The environment, N or the number of threads is impossible.
     """
 
     def __init__(
@@ -100,6 +108,7 @@ class NormalizedEnvs:
         progress: bool = False,
         clip: float = CLIP,
         env_options: Mapping[str, Any] | None = None,
+        env_threads: int | None = None,
     ) -> None:
         if num_envs < 1:
             raise UserError(f"--num-envs {num_envs}: must be at least 1")
@@ -144,15 +153,33 @@ class NormalizedEnvs:
         # What nearly every step shares.
         self._none_ended = np.zeros(num_envs, dtype=bool)
         self._none_ended.setflags(write=False)
-        self._returns = [0.0] * num_envs
-        self._lengths = [0] * num_envs
+        self._returns: Any = [0.0] * num_envs
+        self._lengths: Any = [0] * num_envs
+        self._together: BatchedEnvs | None = None
+        threads = self._threads(env_threads)
+        if threads is not None:
+            self._together = BatchedEnvs(self._envs, threads, self._raw)
+            self._returns, self._lengths = np.array(self._returns), np.array(self._lengths)
         self._steps_before = 0
         self.observations = self.observation_normalizer.normalize(np.zeros_like(self._raw))
+
+    def _threads(self, wanted: int | None) -> int | None:
+        """Return in how many threads the environments step together; None: they step in turn."""
+        num_envs, reason = len(self._envs), why_not_batched(self._envs[0])
+        if wanted is None:
+            together = num_envs >= FEWEST_TOGETHER and reason is None
+            return min(cores_of_a_run(), num_envs) if together else None
+        if reason is not None and wanted > 1:
+            raise UserError(
+                f"--env-threads {wanted}: {self._env_id} cannot step in threads, because {reason}; "
+                "leave the option out"
+            )
+        return None if reason is not None else min(wanted, cores(), num_envs)
 
     @property
     def steps(self) -> int:
         """Environment steps so far, of all environments, including the steps before a resume."""
-        return self._steps_before + sum(self._lengths)
+        return self._steps_before + int(sum(self._lengths))
 
     @property
     def real_time(self) -> bool:
@@ -203,26 +230,8 @@ class NormalizedEnvs:
             ValueError: The environment has no such discrete action.
         """
         given = self._actions_for_envs(actions)
-        raw, lengths, returns = self._raw, self._lengths, self._returns
-        rewards: list[float] = []
-        terminations: list[bool] = []
-        truncations: list[bool] = []
-        # In one number, and squares cannot cancel as infinities can.
-        squares = 0.0
-        for i, env in enumerate(self._envs):
-            lengths[i] += 1
-            try:
-                raw[i], reward, terminated, truncated, info = env.step(given[i])
-                reward = float(reward)
-                if "fault" in info and not np.isfinite(raw[i]).all():
-                    raise EnvironmentFault(info["fault"])
-            except Exception as error:
-                raise raised(self._where(i), error) from error
-            rewards.append(reward)
-            squares += reward * reward
-            terminations.append(bool(terminated))
-            truncations.append(bool(truncated) and not terminated)
-            returns[i] += reward
+        step_envs = self._step_in_turn if self._together is None else self._step_together
+        rewards, terminations, truncations, squares = step_envs(given)
         if not squares + self._raw_numbers.dot(self._raw_numbers) < self._limit:
             for i, reward in enumerate(rewards):
                 check_numbers(self._where(i), self._raw[i], reward, self._limit)
@@ -237,6 +246,48 @@ class NormalizedEnvs:
             episodes = self._restart(obs, terminations, truncations)
         self.observations = obs
         return Step(obs, learned_rewards, *ends, final_obs, episodes)
+
+    def _step_in_turn(self, actions: Any) -> tuple[list[float], list[bool], list[bool], float]:
+        """Step one environment after the other; their observations go to ``_raw``.
+
+        Returns:
+            Rewards, terminations, truncations, and the sum of the squares of the rewards: in one
+            number, and squares cannot cancel as infinities can.
+        """
+        raw, lengths, returns = self._raw, self._lengths, self._returns
+        rewards: list[float] = []
+        terminations: list[bool] = []
+        truncations: list[bool] = []
+        squares = 0.0
+        for i, env in enumerate(self._envs):
+            lengths[i] += 1
+            try:
+                raw[i], reward, terminated, truncated, info = env.step(actions[i])
+                reward = float(reward)
+                if "fault" in info and not np.isfinite(raw[i]).all():
+                    raise EnvironmentFault(info["fault"])
+            except Exception as error:
+                raise raised(self._where(i), error) from error
+            rewards.append(reward)
+            squares += reward * reward
+            terminations.append(bool(terminated))
+            truncations.append(bool(truncated) and not terminated)
+            returns[i] += reward
+        return rewards, terminations, truncations, squares
+
+    def _step_together(self, actions: Any) -> tuple[list[float], list[bool], list[bool], float]:
+        """Do as `_step_in_turn` does, for all environments at once."""
+        assert self._together is not None
+        self._lengths += 1
+        try:
+            rewards, terminations, truncations = self._together.step(actions)
+        except SimulationError as error:
+            raise raised(self._where(error.number), error) from error
+        self._returns += rewards
+        truncations = truncations & ~terminations
+        # Plain numbers: the statistics of rewards take one after the other.
+        lists = rewards.tolist(), terminations.tolist(), truncations.tolist()
+        return *lists, float(rewards.dot(rewards))
 
     def cut_off(self) -> NDArray[Any]:
         """Begin new episodes in place of the running ones, which do not count as ended.
@@ -262,14 +313,14 @@ class NormalizedEnvs:
         episodes = []
         for i in range(len(self._envs)):
             if terminations[i] or truncations[i]:
-                episodes.append(Episode(i, self._returns[i], self._lengths[i]))
+                episodes.append(Episode(i, float(self._returns[i]), int(self._lengths[i])))
                 self._reset_env(i)
                 obs[i] = self.observation_normalizer(self._raw[i : i + 1])[0]
         return episodes
 
     def _reset_env(self, i: int, seed: int | None = None) -> None:
         """Begin an episode in environment ``i``; its first observation goes to ``_raw``."""
-        self._steps_before += self._lengths[i]
+        self._steps_before += int(self._lengths[i])
         self._returns[i], self._lengths[i] = 0.0, 0
         try:
             obs, _ = self._envs[i].reset(seed=seed)
@@ -279,6 +330,8 @@ class NormalizedEnvs:
         check_shape(where, obs, self._raw[i])
         self._raw[i] = obs
         check_numbers(where, self._raw[i], 0.0, self._limit)
+        if self._together is not None:
+            self._together.take_over(i)
 
     def _where(self, i: int) -> str:
         """Name environment ``i`` and what it was last asked to do."""
@@ -290,13 +343,16 @@ class NormalizedEnvs:
 
     def state_dict(self) -> dict[str, Any]:
         """Return statistics, running episodes and, of MuJoCo environments, the full state."""
+        if self._together is not None:
+            for i in range(len(self._envs)):
+                self._together.hand_back(i)
         return {
             "observation_statistics": self.observation_normalizer.state_dict(),
             "reward_statistics": self._rewards_to_learn.state_dict(),
             "observations": torch.from_numpy(self.observations.copy()),
             "steps": self.steps,
-            "returns": list(self._returns),
-            "lengths": list(self._lengths),
+            "returns": [float(value) for value in self._returns],
+            "lengths": [int(length) for length in self._lengths],
             "envs": [env_state(env) for env in self._envs],
         }
 
@@ -314,15 +370,17 @@ class NormalizedEnvs:
                 int(np.random.SeedSequence((seed, state["steps"])).generate_state(1)[0])
                 for seed in self._seeds
             ]
-            self._lengths = [0] * len(self._envs)
+            self._lengths[:] = [0] * len(self._envs)
             self._steps_before = state["steps"]
             self.reset()
             return False
         for i, saved in enumerate(state["envs"]):
             self._reset_env(i, self._seeds[i])
             set_env_state(self._envs[i], saved)
-        self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
-        self._steps_before = state["steps"] - sum(self._lengths)
+            if self._together is not None:
+                self._together.take_over(i)
+        self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
+        self._steps_before = state["steps"] - sum(state["lengths"])
         self.observations = state["observations"].numpy().copy()
         return True
 

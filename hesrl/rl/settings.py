@@ -11,6 +11,7 @@ from typing import ClassVar
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
+from hesrl.rl.threads import cores
 from hesrl.settings import require_between, require_choice, require_device, require_positive
 from hesrl.train_step import COMPILE
 
@@ -106,7 +107,7 @@ class RolloutSettings(TrainingSettings):
 
     # Environment
     num_envs: int = 1
-    """environments stepped in turn in this process"""
+    """environments stepped in this process"""
 
     # Algorithm
     num_steps: int = 2048
@@ -178,6 +179,11 @@ class ActorCriticSettings(RolloutSettings):
     compile: str = "auto"
     """auto, on or off: whether the step on a minibatch is compiled (docs/train_step.md)"""
 
+    # Environment
+    env_threads: int | None = None
+    """threads that step MuJoCo's v5 tasks, which changes no number; None: from 4 environments on
+    one for each core, and one for a run of a sweep"""
+
     # Networks
     shared_trunk: bool = False
     """whether actor and critic share all layers but their last ones"""
@@ -202,4 +208,11 @@ class ActorCriticSettings(RolloutSettings):
         """
         super().check()
         require_choice(self, "compile", COMPILE)
+        require_positive(self, "env_threads")
+        # A run that moves to another machine goes on with fewer.
+        if self.resume is None and self.env_threads is not None and self.env_threads > cores():
+            raise UserError(
+                f"--env-threads {self.env_threads}: this process may use {cores()} core(s), and "
+                "more threads than cores only wait; give fewer"
+            )
         require_between(self, "sparse_init", 0, 0.99)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -16,3 +19,15 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     threadpool_limits(threads, user_api="blas")
     torch.set_flush_denormal(True)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cores_of_a_run() -> int:
+    """Return the number of cores that a run may use: one where it is one of several of a sweep."""
+    return cores() if multiprocessing.parent_process() is None else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import types
@@ -18,6 +17,7 @@ from hesrl.errors import one_line
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial
 from hesrl.experiments.sweeps.trial_process import OUTPUT, be_trial
+from hesrl.rl.threads import cores
 
 PRELOADED = [
     "hesrl.agents.ppo",
@@ -155,13 +155,6 @@ def last_line(output: Path) -> str:
     """Return the last line that a run has printed."""
     lines = output.read_text(errors="replace").strip().splitlines() if output.exists() else []
     return one_line(lines[-1]) if lines else "ended without a word"
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
-from hesrl.experiments.sweeps.executors import cores, run_in_process
+from hesrl.experiments.sweeps.executors import run_in_process
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial
+from hesrl.rl.threads import cores
 
 ANSWER_SECONDS = 5.0
 """Time within which a cluster has to answer."""

@@ -1,0 +1,221 @@
+"""Stepping together, in threads: the numbers are Gymnasium's, to the bit."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
+
+from hesrl.envs import batched_envs, mujoco_threads
+from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
+from hesrl.envs.mujoco import make_env
+from hesrl.envs.mujoco_threads import SimulationError, Simulations
+from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.errors import EnvironmentFault, UserError
+from hesrl.runs import load_checkpoint, save_checkpoint
+
+TASKS = [
+    "Ant-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "InvertedDoublePendulum-v5",
+    "InvertedPendulum-v5",
+    "Pusher-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
+]
+OPTIONS = {
+    "Ant-v5": {"include_cfrc_ext_in_observation": False, "contact_force_range": (-0.1, 3.0)},
+    "HalfCheetah-v5": {"exclude_current_positions_from_observation": False, "frame_skip": 3},
+    "Hopper-v5": {"healthy_z_range": (0.9, 1.3), "healthy_state_range": (-2.0, 2.0)},
+    "Humanoid-v5": {"include_cinert_in_observation": False, "contact_cost_range": (1e-3, 0.02)},
+    "HumanoidStandup-v5": {"impact_cost_range": (1e-3, 0.1), "include_cvel_in_observation": False},
+    "InvertedDoublePendulum-v5": {"healthy_reward": 3.0},
+    "Pusher-v5": {"reward_near_weight": 0.7, "reward_control_weight": 0.3},
+    "Reacher-v5": {"reward_dist_weight": 0.7, "reward_control_weight": 0.3},
+    "Swimmer-v5": {"exclude_current_positions_from_observation": False},
+    "Walker2d-v5": {"terminate_when_unhealthy": False, "ctrl_cost_weight": 0.3},
+}
+
+
+def compare(env_id, steps, num_envs=3, **options):
+    """Step together and in turn, over the ends of episodes; return how many there were."""
+    envs, others = ([make_env(env_id, **options) for _ in range(num_envs)] for _ in range(2))
+    raw = np.empty((num_envs, *envs[0].observation_space.shape))
+    together = BatchedEnvs(envs, 2, raw)
+    for i, (env, other) in enumerate(zip(envs, others, strict=True)):
+        env.reset(seed=i)
+        other.reset(seed=i)
+        together.take_over(i)
+    space, rng, ends = envs[0].action_space, np.random.default_rng(0), 0
+    for _ in range(steps):
+        actions = rng.uniform(space.low, space.high, (num_envs, *space.shape)).astype(np.float32)
+        outcome = [array.tolist() for array in together.step(actions)]
+        expected = [env.step(action) for env, action in zip(others, actions, strict=True)]
+        assert raw.tolist() == [obs.tolist() for obs, *_ in expected]
+        assert outcome == [[given[k] for given in expected] for k in (1, 2, 3)]
+        for i, (_, _, terminated, truncated, _) in enumerate(expected):
+            if terminated or truncated:
+                ends += 1
+                assert np.array_equal(envs[i].reset()[0], others[i].reset()[0])
+                together.take_over(i)
+    return ends
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_every_number_is_gymnasiums(env_id):
+    assert compare(env_id, 120, max_episode_steps=90) >= 3
+
+
+@pytest.mark.parametrize("env_id", OPTIONS)
+def test_the_settings_of_a_task_hold(env_id):
+    compare(env_id, 40, progress=True, **OPTIONS[env_id])
+
+
+def play(envs, steps, seed=1):
+    """All that the steps give, as plain values that == compares."""
+    shape = (steps, len(envs.observations), *envs.action_space.shape)
+    actions = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+    return [
+        [value.tolist() if isinstance(value, np.ndarray) else value for value in envs.step(action)]
+        for action in actions
+    ]
+
+
+def make(env_id="Hopper-v5", num_envs=5, seed=1, **settings):
+    return NormalizedEnvs(env_id, num_envs, seed=seed, gamma=0.99, **settings)
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "Ant-v5"])
+def test_neither_threads_nor_stepping_in_turn_change_a_number(env_id, monkeypatch):
+    monkeypatch.setattr("hesrl.envs.normalized_envs.cores", lambda: 8)
+    runs = []
+    for threads in (1, 2, 5, None):
+        if threads is None:
+            monkeypatch.setattr(batched_envs, "library", lambda: None)
+        envs = make(env_id, env_threads=threads)
+        assert (envs._together is None) == (threads is None)
+        envs.reset()
+        runs.append(play(envs, 60))
+    assert all(run == runs[0] for run in runs)
+
+
+@pytest.mark.parametrize("env_id", TASKS)
+def test_a_saved_run_goes_on_to_the_bit(tmp_path, monkeypatch, env_id):
+    monkeypatch.setattr(gym.registry[env_id], "max_episode_steps", 30)
+    envs = make(env_id, 4, progress=True)
+    envs.reset()
+    play(envs, 10)
+    save_checkpoint(tmp_path / "checkpoint.pt", envs.state_dict())
+    expected = play(envs, 40)
+
+    resumed = make(env_id, 4, progress=True, seed=99, env_threads=1)
+    assert resumed.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
+    assert play(resumed, 40) == expected
+    assert {episode.env_index for *_, episodes in expected for episode in episodes} == {0, 1, 2, 3}
+
+
+def test_a_checkpoint_goes_on_in_turn_as_well(monkeypatch):
+    envs = make()
+    envs.reset()
+    play(envs, 10)
+    state = envs.state_dict()
+    expected = play(envs, 40)
+    monkeypatch.setattr(batched_envs, "library", lambda: None)
+    resumed = make(seed=99)
+    assert resumed._together is None and resumed.load_state_dict(state)
+    assert play(resumed, 40) == expected
+
+
+def threads_of(envs):
+    return None if envs._together is None else envs._together.threads
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "wanted", "expected"),
+    [(3, None, None), (4, None, 4), (9, None, 8), (3, 1, 1), (9, 3, 3), (2, 8, 2), (9, 20, 8)],
+)
+def test_threads_are_as_many_as_cores_or_as_wanted(monkeypatch, num_envs, wanted, expected):
+    monkeypatch.setattr("hesrl.envs.normalized_envs.cores", lambda: 8)
+    monkeypatch.setattr("hesrl.envs.normalized_envs.cores_of_a_run", lambda: 8)
+    envs = make("InvertedPendulum-v5", num_envs, env_threads=wanted)
+    assert threads_of(envs) == expected
+
+
+class Changed(gym.Wrapper):
+    """Any wrapper."""
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        (lambda: make_env("Pendulum-v1"), "PendulumEnv is none of Gymnasium's MuJoCo v5 tasks"),
+        (lambda: make_env("Hopper-v4"), "HopperEnv is none of Gymnasium's MuJoCo v5 tasks"),
+        (lambda: Changed(make_env("Hopper-v5")), "it is wrapped by Changed"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*The environment Hopper-v4 is out of date")
+def test_what_cannot_step_in_threads_says_why(env, reason):
+    assert why_not_batched(env()) == reason
+
+
+def test_an_environment_that_shows_its_steps_steps_in_turn():
+    env = make_env("Hopper-v5")
+    env.unwrapped.render_mode = "human"
+    assert why_not_batched(env) == "it shows every step"
+
+
+def test_threads_for_what_steps_in_turn_are_refused(monkeypatch):
+    with pytest.raises(
+        UserError, match=r"--env-threads 2: Pendulum-v1 cannot step in threads, bec"
+    ):
+        make("Pendulum-v1", env_threads=2)
+    assert make("Pendulum-v1", env_threads=1)._together is None
+    monkeypatch.setattr(mujoco_threads.ctypes, "CDLL", lambda path: object())
+    mujoco_threads.library.cache_clear()
+    with pytest.raises(UserError, match=r"because MuJoCo is older than 4.0"):
+        make(env_threads=2)
+    mujoco_threads.library.cache_clear()
+
+
+def test_a_simulation_that_fails_is_named():
+    envs = make("Ant-v5")
+    envs.reset()
+
+    def fail():
+        raise SimulationError(3, "what MuJoCo says")
+
+    envs._together._step = fail
+    message = r"Ant-v5, environment 3 \(seed 4\), step 1 of its episode.* raised .*what MuJoCo says"
+    with pytest.raises(EnvironmentFault, match=message):
+        play(envs, 1)
+
+
+def test_a_failure_has_the_number_and_what_mujoco_says():
+    model = make_env("Hopper-v5").unwrapped.model
+    model.opt.integrator = 99
+    with pytest.raises(SimulationError, match="integrator") as caught:
+        Simulations(model, 3, 2).stepper(1, contact_forces=False)()
+    assert caught.value.number == 0
+
+
+def test_a_number_that_is_not_finite_is_named_and_enters_no_statistics():
+    envs = make("HalfCheetah-v5")
+    envs.reset()
+    before = str(envs.state_dict()["observation_statistics"])
+    envs._together._task.env._forward_reward_weight = np.inf
+    with pytest.raises(FloatingPointError, match=r"environment 0 \(seed 1\), step 1 of its .* inf"):
+        play(envs, 1)
+    assert str(envs.state_dict()["observation_statistics"]) == before
+
+
+def test_memory_lives_as_long_as_what_reads_it():
+    envs = [make_env("Hopper-v5")]
+    assert isinstance(envs[0].unwrapped, MujocoEnv)
+    raw = np.zeros((1, 11))
+    task = BatchedEnvs(envs, 1, raw)._task
+    assert task.qpos.shape == (1, 6) and np.isfinite(task.qpos).all()
