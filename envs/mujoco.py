@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -14,11 +14,12 @@ import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from gymnasium.envs.mujoco import MujocoEnv
-from numpy.typing import NDArray
 
 from hesrl.envs.episode_progress import EpisodeProgress
 from hesrl.envs.spaces import check_spaces, is_image
 from hesrl.errors import UserError, one_line
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -86,8 +87,8 @@ def _quiet_compiler() -> Iterator[None]:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
-    """Return all that the future of a MuJoCo environment depends on, or None for any other.
+def env_states(envs: Sequence[gym.Env[Any, Any]]) -> dict[str, Any] | None:
+    """Return all that the future of MuJoCo environments depends on, or None for any other.
 
     Several environments read quantities that the previous step derived (positions of bodies,
     contact forces) before they step again. So the state is MuJoCo's integration state and every
@@ -95,58 +96,67 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any] | None:
     wrappers hold, and the random generator. Going on from it is identical to the bit. The list of
     contacts is not saved: until the next step it follows from the present position.
 
+    Args:
+        envs: N environments, made alike. Arrays of MuJoCo become one tensor of all of them (N, …).
+
     Returns:
         Nested dicts and lists of tensors and numbers, fit for a checkpoint.
     """
-    inner = env.unwrapped
-    if not isinstance(inner, MujocoEnv):
+    inner = [env.unwrapped for env in envs]
+    if not all(isinstance(env, MujocoEnv) for env in inner):
         return None
-    spec = mujoco.mjtState.mjSTATE_INTEGRATION
-    physics = np.empty(mujoco.mj_stateSize(inner.model, spec))
-    mujoco.mj_getState(inner.model, inner.data, physics, spec)
+    models, data = [env.model for env in inner], [env.data for env in inner]
+    physics = np.empty((len(envs), mujoco.mj_stateSize(models[0], _STATE)))
+    for row, model, of_env in zip(physics, models, data, strict=True):
+        mujoco.mj_getState(model, of_env, row, _STATE)
+    derived = {
+        name: torch.from_numpy(np.array([getattr(of_env, name) for of_env in data]))
+        for name in derived_names(data[0])
+    }
     return {
         "physics": torch.from_numpy(physics),
-        "derived": {name: torch.from_numpy(array.copy()) for name, array in _derived(inner.data)},
-        "attributes": [_attributes(layer) for layer in layers(env)],
-        "rng": inner.np_random.bit_generator.state,
+        "derived": derived,
+        "attributes": [[_attributes(layer) for layer in layers(env)] for env in envs],
+        "rng": [env.np_random.bit_generator.state for env in inner],
     }
 
 
-def set_env_state(env: gym.Env[Any, Any], state: dict[str, Any]) -> None:
-    """Put a MuJoCo environment into a state that `env_state` returned for one like it.
+def set_env_states(envs: Sequence[gym.Env[Any, Any]], states: dict[str, Any]) -> None:
+    """Put MuJoCo environments into the state that `env_states` returned for others like them.
 
     Args:
-        env: The environment; it must have been reset once.
-        state: The state.
+        envs: The environments; they must have been reset once.
+        states: The state.
     """
-    inner = env.unwrapped
-    assert isinstance(inner, MujocoEnv)
-    spec = mujoco.mjtState.mjSTATE_INTEGRATION
-    mujoco.mj_setState(inner.model, inner.data, state["physics"].numpy(), spec)
-    mujoco.mj_forward(inner.model, inner.data)
-    for name, array in _derived(inner.data):
-        array[...] = state["derived"][name].numpy()
-    for layer, attributes in zip(layers(env), state["attributes"], strict=True):
-        for name, value in attributes.items():
-            # Indexing by () makes a scalar of an array without dimensions.
-            is_array = isinstance(value, torch.Tensor)
-            setattr(layer, name, value.numpy().copy()[()] if is_array else value)
-    inner.np_random.bit_generator.state = state["rng"]
+    for i, env in enumerate(envs):
+        inner = env.unwrapped
+        assert isinstance(inner, MujocoEnv)
+        mujoco.mj_setState(inner.model, inner.data, states["physics"][i].numpy(), _STATE)
+        mujoco.mj_forward(inner.model, inner.data)
+        for name, arrays in states["derived"].items():
+            getattr(inner.data, name)[...] = arrays[i].numpy()
+        for layer, attributes in zip(layers(env), states["attributes"][i], strict=True):
+            for name, value in attributes.items():
+                # Indexing by () makes a scalar of an array without dimensions.
+                is_array = isinstance(value, torch.Tensor)
+                setattr(layer, name, value.numpy().copy()[()] if is_array else value)
+        inner.np_random.bit_generator.state = states["rng"][i]
 
 
-def _derived(data: mujoco.MjData) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Yield the float arrays of MuJoCo's data whose size the model fixes.
+def derived_names(data: mujoco.MjData) -> list[str]:
+    """Return the names of the float arrays of MuJoCo's data whose size the model fixes.
 
     They lie in one buffer that ``qpos`` begins. All others lie in an arena, where their sizes
     change with the contacts and some are not there at all.
     """
-    start = data.qpos.ctypes.data
+    start, names = data.qpos.ctypes.data, []
     for name in dir(data):
         value = getattr(data, name)
         if not isinstance(value, np.ndarray) or value.dtype != np.float64 or not value.size:
             continue
         if start <= value.ctypes.data < start + data.nbuffer:
-            yield name, value
+            names.append(name)
+    return names
 
 
 def layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.env_errors import check_numbers, check_shape, raised
-from hesrl.envs.mujoco import env_state, make_env, set_env_state
+from hesrl.envs.mujoco import env_states, make_env, set_env_states
 from hesrl.envs.mujoco_threads import SimulationError
 from hesrl.envs.normalize import (
     CLIP,
@@ -90,6 +90,7 @@ class NormalizedEnvs:
         action_space: Of one environment.
         observations: The observations to act on next (N, …).
         observation_normalizer: The statistics of the observations.
+        together: What steps the environments together; None: they step in turn.
         halt: Brings the environment to rest at once if it is one in real time, else None.
 
     Raises:
@@ -155,10 +156,10 @@ class NormalizedEnvs:
         self._none_ended.setflags(write=False)
         self._returns: Any = [0.0] * num_envs
         self._lengths: Any = [0] * num_envs
-        self._together: BatchedEnvs | None = None
+        self.together: BatchedEnvs | None = None
         threads = self._threads(env_threads)
         if threads is not None:
-            self._together = BatchedEnvs(self._envs, threads, self._raw)
+            self.together = BatchedEnvs(self._envs, threads, self._raw)
             self._returns, self._lengths = np.array(self._returns), np.array(self._lengths)
         self._steps_before = 0
         self.observations = self.observation_normalizer.normalize(np.zeros_like(self._raw))
@@ -230,7 +231,7 @@ class NormalizedEnvs:
             ValueError: The environment has no such discrete action.
         """
         given = self._actions_for_envs(actions)
-        step_envs = self._step_in_turn if self._together is None else self._step_together
+        step_envs = self._step_in_turn if self.together is None else self._step_together
         rewards, terminations, truncations, squares = step_envs(given)
         if not squares + self._raw_numbers.dot(self._raw_numbers) < self._limit:
             for i, reward in enumerate(rewards):
@@ -277,10 +278,10 @@ class NormalizedEnvs:
 
     def _step_together(self, actions: Any) -> tuple[list[float], list[bool], list[bool], float]:
         """Do as `_step_in_turn` does, for all environments at once."""
-        assert self._together is not None
+        assert self.together is not None
         self._lengths += 1
         try:
-            rewards, terminations, truncations = self._together.step(actions)
+            rewards, terminations, truncations = self.together.step(actions)
         except SimulationError as error:
             raise raised(self._where(error.number), error) from error
         self._returns += rewards
@@ -330,8 +331,8 @@ class NormalizedEnvs:
         check_shape(where, obs, self._raw[i])
         self._raw[i] = obs
         check_numbers(where, self._raw[i], 0.0, self._limit)
-        if self._together is not None:
-            self._together.take_over(i)
+        if self.together is not None:
+            self.together.take_over(i)
 
     def _where(self, i: int) -> str:
         """Name environment ``i`` and what it was last asked to do."""
@@ -343,9 +344,9 @@ class NormalizedEnvs:
 
     def state_dict(self) -> dict[str, Any]:
         """Return statistics, running episodes and, of MuJoCo environments, the full state."""
-        if self._together is not None:
+        if self.together is not None:
             for i in range(len(self._envs)):
-                self._together.hand_back(i)
+                self.together.hand_back(i)
         return {
             "observation_statistics": self.observation_normalizer.state_dict(),
             "reward_statistics": self._rewards_to_learn.state_dict(),
@@ -353,7 +354,7 @@ class NormalizedEnvs:
             "steps": self.steps,
             "returns": [float(value) for value in self._returns],
             "lengths": [int(length) for length in self._lengths],
-            "envs": [env_state(env) for env in self._envs],
+            "envs": env_states(self._envs),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> bool:
@@ -365,7 +366,7 @@ class NormalizedEnvs:
         """
         self.observation_normalizer.load_state_dict(state["observation_statistics"])
         self._rewards_to_learn.load_state_dict(state["reward_statistics"])
-        if None in state["envs"]:
+        if state["envs"] is None:
             self._seeds = [
                 int(np.random.SeedSequence((seed, state["steps"])).generate_state(1)[0])
                 for seed in self._seeds
@@ -374,11 +375,12 @@ class NormalizedEnvs:
             self._steps_before = state["steps"]
             self.reset()
             return False
-        for i, saved in enumerate(state["envs"]):
-            self._reset_env(i, self._seeds[i])
-            set_env_state(self._envs[i], saved)
-            if self._together is not None:
-                self._together.take_over(i)
+        for i, seed in enumerate(self._seeds):
+            self._reset_env(i, seed)
+        set_env_states(self._envs, state["envs"])
+        if self.together is not None:
+            for i in range(len(self._envs)):
+                self.together.take_over(i)
         self._returns[:], self._lengths[:] = state["returns"], state["lengths"]
         self._steps_before = state["steps"] - sum(state["lengths"])
         self.observations = state["observations"].numpy().copy()

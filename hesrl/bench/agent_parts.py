@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hesrl.envs.batched_envs import BatchedEnvs
 from hesrl.envs.mujoco import make_env
 from hesrl.runs import RunDirectory, Session, read_metric
 from hesrl.train_step import TrainStep
@@ -91,8 +92,13 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
         calls = (call for kind in kinds for call in kind if call.start > rows[0].start)
         return sum(call.seconds for call in calls) / steps
 
-    storage, acting = counted[-1].result, counted[-1].arguments[1]
-    parts["physics"] = seconds_of_physics(env_id)
+    storage = counted[-1].result
+    envs, acting = counted[-1].arguments[:2]
+    parts["physics"] = (
+        seconds_of_physics(env_id)
+        if envs.together is None
+        else _seconds_together(envs.together, storage) / storage.obs.shape[1]
+    )
     parts["acting"] = _seconds_of_acting(acting, storage) / storage.obs.shape[1]
     parts["statistics"] = seconds(rollouts) - parts["physics"] - parts["acting"]
     parts["advantages"] = seconds(batches)
@@ -114,6 +120,15 @@ def seconds_of_physics(env_id: str) -> float:
             env.reset()
     env.close()
     return total / SAMPLES
+
+
+def _seconds_together(together: BatchedEnvs, storage: Any) -> float:
+    """Return the seconds of stepping all environments once, in threads."""
+    actions = np.clip(storage.actions, -1, 1)
+    start = time.perf_counter()
+    for step in range(SAMPLES // 10):
+        together.step(actions[step % len(actions)])
+    return (time.perf_counter() - start) / (SAMPLES // 10)
 
 
 def _seconds_of_acting(acting: Any, storage: Any) -> float:

@@ -2,9 +2,11 @@
 
 The contenders take turns for some rounds in one process, so that a change of the machine's speed
 meets all of them. All have the same environment, networks and settings (CleanRL's), and all log
-to TensorBoard. A turn counts from its first row of metrics on, so that start-up and compiling do
-not count, while statistics, logging and checkpoints do. What a run takes before its first step,
-and its memory, are measured in processes of their own. The streaming agent, which
+to TensorBoard. Several environments of Stable-Baselines3 step in its process, and as another
+contender in processes of their own. A turn counts from its first row of metrics on, so that
+start-up and compiling do not count, while statistics, logging and checkpoints do. What a run takes
+before its first step, and its memory, are measured in processes of their own. The speed on more
+cores follows from the parts, with physics divided among the cores. The streaming agent, which
 Stable-Baselines3 has not, runs beside its authors' code, if there is a copy of it.
 """
 
@@ -33,6 +35,7 @@ from hesrl.bench.stream_agent import ROW, SOURCES, measure_authors, measure_size
 from hesrl.bench.turns import median_ratio
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
+from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import flag
 
@@ -55,11 +58,13 @@ class Args:
     agents: tuple[str, ...] = ("PPO", "A2C")
     """which agents to measure: PPO, A2C or stream"""
     num_envs: int = 1
-    """environments stepped in turn; the streaming agent has one"""
+    """environments; a rollout of PPO has 2048 steps of all; the streaming agent has one"""
+    env_threads: int | None = None
+    """threads that step the environments of hesrl; None: one for each core"""
     rounds: int = 3
     """turns of each contender"""
     steps: int = 40_960
-    """length of a turn (environment steps), at least two rollouts of 2048 num_envs, or 3000"""
+    """length of a turn (environment steps), at least two rollouts of 2048, or 3000"""
     compile: str = "on"
     """auto, on or off: whether hesrl's training steps are compiled"""
     intentional_rl: Path | None = None
@@ -67,6 +72,18 @@ class Args:
     hidden_sizes: tuple[int, ...] = ()
     """units of both hidden layers, such as 32 64 128 256 512 1024, at which to measure the
     streaming agent besides"""
+
+
+CORES = (16, 64)
+"""Cores for which the speed is computed from the measured parts."""
+
+
+def _lengths(agent: str, args: Args) -> dict[str, int]:
+    """Return how long the rollouts of several environments are, and how often A2C writes a row."""
+    if agent == "PPO":
+        return {"num_steps": max(1, 2048 // args.num_envs)}
+    per_update = 5 * args.num_envs
+    return {"log_interval": next(i for i in (100, 25, 5, 1) if 4 * i * per_update <= args.steps)}
 
 
 def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[float, Parts]:
@@ -81,23 +98,25 @@ def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[fl
             module.Args(
                 env_id=args.env_id,
                 num_envs=args.num_envs,
+                env_threads=args.env_threads,
                 optimizer=OPTIMIZERS[optimizer],
                 total_timesteps=args.steps,
                 seed=seed,
                 runs_dir=Path(folder),
                 eval_episodes=1,
                 compile=args.compile,
+                **_lengths(agent, args),
             )
         )
         return speed_of(Path(folder)), parts
 
 
-def measure_sb3(agent: str, args: Args, seed: int) -> tuple[float, None]:
+def measure_sb3(agent: str, processes: bool, args: Args, seed: int) -> tuple[float, None]:
     """Train an agent of Stable-Baselines3 for one turn and return its steps per second."""
     import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.monitor import Monitor
-    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
     class Clock(BaseCallback):
         """Takes the time at the first rollout that counts."""
@@ -114,7 +133,8 @@ def measure_sb3(agent: str, args: Args, seed: int) -> tuple[float, None]:
     def make() -> Monitor:
         return Monitor(make_env(args.env_id))
 
-    settings, adam = AGENTS[agent].Args(num_envs=args.num_envs), AGENTS[agent].DEFAULTS["adam"]
+    settings = AGENTS[agent].Args(num_envs=args.num_envs, **_lengths(agent, args))
+    adam = AGENTS[agent].DEFAULTS["adam"]
     of_ppo = {}
     if agent == "PPO":
         of_ppo = {
@@ -127,7 +147,9 @@ def measure_sb3(agent: str, args: Args, seed: int) -> tuple[float, None]:
     if agent == "A2C":  # whose default is RMSprop
         policy |= {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": adam["eps"]}}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        envs = VecNormalize(DummyVecEnv([make] * args.num_envs), gamma=settings.gamma)
+        makers = [make] * args.num_envs
+        plain = SubprocVecEnv(makers, "fork") if processes else DummyVecEnv(makers)
+        envs = VecNormalize(plain, gamma=settings.gamma)
         model = getattr(stable_baselines3, agent)(
             "MlpPolicy",
             envs,
@@ -157,7 +179,7 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    fewest = 3 * ROW if args.agents == ("stream",) else 2 * 2048 * args.num_envs
+    fewest = 3 * ROW if args.agents == ("stream",) else 2 * max(2048, 10 * args.num_envs)
     if args.rounds < 1 or args.steps < fewest:
         raise UserError(f"--rounds must be at least 1 and --steps at least {fewest}")
     for agent in args.agents:
@@ -181,7 +203,9 @@ def main(args: Args) -> int:
                     measure_stream, source, *measured, args.compile
                 )
             continue
-        contenders[f"SB3 {agent}, Adam"] = partial(measure_sb3, agent, args)
+        contenders[f"SB3 {agent}, Adam"] = partial(measure_sb3, agent, False, args)
+        if args.num_envs > 1:
+            contenders[f"SB3 {agent}, processes"] = partial(measure_sb3, agent, True, args)
         for optimizer in OPTIMIZERS:
             contenders[f"hesrl {agent}, {optimizer}"] = partial(
                 measure_hesrl, agent, optimizer, args
@@ -197,7 +221,7 @@ def main(args: Args) -> int:
             if parts_of_turn is not None:
                 parts[name] = parts_of_turn
             console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
-    console.print(_speed_table(speeds, args), _parts_table(parts), _startup_table(args))
+    console.print(_speed_table(speeds, args), _parts_table(parts, args), _startup_table(args))
     if args.hidden_sizes:
         console.print(measure_sizes(args.hidden_sizes, args.env_id, args.steps, args.compile))
     return 0
@@ -208,7 +232,9 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.steps:,} steps, "
         "ratios: medians over the rounds"
     )
-    table = Table("contender", "steps/s", "range", "µs", "to theirs", "to our first", title=title)
+    table = Table(
+        "contender", "steps/s", "range", "µs", "to their fastest", "to our first", title=title
+    )
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for name, values in speeds.items():
         agent = name.split()[1]
@@ -216,8 +242,8 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         theirs = [other for other in of_agent if not other.startswith("hesrl")]
         ours = [other for other in of_agent if other.startswith("hesrl")]
         ratios = [
-            f"{median_ratio(values, speeds[others[0]]):.2f}" if others else "–"
-            for others in (theirs, ours)
+            f"{median_ratio(values, speeds[other]):.2f}" if other else "–"
+            for other in (_fastest(theirs, speeds), ours[0] if ours else None)
         ]
         table.add_row(
             name,
@@ -229,13 +255,28 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
     return table
 
 
-def _parts_table(parts: dict[str, Parts]) -> Table:
+def _fastest(names: list[str], speeds: dict[str, list[float]]) -> str | None:
+    return max(names, key=lambda name: median(speeds[name]), default=None)
+
+
+def _parts_table(parts: dict[str, Parts], args: Args) -> Table:
     names = [name.removeprefix("hesrl ").replace(",", "") for name in parts]
     table = Table("µs per step, last round", *names)
     for part in PARTS:
         columns = (seconds.get(part) for seconds in parts.values())
         table.add_row(part, *("–" if part is None else f"{1e6 * part:.1f}" for part in columns))
     table.add_row("sum", *(f"{1e6 * sum(seconds.values()):.1f}" for seconds in parts.values()))
+    threads = args.env_threads or min(cores(), args.num_envs)
+    for number in CORES if args.num_envs > 1 else ():
+        gains = (
+            seconds["physics"] * (1 - threads / min(number, args.num_envs))
+            for seconds in parts.values()
+        )
+        speeds = (
+            1 / (sum(seconds.values()) - gain)
+            for seconds, gain in zip(parts.values(), gains, strict=True)
+        )
+        table.add_row(f"steps/s, {number} cores", *(f"{speed:,.0f}" for speed in speeds))
     return table
 
 
@@ -243,7 +284,7 @@ def _startup_table(args: Args) -> Table:
     table = Table("one process, with a warm cache", "seconds to the first step", "peak MiB")
     for agent in args.agents:
         module = AGENTS[agent].__name__.rpartition(".")[2]
-        seconds, mebibytes = measure_startup(module, args.env_id, args.compile)
+        seconds, mebibytes = measure_startup(module, args.env_id, args.compile, args.num_envs)
         optimizer = next(iter(SOURCES)) if agent == "stream" else "AdaHesScale"
         table.add_row(f"hesrl {agent}, {optimizer}", f"{seconds:.1f}", f"{mebibytes:,.0f}")
     return table

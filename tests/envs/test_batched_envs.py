@@ -98,7 +98,7 @@ def test_neither_threads_nor_stepping_in_turn_change_a_number(env_id, monkeypatc
         if threads is None:
             monkeypatch.setattr(batched_envs, "library", lambda: None)
         envs = make(env_id, env_threads=threads)
-        assert (envs._together is None) == (threads is None)
+        assert (envs.together is None) == (threads is None)
         envs.reset()
         runs.append(play(envs, 60))
     assert all(run == runs[0] for run in runs)
@@ -127,12 +127,12 @@ def test_a_checkpoint_goes_on_in_turn_as_well(monkeypatch):
     expected = play(envs, 40)
     monkeypatch.setattr(batched_envs, "library", lambda: None)
     resumed = make(seed=99)
-    assert resumed._together is None and resumed.load_state_dict(state)
+    assert resumed.together is None and resumed.load_state_dict(state)
     assert play(resumed, 40) == expected
 
 
 def threads_of(envs):
-    return None if envs._together is None else envs._together.threads
+    return None if envs.together is None else envs.together.threads
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_threads_for_what_steps_in_turn_are_refused(monkeypatch):
         UserError, match=r"--env-threads 2: Pendulum-v1 cannot step in threads, bec"
     ):
         make("Pendulum-v1", env_threads=2)
-    assert make("Pendulum-v1", env_threads=1)._together is None
+    assert make("Pendulum-v1", env_threads=1).together is None
     monkeypatch.setattr(mujoco_threads.ctypes, "CDLL", lambda path: object())
     mujoco_threads.library.cache_clear()
     with pytest.raises(UserError, match=r"because MuJoCo is older than 4.0"):
@@ -189,7 +189,7 @@ def test_a_simulation_that_fails_is_named():
     def fail():
         raise SimulationError(3, "what MuJoCo says")
 
-    envs._together._step = fail
+    envs.together._step = fail
     message = r"Ant-v5, environment 3 \(seed 4\), step 1 of its episode.* raised .*what MuJoCo says"
     with pytest.raises(EnvironmentFault, match=message):
         play(envs, 1)
@@ -207,7 +207,7 @@ def test_a_number_that_is_not_finite_is_named_and_enters_no_statistics():
     envs = make("HalfCheetah-v5")
     envs.reset()
     before = str(envs.state_dict()["observation_statistics"])
-    envs._together._task.env._forward_reward_weight = np.inf
+    envs.together._task.env._forward_reward_weight = np.inf
     with pytest.raises(FloatingPointError, match=r"environment 0 \(seed 1\), step 1 of its .* inf"):
         play(envs, 1)
     assert str(envs.state_dict()["observation_statistics"]) == before

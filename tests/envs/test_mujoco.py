@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, MultiBinary, MultiDiscrete, Tuple
 from gymnasium.utils.env_checker import check_env
 
-from hesrl.envs.mujoco import _derived, env_state, make_env, set_env_state
+from hesrl.envs.mujoco import derived_names, env_states, make_env, set_env_states
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.runs import load_checkpoint, save_checkpoint
@@ -100,11 +100,10 @@ def test_every_derived_array_is_restored(env_id):
     other.reset(seed=1)
     for action in np.random.default_rng(0).uniform(-1, 1, (20, *env.action_space.shape)):
         env.step(action)
-    set_env_state(other, env_state(env))
+    set_env_states([other], env_states([env]))
     data, restored = env.unwrapped.data, other.unwrapped.data
-    arrays = dict(_derived(restored))
-    for name, array in _derived(data):
-        assert np.array_equal(arrays[name], array), name
+    for name in derived_names(data):
+        assert np.array_equal(getattr(restored, name), getattr(data, name)), name
     assert restored.time == data.time
     # They are those of the last step, not of the position; only contacts are of the position.
     mujoco.mj_forward(env.unwrapped.model, data)
@@ -119,15 +118,13 @@ def test_derived_arrays_are_those_that_mujoco_declares_with_a_fixed_size(env_id)
     declared = set(re.findall(r"X\w*\s*\(\s*mjtNum\s*,\s*(\w+)", fixed))
     data = make_env(env_id).unwrapped.data
     assert {"qpos", "cfrc_ext", "site_xpos", "ten_length"} < declared
-    assert {name for name, _ in _derived(data)} == {
-        name for name in declared if getattr(data, name).size
-    }
+    assert set(derived_names(data)) == {name for name in declared if getattr(data, name).size}
 
 
 def test_state_is_a_snapshot_of_plain_values(tmp_path):
     env = make_env("Reacher-v5")
     env.reset(seed=0)
-    state = env_state(env)
+    state = env_states([env])
     save_checkpoint(tmp_path / "checkpoint.pt", state)
     env.step(env.action_space.high)
     env.reset()
@@ -144,7 +141,7 @@ def test_attributes_of_an_environment_and_its_wrappers_are_restored():
     inner.count, inner.flag, inner.ratio = 3, True, 0.1
     inner.scalar, inner.goal = np.float32(0.2), np.array([1, 2])
     env.step(env.action_space.high)
-    set_env_state(other, env_state(env))
+    set_env_states([other], env_states([env]))
     copy = other.unwrapped
     assert (copy.count, copy.flag, copy.ratio, copy.scalar) == (3, True, 0.1, np.float32(0.2))
     assert isinstance(copy.scalar, np.float32) and copy.goal.tolist() == [1, 2]
@@ -153,7 +150,7 @@ def test_attributes_of_an_environment_and_its_wrappers_are_restored():
 
 
 def test_an_environment_without_mujoco_has_no_state():
-    assert env_state(make_env("Pendulum-v1")) is None
+    assert env_states([make_env("Pendulum-v1")]) is None
 
 
 @pytest.mark.filterwarnings(
