@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate run": ("hesrl.rl.evaluate_run", "play episodes with the policy of a run"),
     "bench sb3": ("hesrl.bench.sb3", "Stable-Baselines3's update beside its own Adam"),
     "bench agents": ("hesrl.bench.agents", "steps per second of the agents beside SB3's"),
+    "bench envs": ("hesrl.bench.envs", "MuJoCo's tasks in threads beside Gymnasium's classes"),
     "bench exact": ("hesrl.bench.exact", "time of exact diagonals beside BackPACK's"),
     "bench update": ("hesrl.bench.update", "time of one update beside torch's Adam"),
     "bench memory": ("hesrl.bench.memory", "peak memory of one update beside torch's Adam"),

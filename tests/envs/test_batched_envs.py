@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 
+from hesrl.bench.envs import ENV_IDS, compare
 from hesrl.envs import batched_envs, mujoco_threads
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.mujoco import make_env
@@ -15,19 +16,6 @@ from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs import load_checkpoint, save_checkpoint
 
-TASKS = [
-    "Ant-v5",
-    "HalfCheetah-v5",
-    "Hopper-v5",
-    "Humanoid-v5",
-    "HumanoidStandup-v5",
-    "InvertedDoublePendulum-v5",
-    "InvertedPendulum-v5",
-    "Pusher-v5",
-    "Reacher-v5",
-    "Swimmer-v5",
-    "Walker2d-v5",
-]
 OPTIONS = {
     "Ant-v5": {"include_cfrc_ext_in_observation": False, "contact_force_range": (-0.1, 3.0)},
     "HalfCheetah-v5": {"exclude_current_positions_from_observation": False, "frame_skip": 3},
@@ -42,38 +30,17 @@ OPTIONS = {
 }
 
 
-def compare(env_id, steps, num_envs=3, **options):
-    """Step together and in turn, over the ends of episodes; return how many there were."""
-    envs, others = ([make_env(env_id, **options) for _ in range(num_envs)] for _ in range(2))
-    raw = np.empty((num_envs, *envs[0].observation_space.shape))
-    together = BatchedEnvs(envs, 2, raw)
-    for i, (env, other) in enumerate(zip(envs, others, strict=True)):
-        env.reset(seed=i)
-        other.reset(seed=i)
-        together.take_over(i)
-    space, rng, ends = envs[0].action_space, np.random.default_rng(0), 0
-    for _ in range(steps):
-        actions = rng.uniform(space.low, space.high, (num_envs, *space.shape)).astype(np.float32)
-        outcome = [array.tolist() for array in together.step(actions)]
-        expected = [env.step(action) for env, action in zip(others, actions, strict=True)]
-        assert raw.tolist() == [obs.tolist() for obs, *_ in expected]
-        assert outcome == [[given[k] for given in expected] for k in (1, 2, 3)]
-        for i, (_, _, terminated, truncated, _) in enumerate(expected):
-            if terminated or truncated:
-                ends += 1
-                assert np.array_equal(envs[i].reset()[0], others[i].reset()[0])
-                together.take_over(i)
-    return ends
-
-
-@pytest.mark.parametrize("env_id", TASKS)
+@pytest.mark.parametrize("env_id", ENV_IDS)
 def test_every_number_is_gymnasiums(env_id):
-    assert compare(env_id, 120, max_episode_steps=90) >= 3
+    """`hesrl bench envs` compares 1,000 steps."""
+    differences, ends = compare(env_id, 120, max_episode_steps=90)
+    assert differences == 0 and ends >= 3
 
 
 @pytest.mark.parametrize("env_id", OPTIONS)
 def test_the_settings_of_a_task_hold(env_id):
-    compare(env_id, 40, progress=True, **OPTIONS[env_id])
+    differences, _ = compare(env_id, 40, progress=True, **OPTIONS[env_id])
+    assert differences == 0
 
 
 def play(envs, steps, seed=1):
@@ -104,7 +71,7 @@ def test_neither_threads_nor_stepping_in_turn_change_a_number(env_id, monkeypatc
     assert all(run == runs[0] for run in runs)
 
 
-@pytest.mark.parametrize("env_id", TASKS)
+@pytest.mark.parametrize("env_id", ENV_IDS)
 def test_a_saved_run_goes_on_to_the_bit(tmp_path, monkeypatch, env_id):
     monkeypatch.setattr(gym.registry[env_id], "max_episode_steps", 30)
     envs = make(env_id, 4, progress=True)

@@ -1,0 +1,55 @@
+"""The benchmark of environments compares them and prints their times."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from hesrl.bench import envs
+from hesrl.bench.envs import ENV_IDS, Args, compare, main
+from hesrl.envs.mujoco_tasks import InvertedPendulum
+from hesrl.errors import UserError
+
+SHORT = {"env_ids": ("InvertedPendulum-v5",), "compared_steps": 60, "steps": 5, "rounds": 1}
+
+
+def test_the_table_has_comparison_times_and_efficiencies(capsys):
+    assert main(Args(**SHORT, num_envs=2, env_threads=2)) == 0
+    out = capsys.readouterr().out
+    assert "180 steps compared" in " ".join(out.split())
+    number = r" +│ ([\d.]+)"
+    row = "InvertedPendulum +│ 0" + 2 * number + 2 * (number + r" ([\d.]+)")
+    (numbers,) = re.findall(row, out)
+    assert all(float(number) > 0 for number in numbers)
+
+
+def test_what_differs_is_counted(monkeypatch):
+    observed = InvertedPendulum.observed
+
+    def wrong(task):
+        qpos, qvel = observed(task)
+        return qpos, np.where(np.arange(3)[:, None] == 1, np.nextafter(qvel, np.inf), qvel)
+
+    monkeypatch.setattr(InvertedPendulum, "observed", wrong)
+    assert compare("InvertedPendulum-v5", 10)[0] == 10
+    monkeypatch.setattr(envs, "seconds_in_processes", lambda *_: 1.0)
+    assert main(Args(**SHORT, num_envs=3)) == 1
+
+
+def test_all_tasks_are_there():
+    assert len(ENV_IDS) == 11 and "HumanoidStandup-v5" in ENV_IDS
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rounds": 0}, "--rounds must be at least 1"),
+        ({"compared_steps": 0}, "--compared-steps must be at least 1"),
+        ({"env_ids": ("Pendulum-v1",)}, "--env-ids Pendulum-v1: cannot step in threads, because"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        main(Args(**settings))
