@@ -11,11 +11,16 @@ in other terms; what is normalized is x − m', which is at hand.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from hesrl.envs.compiled_normalize import compiled_normalize
 
 EPSILON = 1e-8
 """Added to the variance before the root is taken."""
@@ -122,9 +127,33 @@ class ObservationNormalizer(Observations):
         self.statistics = RunningMeanStd((obs_dim,))
         self._high = np.full((1, obs_dim), clip, dtype=np.float32)
         self._low = -self._high
+        self._followed: NDArray[np.float64] | None = None
+
+    def follow(self, obs: NDArray[np.float64]) -> None:
+        """Prepare to be called with one and the same array (n, …) often: in C, if it compiles."""
+        compiled, statistics = compiled_normalize(), self.statistics
+        if compiled is None:
+            return
+        assert obs.flags.c_contiguous and obs.dtype == np.float64
+        sizes = (*obs.shape, len(statistics.mean))
+        addresses = statistics.mean.ctypes.data, statistics.var.ctypes.data
+        self._normalize = partial(compiled, obs.ctypes.data, *sizes, *addresses)
+        self._followed, self._clip = obs, float(self._high[0, 0])
+        self._results = _Rows(obs.shape)
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Take observations (n, obs_dim) into the statistics and return them normalized."""
+        if obs is not self._followed:
+            return self.update(obs)
+        statistics = self.statistics
+        n = len(obs)
+        statistics.count += n
+        result, address = self._results.take()
+        self._normalize(n / statistics.count, self._clip, address)
+        return result
+
+    def update(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Do as a call does, in NumPy."""
         return self._scaled(self.statistics.update(obs))
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -145,6 +174,26 @@ class ObservationNormalizer(Observations):
         self.statistics.load_state_dict(state)
 
 
+class _Rows:
+    """Hands out arrays of one shape: parts of larger ones, whose addresses cost nothing to know.
+
+    Args:
+        shape: Their shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = (max(1, 2**16 // math.prod(shape)), *shape)
+        self._left: Iterator[tuple[NDArray[np.float32], int]] = iter(())
+
+    def take(self) -> tuple[NDArray[np.float32], int]:
+        """Return a new array and its address."""
+        for row in self._left:
+            return row
+        rows = np.empty(self._shape, dtype=np.float32)
+        self._left = zip(rows, count(rows.ctypes.data, rows[0].nbytes))
+        return self.take()
+
+
 class ProgressKeepingNormalizer(ObservationNormalizer):
     """Leaves the last entry, the progress of the episode, as it is.
 
@@ -156,9 +205,9 @@ class ProgressKeepingNormalizer(ObservationNormalizer):
     def __init__(self, obs_dim: int, clip: float = CLIP) -> None:
         super().__init__(obs_dim - 1, clip)
 
-    def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Take observations (n, obs_dim) into the statistics and return them normalized."""
-        return _with_progress(super().__call__(obs[:, :-1]), obs)
+    def update(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Do as a call does, in NumPy."""
+        return _with_progress(super().update(obs[:, :-1]), obs)
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return observations (n, obs_dim) normalized, without changing the statistics."""

@@ -139,12 +139,11 @@ class NormalizedEnvs:
         else:
             self._raw = np.empty((num_envs, *observations.shape))
             self._raw_numbers = self._raw.reshape(-1)
-            normalizer = ProgressKeepingNormalizer if progress else ObservationNormalizer
-            self.observation_normalizer = (
-                normalizer(observations.shape[0], clip)
-                if normalize_observations
-                else Observations(np.float32)
-            )
+            self.observation_normalizer = Observations(np.float32)
+            if normalize_observations:
+                kind = ProgressKeepingNormalizer if progress else ObservationNormalizer
+                self.observation_normalizer = normalizer = kind(observations.shape[0], clip)
+                normalizer.follow(self._raw)
         self._rewards_to_learn: Rewards = (
             RewardNormalizer(gamma, num_envs, clip) if normalize_rewards else Rewards()
         )

@@ -95,12 +95,12 @@ def _layer_norm(layer: nn.LayerNorm) -> Forward:
 
 
 def _affine(linear: nn.Linear) -> Forward:
-    weight, bias = linear.weight.detach().numpy().T, linear.bias.detach().numpy()
+    # NumPy takes half as long to multiply by `dot`, and to add a batch of one instead of a vector.
+    weight, bias = linear.weight.detach().numpy().T, linear.bias.detach().numpy()[None]
 
     def forward(x: Array) -> Array:
-        y: Array = x @ weight
-        y += bias
-        return y
+        y: Array = np.dot(x, weight)
+        return np.add(y, bias, out=y)
 
     return forward
 
@@ -163,7 +163,7 @@ class Acting:
         if self._shared_log_std is not None and self._trunk is None:
             # In one call what would be three in every step.
             mean, noise = self._actor, np.exp(self._shared_log_std()) * noise
-            return lambda step, obs: mean(obs) + noise[step]
+            return lambda step, obs: np.add(mean(obs), noise[step])
         distribution, sample = self.distribution, self.policy.sample
         return lambda step, obs: sample(distribution(obs), noise[step])
 

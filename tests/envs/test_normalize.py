@@ -14,8 +14,14 @@ from gymnasium.wrappers import (
 )
 from gymnasium.wrappers.utils import RunningMeanStd as GymnasiumRunningMeanStd
 
+from hesrl.envs.compiled_normalize import compiled_normalize
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.normalize import ObservationNormalizer, RewardNormalizer, RunningMeanStd
+from hesrl.envs.normalize import (
+    ObservationNormalizer,
+    ProgressKeepingNormalizer,
+    RewardNormalizer,
+    RunningMeanStd,
+)
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.runs import load_checkpoint, save_checkpoint
 
@@ -184,3 +190,46 @@ def test_a_state_is_a_snapshot():
     observations.update(np.array([[100.0]]))
     rewards([100.0], [False])
     assert repr(states) == before
+
+
+def hostile_batches(shape):
+    """Batches of very small, very large, equal and ordinary numbers."""
+    rng = np.random.default_rng(2)
+    scales = [1.0, 1e-160, 1e30, 0.0, 3.0, 1e-3, 1e6]
+    return [scale * (rng.standard_normal(shape) + 0.5) for scale in scales * 3]
+
+
+@pytest.mark.parametrize("kind", [ObservationNormalizer, ProgressKeepingNormalizer])
+@pytest.mark.parametrize("shape", [(1, 5), (2, 17), (3, 4), (64, 9)])
+def test_compiled_statistics_are_numpys_to_the_bit(kind, shape):
+    obs = np.empty(shape)
+    compiled, in_numpy = kind(shape[1], 3.0), kind(shape[1], 3.0)
+    compiled.follow(obs)
+    results = []
+    for batch in hostile_batches(shape):
+        obs[:] = batch
+        results.append((compiled(obs), in_numpy(batch)))
+        assert str(compiled.state_dict()) == str(in_numpy.state_dict())
+        assert np.array_equal(compiled.statistics.mean, in_numpy.statistics.mean)
+        assert np.array_equal(compiled.statistics.var, in_numpy.statistics.var)
+    # At the end, so that a result in the memory of a later one shows.
+    for result, expected in results:
+        assert result.dtype == np.float32 and np.array_equal(result, expected)
+    assert max(np.abs(result[:, 0]).max() for result, _ in results) > 0.9
+
+
+@pytest.mark.parametrize("variable", ["CC", "HESRL_CACHE"])
+def test_without_a_compiler_or_a_folder_numpy_computes(monkeypatch, tmp_path, variable):
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv(variable, str(tmp_path))
+    compiled_normalize.cache_clear()
+    envs = NormalizedEnvs("Hopper-v5", 2, seed=1, gamma=GAMMA)
+    assert compiled_normalize() is None
+    monkeypatch.undo()
+    compiled_normalize.cache_clear()
+    compiled = NormalizedEnvs("Hopper-v5", 2, seed=1, gamma=GAMMA)
+    assert compiled_normalize() is not None
+    for made in (envs, compiled):
+        made.reset()
+    for action in np.random.default_rng(0).standard_normal((60, 2, 3), dtype=np.float32):
+        assert np.array_equal(envs.step(action).obs, compiled.step(action).obs)
