@@ -362,7 +362,15 @@ class NormalizedEnvs:
         Returns:
             Whether the environments go on where they were. If their state could not be saved,
             new episodes have begun, from seeds of their own: they do not repeat the first ones.
+
+        Raises:
+            UserError: The state is of a version that saved each environment by itself.
         """
+        if isinstance(state["envs"], list):
+            raise UserError(
+                "the checkpoint is of an earlier version of hesrl: resume it with that one, or "
+                "start anew"
+            )
         self.observation_normalizer.load_state_dict(state["observation_statistics"])
         self._rewards_to_learn.load_state_dict(state["reward_statistics"])
         if state["envs"] is None:

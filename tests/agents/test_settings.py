@@ -39,6 +39,11 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
         ({"device": "gpu"}, "--device gpu: cannot be used: "),
         ({"hidden_sizes": (64, 0)}, r"--hidden-sizes \(64, 0\): must be greater than zero"),
         ({"eval_interval": -1}, "--eval-interval -1: must be greater than zero"),
+        ({"env_threads": 0}, "--env-threads 0: must be greater than zero"),
+        (
+            {"env_threads": 9999},
+            r"--env-threads 9999: this process may use \d+ core\(s\), and more",
+        ),
         ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
         ({"vf_coef": math.inf}, "--vf-coef inf: must be at least 0"),
@@ -50,6 +55,11 @@ def test_impossible_settings_are_refused(agent, settings, message):
     with pytest.raises(UserError, match=f"^{message}") as error:
         agent.Args(**settings).check()
     assert "\n" not in str(error.value)
+
+
+@each_agent
+def test_a_run_that_is_resumed_may_have_more_threads_than_there_are_cores(agent, tmp_path):
+    agent.Args(env_threads=9999, resume=tmp_path).check()
 
 
 @each_agent

@@ -8,6 +8,7 @@ import pytest
 
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
+from hesrl.errors import UserError
 from hesrl.runs import load_checkpoint, save_checkpoint
 
 FINE = ([0.5, 1.0], 1.0, False, False)
@@ -189,6 +190,12 @@ def test_new_episodes_after_a_resume_are_deterministic_and_repeat_none():
     starts = raw_observations(pendulums()).round(5).tolist()
     starts += firsts[0, 0] + firsts[10, 0] + firsts[11, 0]
     assert len({tuple(start) for start in starts}) == 8
+
+
+def test_a_state_of_an_earlier_version_is_refused():
+    envs = pendulums()
+    with pytest.raises(UserError, match="the checkpoint is of an earlier version of hesrl: resume"):
+        envs.load_state_dict({**envs.state_dict(), "envs": [None, None]})
 
 
 def test_closing_closes_every_environment(scripted):

@@ -1,11 +1,14 @@
 """Threads of a training process: one number for PyTorch and for NumPy."""
 
+import multiprocessing
+import os
+
 import numpy as np
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from hesrl.rl.threads import limit_threads
+from hesrl.rl.threads import cores, cores_of_a_run, limit_threads
 
 
 @pytest.fixture
@@ -34,3 +37,15 @@ def test_subnormal_numbers_become_zero(as_before):
     assert (subnormal * 1e-4).any()
     limit_threads(1)
     assert not (subnormal * 1e-4).any()
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert cores() == cores_of_a_run() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
+
+
+def test_a_run_of_a_sweep_has_one_core(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
+    assert cores_of_a_run() == 1
