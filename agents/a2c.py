@@ -96,6 +96,11 @@ class Args(ActorCriticSettings):
     norm_adv: bool = False
     """whether to normalize the advantages of each rollout"""
 
+    @property
+    def planned_timesteps(self) -> int:
+        """Environment steps that the run will take, at most, if episodes end rollouts."""
+        return self.total_timesteps if self.update_at_episode_end else super().planned_timesteps
+
     def check(self) -> None:
         """Refuse settings that cannot work.
 

@@ -44,8 +44,38 @@ def check_numbers(where: str, obs: NDArray[Any], reward: float, limit: float = m
         raise FloatingPointError(f"{where} gave an observation whose entry {entry} is {obs[entry]}")
 
 
+def malformed(where: str, returned: Any, expected: NDArray[Any]) -> EnvironmentFault:
+    """Return the error for what a step returned that is not what a step returns.
+
+    Args:
+        where: Which environment, and when; ends with a colon.
+        returned: What it returned.
+        expected: As `check_shape` takes it.
+    """
+    if not isinstance(returned, tuple) or len(returned) != 5:
+        what = (
+            f"{len(returned)} values" if isinstance(returned, tuple) else one_line(repr(returned))
+        )
+        return EnvironmentFault(
+            f"{where} gave {what}, instead of observation, reward, terminated, truncated, info"
+        )
+    try:
+        check_shape(where, returned[0], expected)
+    except EnvironmentFault as fault:
+        return fault
+    try:
+        float(returned[1])
+    except (TypeError, ValueError):
+        return EnvironmentFault(
+            f"{where} gave the reward {one_line(repr(returned[1]))}, which is no number"
+        )
+    return EnvironmentFault(
+        f"{where} gave the info {one_line(repr(returned[4]))}, which is no dictionary"
+    )
+
+
 def check_shape(where: str, obs: Any, expected: NDArray[Any]) -> None:
-    """Refuse a first observation of another shape than the environment's space says.
+    """Refuse an observation of another shape than the environment's space says.
 
     Args:
         where: Which environment, and when; ends with a colon.

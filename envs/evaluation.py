@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from numpy.typing import NDArray
 
-from hesrl.envs.env_errors import check_numbers, raised
+from hesrl.envs.env_errors import check_numbers, check_shape, malformed, raised
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
 from hesrl.envs.normalized_envs import Episode
@@ -70,6 +70,8 @@ class EpisodePlayer:
             set_rng_state(generators)
         self.env: gym.Env[Any, Any] = env
         self._actions_for_env = actions_for(env_id, self.env.action_space)
+        space = self.env.observation_space
+        self._any_obs: NDArray[Any] = np.empty(space.shape or (), space.dtype)
 
     def play(
         self, act: Act, *, episodes: int, seed: int, watch: Callable[[], None] | None = None
@@ -84,8 +86,8 @@ class EpisodePlayer:
 
         Raises:
             FloatingPointError: An action or a number that the environment gave is not finite.
-            EnvironmentFault: The environment raised, or a fault cut an episode short; the message
-                says when.
+            EnvironmentFault: The environment raised, returned what is no step of its spaces, or a
+                fault cut an episode short; the message says when.
         """
         generators = rng_state()
         try:
@@ -105,6 +107,7 @@ class EpisodePlayer:
             obs, _ = self.env.reset(seed=reset_seed)
         except Exception as error:
             raise raised(self._where(seed, length), error) from error
+        check_shape(self._where(seed, length), obs, self._any_obs)
         check_numbers(self._where(seed, length), np.asarray(obs), 0.0)
         if watch is not None:
             watch()
@@ -112,12 +115,18 @@ class EpisodePlayer:
             action = self._actions_for_env(act(self._observation.normalize(obs[None])))[0]
             length += 1
             try:
-                obs, reward, terminated, truncated, info = self.env.step(action)
-                if "fault" in info:  # what is left of the episode is no measure of the policy
-                    raise EnvironmentFault(info["fault"])
-                episodic_return += float(reward)
+                returned = self.env.step(action)
             except Exception as error:
                 raise raised(self._where(seed, length), error) from error
+            try:
+                obs, reward, terminated, truncated, info = returned
+                episodic_return += float(reward)
+                fault = info.get("fault")
+            except (TypeError, ValueError, AttributeError) as error:
+                raise malformed(self._where(seed, length), returned, self._any_obs) from error
+            if fault is not None:  # what is left of the episode is no measure of the policy
+                raise EnvironmentFault(f"{self._where(seed, length)} {fault}")
+            check_shape(self._where(seed, length), obs, self._any_obs)
             check_numbers(self._where(seed, length), np.asarray(obs), float(reward))
             if watch is not None:
                 watch()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -81,10 +82,25 @@ def _quiet_compiler() -> Iterator[None]:
     try:
         yield
     finally:
-        mujoco.set_mju_user_warning(before)
+        mujoco.set_mju_user_warning(before or _say_once)
     for message in messages:
         if "deprecated" not in message:
             warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    """Write a kind of MuJoCo's messages to standard error, the first time.
+
+    Without a handler MuJoCo writes each to MUJOCO_LOG.TXT in the working folder. The kind of a
+    message is what stands before its numbers. An exception here would end the process.
+    """
+    if (kind := message.partition(" at ")[0]) not in _said:
+        _said.add(kind)
+        with suppress(OSError):
+            os.write(2, f"MuJoCo, once: {one_line(message)}\n".encode())
 
 
 def env_states(envs: Sequence[gym.Env[Any, Any]]) -> dict[str, Any] | None:

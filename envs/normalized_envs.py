@@ -17,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from numpy.typing import NDArray
 
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
-from hesrl.envs.env_errors import check_numbers, check_shape, raised
+from hesrl.envs.env_errors import check_numbers, check_shape, malformed, raised
 from hesrl.envs.mujoco import env_states, make_env, set_env_states
 from hesrl.envs.mujoco_threads import SimulationError
 from hesrl.envs.normalize import (
@@ -226,7 +226,8 @@ class NormalizedEnvs:
             FloatingPointError: An action is NaN, or an environment gave a number that is not
                 finite, or so large that its square is not, or that single precision cannot hold
                 where it is not normalized; it has not entered the statistics.
-            EnvironmentFault: An environment raised; the message says which one and when.
+            EnvironmentFault: An environment raised, or returned what is no step of its spaces; the
+                message says which one and when.
             ValueError: The environment has no such discrete action.
         """
         given = self._actions_for_envs(actions)
@@ -262,12 +263,17 @@ class NormalizedEnvs:
         for i, env in enumerate(self._envs):
             lengths[i] += 1
             try:
-                raw[i], reward, terminated, truncated, info = env.step(actions[i])
-                reward = float(reward)
-                if "fault" in info and not np.isfinite(raw[i]).all():
-                    raise EnvironmentFault(info["fault"])
+                returned = env.step(actions[i])
             except Exception as error:
                 raise raised(self._where(i), error) from error
+            try:
+                raw[i], reward, terminated, truncated, info = returned
+                reward = float(reward)
+                has_fault = "fault" in info
+            except (TypeError, ValueError) as error:
+                raise malformed(self._where(i), returned, raw[i]) from error
+            if has_fault and not np.isfinite(raw[i]).all():
+                raise EnvironmentFault(f"{self._where(i)} {info['fault']}")
             rewards.append(reward)
             squares += reward * reward
             terminations.append(bool(terminated))

@@ -15,6 +15,7 @@ import yaml
 
 from hesrl.errors import UserError, one_line
 from hesrl.runs.directory import RunDirectory
+from hesrl.settings_from_yaml import typed_settings
 
 
 class SessionSettings(Protocol):
@@ -26,6 +27,10 @@ class SessionSettings(Protocol):
     env_id: str
     total_timesteps: int
     optimizer: str
+
+    @property
+    def planned_timesteps(self) -> int:
+        """Environment steps that the run will take; at most ``total_timesteps``."""
 
 
 Scale = Literal["smoke", "small", "paper"]
@@ -100,7 +105,7 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
 
     Raises:
         UserError: ``args`` sets something besides ``resume``, another agent or version made the
-            run, or the run has no checkpoint.
+            run, a value in its config.yaml has another type, or the run has no checkpoint.
     """
     if args.resume is None:
         return args
@@ -112,7 +117,6 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
                 f"{flag(name)} does not go with --resume, which takes the run's own settings"
             )
     run = RunDirectory.open(args.resume, read_only=True)
-    settings = dict(run.settings)
     if run.settings.keys() | {"resume"} != fields.keys():
         odd = ", ".join(sorted((run.settings.keys() | {"resume"}) ^ fields.keys()))
         raise UserError(
@@ -121,10 +125,7 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
         )
     if not run.checkpoint.exists():
         raise UserError(f"{run.path} has no checkpoint yet: start the run anew")
-    for name, value in settings.items():
-        default = getattr(defaults, name)
-        if isinstance(default, tuple | Path):
-            settings[name] = type(default)(value)
+    settings = typed_settings(type(args), run.settings, str(run.config))
     return type(args)(**{**settings, "resume": args.resume})
 
 

@@ -19,6 +19,7 @@ from hesrl.rl.env_options import env_options
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.threads import limit_threads
 from hesrl.runs import RunDirectory, load_checkpoint
+from hesrl.runs.summary import counted
 from hesrl.settings import require_between, require_positive
 
 AGENTS = ("ppo", "a2c", "stream-ac")
@@ -101,8 +102,9 @@ def main(args: Args) -> int:
     returns = [episode.episodic_return for episode in episodes]
     print("returns:", " ".join(f"{value:.1f}" for value in returns))
     print(
-        f"{env_id}, policy of step {state['global_step']:,}: mean return of {len(returns)} "
-        f"episode(s) {fmean(returns):.1f}, standard deviation {pstdev(returns):.1f}"
+        f"{env_id}, policy of step {state['global_step']:,}: mean return of "
+        f"{counted(len(returns), 'episode')} {fmean(returns):.1f}, standard deviation "
+        f"{pstdev(returns):.1f}"
     )
     return 0
 

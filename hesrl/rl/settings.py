@@ -75,6 +75,11 @@ class TrainingSettings:
     """discount factor γ per environment step"""
 
     @property
+    def planned_timesteps(self) -> int:
+        """Environment steps that the run will take."""
+        return self.total_timesteps
+
+    @property
     def project(self) -> str | None:
         """The project of Weights & Biases if the run is tracked there, else None."""
         return self.wandb_project if self.track else None
@@ -148,6 +153,11 @@ class RolloutSettings(TrainingSettings):
     def num_iterations(self) -> int:
         """Whole rollouts, each with its update, in the run."""
         return self.total_timesteps // self.batch_size
+
+    @property
+    def planned_timesteps(self) -> int:
+        """Environment steps that the run will take: those of whole rollouts."""
+        return self.num_iterations * self.batch_size
 
     def check(self) -> None:
         """Refuse settings that cannot work.

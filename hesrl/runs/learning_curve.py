@@ -34,8 +34,7 @@ def plot_learning_curve(run: RunDirectory, title: str) -> None:
     axes = figure.add_subplot()
     axes.plot(steps, returns, ".", color=color, alpha=0.25, markersize=5, label="one episode")
     axes.plot(
-        steps,
-        running_mean(returns, WINDOW),
+        *mean_by_step(steps, returns, WINDOW),
         color=color,
         linewidth=2,
         label=f"mean of the last {WINDOW} episodes",
@@ -60,6 +59,23 @@ def plot_learning_curve(run: RunDirectory, title: str) -> None:
     label_steps(axes)
     style_axes(axes, grid="both")
     write_figure(run.learning_curve, figure)
+
+
+def mean_by_step(
+    steps: NDArray[np.int64], values: NDArray[np.float64], window: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the running mean at each step, after all that ended there: no vertical bars.
+
+    Args:
+        steps: Shape (n,), ascending; several environments may end an episode at one step.
+        values: Shape (n,).
+        window: Number of values to average.
+
+    Returns:
+        The different steps and the means there.
+    """
+    last = np.append(steps[1:] != steps[:-1], True)[: steps.size]
+    return steps[last], running_mean(values, window)[last]
 
 
 def running_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:

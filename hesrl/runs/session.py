@@ -17,7 +17,7 @@ from hesrl.runs.interrupts import HaltRequest, StopRequest
 from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.progress import Progress
-from hesrl.runs.summary import print_summary, write_summary
+from hesrl.runs.summary import counted, print_summary, write_summary
 from hesrl.runs.tracking import Tracker
 
 if TYPE_CHECKING:  # it imports this package
@@ -97,7 +97,7 @@ class Session:
             tracker = None if wandb_project is None else Tracker(self.run, wandb_project)
             self._metrics = MetricsLog(self.run, resume_step=self._saved_step, tracker=tracker)
             undo.pop_all()
-        self._progress = Progress(args.total_timesteps, initial_step=self.start_step)
+        self._progress = Progress(args.planned_timesteps, initial_step=self.start_step)
         self._display = contextlib.ExitStack()
         self._stop = StopRequest() if halt is None else HaltRequest(halt)
         self._global_step = self.start_step
@@ -106,6 +106,12 @@ class Session:
         """Start the clock and take signals as requests to stop."""
         verb = "resuming" if self.checkpoint else "writing to"
         print(f"{verb} {self.run.path}", flush=True)
+        planned, asked = self._args.planned_timesteps, self._args.total_timesteps
+        if planned < asked:
+            print(
+                f"{planned:,} of the {asked:,} steps asked for: a run ends with a whole rollout",
+                flush=True,
+            )
         self._start = time.perf_counter()
         self._stop.__enter__()
         self._display.enter_context(self._progress)
@@ -189,15 +195,18 @@ class Session:
         plot_learning_curve(self.run, self._title)
         _, training_returns = read_metric(self.run, "charts/episodic_return")
         last = training_returns[-LAST_EPISODES:]
-        summary = {
+        summary: dict[str, Any] = {
             "environment": self._args.env_id,
             "optimizer": self._args.optimizer,
             "seed": self._args.seed,
             "steps": self._global_step,
             "minutes": seconds / 60,
             "steps per second": steps / (seconds - self._seconds_before),
-            f"return of the last {len(last)} episodes": float(last.mean()) if len(last) else None,
-            f"return of {len(returns)} evaluation episodes": fmean(returns),
+        }
+        if len(last):
+            summary[f"return of the last {counted(len(last), 'episode')}"] = float(last.mean())
+        summary |= {
+            f"return of {counted(len(returns), 'evaluation episode')}": fmean(returns),
             "their standard deviation": pstdev(returns),
         }
         write_summary(self.run, {**summary, "evaluation_returns": returns})

@@ -17,6 +17,11 @@ from hesrl.runs.atomic import write_atomically
 from hesrl.runs.directory import RunDirectory
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things: ``1 episode``, ``10 episodes``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def write_summary(run: RunDirectory, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json``, strict JSON that any reader takes.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from hesrl import optim
+from hesrl.envs.checked_env import CheckedEnv
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
@@ -127,10 +129,11 @@ def train(
 
 
 def _make_envs(args: SB3Settings, options: dict[str, Any]) -> VecNormalize:
-    def make() -> Monitor[Any, Any]:
-        return Monitor(make_env(args.env_id, **options))
+    def make(number: int) -> Monitor[Any, Any]:
+        env = make_env(args.env_id, **options)
+        return Monitor(CheckedEnv(env, f"{args.env_id}, environment {number}"))
 
-    envs = DummyVecEnv([make] * args.num_envs)
+    envs = DummyVecEnv([partial(make, number) for number in range(args.num_envs)])
     if real_time(envs.envs[0]) is not None:
         envs.close()
         raise UserError(

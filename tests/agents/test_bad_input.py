@@ -84,6 +84,11 @@ def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(here,
     resume = "--resume", run
     assert "--seed does not go with --resume" in refused(capsys, *PPO, *resume, "--seed", "2")
     assert "is of another agent or version" in refused(capsys, *A2C, *resume)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("gamma: 0.99", "gamma: hello"))
+    err = refused(capsys, *PPO, *resume)
+    assert err == f"error: {run}/config.yaml: gamma: 'hello' is not a number\n"
+    (run / "config.yaml").write_text(config)
     (run / "checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
     assert "checkpoint.pt" in refused(capsys, *PPO, *resume)
     (run / "checkpoint.pt").unlink()

@@ -58,11 +58,11 @@ def test_run_leaves_everything_a_user_needs(tmp_path, agent, optimizer, env_id, 
     run = only_run(tmp_path)
     name = agent.replace("_", "-")
     assert re.fullmatch(rf"{env_id}__{name}__{optimizer}__1__\d{{8}}-\d{{6}}", run.name)
-    assert "tensorboard --logdir runs" in out and "evaluation episodes" in out
+    assert "tensorboard --logdir runs" in out and "return of 1 evaluation episode " in out
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["settings"]["optimizer"] == optimizer
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["steps"] == 1024 and math.isfinite(summary["return of 1 evaluation episodes"])
+    assert summary["steps"] == 1024 and math.isfinite(summary["return of 1 evaluation episode"])
     assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     keys = set(EventAccumulator(str(run)).Reload().Tags()["scalars"])
     loss = "losses/td_error" if agent == "stream_ac" else "losses/value_loss"
@@ -179,7 +179,7 @@ def test_evaluations_are_at_their_steps_and_leave_training_alone(tmp_path, agent
     evaluations = [(s, value) for s, key, value in evaluated if key == "eval/episodic_return"]
     assert [step for step, _ in evaluations] == [256, 512, 768, 1024]
     summary = json.loads((runs[1] / "summary.json").read_text())
-    assert float(evaluations[-1][1]) == summary["return of 1 evaluation episodes"]
+    assert float(evaluations[-1][1]) == summary["return of 1 evaluation episode"]
     training = [[row for row in rows(run) if "eval" not in row[1]] for run in runs]
     assert training[0] == training[1]
 

@@ -238,6 +238,25 @@ def test_deprecated_attributes_in_models_make_no_noise(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+UNSTABLE = """
+import numpy as np
+from hesrl.envs.mujoco import make_env
+env = make_env("InvertedPendulum-v5")
+for _ in range(3):
+    env.reset(seed=0)
+    env.unwrapped.data.qvel[:] = 1e12
+    env.step(np.zeros(1))
+"""
+
+
+def test_a_simulation_that_is_unstable_says_so_once_and_leaves_no_file(tmp_path):
+    command = [sys.executable, "-c", UNSTABLE]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.startswith("MuJoCo, once: Nan, Inf or huge value in QVEL at DOF 0.")
+    assert result.stderr.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
 def test_other_messages_of_mujoco_become_warnings(register):
     register(Unstable)
     with pytest.warns(RuntimeWarning, match="simulation is unstable") as caught:

@@ -45,7 +45,7 @@ def test_it_plays_the_episodes_of_the_end_of_training(agent, settings, tmp_path,
     assert main(Args(run=path, episodes=3, seed=6)) == 0
     returns, summary = printed_returns(capsys)
     assert returns == pytest.approx(expected, abs=0.051)
-    assert "policy of step 1,024: mean return of 3 episode(s)" in summary
+    assert "policy of step 1,024: mean return of 3 episodes" in summary
     assert {file: file.read_bytes() for file in path.iterdir()} == before
 
 

@@ -9,7 +9,7 @@ import pytest
 from hesrl.errors import UserError
 from hesrl.runs import MetricsLog, plot_learning_curve
 from hesrl.runs.figures import optimizer_color
-from hesrl.runs.learning_curve import EVALUATION_COLOR, running_mean
+from hesrl.runs.learning_curve import EVALUATION_COLOR, mean_by_step, running_mean
 
 PLOT = """
 import sys
@@ -61,6 +61,13 @@ def test_running_mean_covers_the_window_or_what_there_is():
     values = np.array([1.0, 3.0, 5.0, 7.0])
     assert running_mean(values, 3).tolist() == [1.0, 2.0, 3.0, 5.0]
     assert running_mean(values[:0], 3).tolist() == []
+
+
+def test_episodes_that_end_together_have_one_mean():
+    steps, values = np.array([5, 5, 8, 9, 9]), np.array([1.0, 3.0, 5.0, 7.0, 9.0])
+    unique, means = mean_by_step(steps, values, 3)
+    assert (unique.tolist(), means.tolist()) == ([5, 8, 9], [2.0, 3.0, 7.0])
+    assert [array.tolist() for array in mean_by_step(steps[:0], values[:0], 3)] == [[], []]
 
 
 def test_no_metrics_is_a_clear_error(run):

@@ -41,6 +41,7 @@ class Args:
     env_id: str = "Hopper-v5"
     total_timesteps: int = 1
     optimizer: str = "adam"
+    planned_timesteps: int = 1
 
 try:
     Session("ppo", Args(), wandb_project="project")

@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from hesrl.agents import sb3_a2c, sb3_ppo
-from hesrl.errors import UserError
+from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs import RunDirectory, load_checkpoint, read_metric
 from tests.rl.comparison import assert_same
 from tests.sb3.toys import Toy
@@ -34,12 +34,24 @@ class Stopping(Toy):
         return super().step(action)
 
 
+class Raising(Toy):
+    """Breaks in its 70th step."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 70:
+            raise ValueError("joint\nlimit")
+        return super().step(action)
+
+
 class Images(Toy):
     def __init__(self, **_):
         super().__init__("CnnPolicy")
 
 
-for name, env in {"Toy": Toy, "Stopping": Stopping, "Images": Images}.items():
+for name, env in {"Toy": Toy, "Raising": Raising, "Stopping": Stopping, "Images": Images}.items():
     gym.register(f"hesrl-tests/{name}-v0", entry_point=env)
 
 
@@ -70,6 +82,14 @@ def test_run_leaves_what_hesrls_own_agents_leave(tmp_path, agent, optimizer):
     assert json.loads(directory.summary.read_text())["steps"] == 128
 
 
+@pytest.mark.parametrize(("steps", "says"), [(130, True), (128, False)])
+def test_a_run_that_takes_fewer_steps_says_so(tmp_path, capsys, steps, says):
+    run(tmp_path, total_timesteps=steps)
+    out = capsys.readouterr().out
+    line = "128 of the 130 steps asked for: a run ends with a whole rollout\n"
+    assert (line in out) == says and "step 128/128 " in out
+
+
 def test_metrics_stand_at_the_step_of_their_update(tmp_path):
     run(tmp_path)
     steps, rates = read_metric(only_run(tmp_path), "train/learning_rate")
@@ -93,6 +113,13 @@ def test_interrupted_run_goes_on(tmp_path, capsys, agent, stop):
         assert checkpoint["updates"] == {"sb3-ppo": step / 16, "sb3-a2c": step / 4}[agent]
     counts = [c["statistics"]["obs_rms"]["count"].item() for c in (before, after)]
     assert 0 <= counts[1] - counts[0] - (128 - stop) <= 2  # and the first ones of the new episodes
+
+
+def test_an_environment_that_raises_is_named_and_the_checkpoint_is_kept(tmp_path):
+    where = r"^hesrl-tests/Raising-v0, environment 0 \(seed 1\), step 10 of its episode: "
+    with pytest.raises(EnvironmentFault, match=where + r"raised ValueError\('joint\\nlimit'\)"):
+        run(tmp_path, env="Raising", checkpoint_interval=1)
+    assert load_checkpoint(only_run(tmp_path).checkpoint)["global_step"] == 64
 
 
 def test_options_of_hesrls_own_agents_reach_the_algorithm(tmp_path):

@@ -1,0 +1,88 @@
+"""Settings as YAML has them, checked and turned into the types of a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hesrl.errors import UserError, one_line
+
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    NoneType: "null",
+}
+
+
+def typed_settings(args_class: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return settings in the types that a dataclass says.
+
+    YAML has no tuples and no paths, and reads ``1e-3`` as text; both are settled here.
+
+    Args:
+        args_class: The dataclass.
+        given: Values by the name of the setting; each is a field of the dataclass.
+        where: What messages begin with, such as the name of the file.
+
+    Raises:
+        UserError: A value has another type.
+    """
+    hints = get_type_hints(args_class)
+    settings = {}
+    for name, value in given.items():
+        try:
+            settings[name] = _typed(value, hints[name])
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{where}: {name}: {one_line(repr(value))} is not {_in_words(hints[name])}"
+            ) from error
+    return settings
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """Return a value in a type.
+
+    Raises:
+        TypeError, ValueError: It has another type.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        (hint,) = (argument for argument in arguments if argument is not NoneType)
+        return _typed(value, hint)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        types = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
+        return tuple(_typed(item, kind) for item, kind in zip(value, types, strict=True))
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint in (int, float) and type(value) in (int, float, str):
+        number = value if isinstance(value, int) else float(value)
+        if hint is int and number % 1:  # which is NaN of infinity
+            raise ValueError(value)
+        return hint(number)
+    if hint in (bool, str, Path) and isinstance(value, hint):
+        return value
+    raise TypeError(value)
+
+
+def _in_words(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_in_words, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple:
+        kinds = "s and ".join(
+            dict.fromkeys(WORDS[a].removeprefix("a ") for a in arguments if a is not Ellipsis)
+        )
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        return f"a list of {count}{kinds}s"
+    return WORDS[hint]
