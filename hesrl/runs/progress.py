@@ -13,16 +13,16 @@ from rich.progress import Progress as RichProgress
 
 RECENT_EPISODES = 20
 BAR_SECONDS = 0.2
-LINE_SECONDS = 1.0
-LINE_SHARE = 0.1
+LINE_SECONDS = 30.0
+RATE_SECONDS = 5.0
+"""Steps per second are those of so many last seconds, or a little more."""
 
 
 class Progress:
     """Shows steps, mean return of the last 20 episodes, steps per second and time left.
 
     In a terminal this is a bar, drawn at most five times a second and from `update` only: no
-    thread competes with training. Elsewhere it is a line per tenth of the run, at most one a
-    second, and one at the end::
+    thread competes with training. Elsewhere it is a line every 30 s, and one at the end::
 
         with Progress(args.total_timesteps) as progress:
             progress.update(global_step, episodic_return)
@@ -44,29 +44,37 @@ class Progress:
         if total_steps <= 0:
             raise ValueError(f"total_steps must be positive, got {total_steps}")
         self._total = total_steps
-        self._initial = self._step = self._shown = initial_step
+        self._step = self._shown = initial_step
+        self._marks: deque[tuple[float, int]] = deque()
         self._returns: deque[float] = deque(maxlen=RECENT_EPISODES)
         self._console = Console() if console is None else console
         self._bar = _new_bar(self._console) if self._console.is_interactive else None
-        self._start = self._next = time.monotonic()
+        self._next = time.monotonic()
 
     def update(self, global_step: int, episodic_return: float | None = None) -> None:
         """Take note of progress, and show it if it is time to.
 
         Args:
             global_step: Environment steps so far, those before a resume included.
-            episodic_return: Return of an episode that has just ended, None if none has.
+            episodic_return: Return of an episode that ended there; None says that the step has
+                just been reached, which an agent of rollouts learns of its episodes later.
         """
+        now = time.monotonic()
         self._step = global_step
-        if episodic_return is not None:
+        if episodic_return is None:
+            self._marks.append((now, global_step))
+            while len(self._marks) > 2 and now - self._marks[1][0] >= RATE_SECONDS:
+                self._marks.popleft()
+        else:
             self._returns.append(episodic_return)
-        due = self._bar is not None or global_step - self._shown >= LINE_SHARE * self._total
-        if due and time.monotonic() >= self._next:
+        due = self._bar is not None or episodic_return is None
+        if due and now >= self._next:
             self._show()
 
     def __enter__(self) -> Progress:
         """Start the clock and show the bar."""
-        self._start = self._next = time.monotonic()
+        self._next = time.monotonic()
+        self._marks.append((self._next, self._step))
         if self._bar is None:
             self._next += LINE_SECONDS
         else:
@@ -101,10 +109,10 @@ class Progress:
 
     def describe(self) -> str:
         """The state in one line, such as ``return 812.3  5100 steps/s  0:35 left``."""
-        done = self._step - self._initial
-        rate = done / max(time.monotonic() - self._start, 1e-9)
+        (start, first), (end, last) = self._marks[0], self._marks[-1]
+        rate = (last - first) / max(end - start, 1e-9)
         parts = [f"return {fmean(self._returns):.1f}"] if self._returns else []
-        if done > 0:
+        if rate:
             left = max(self._total - self._step, 0) / rate
             parts += [f"{rate:.0f} steps/s", f"{format_duration(left)} left"]
         return "  ".join(parts)

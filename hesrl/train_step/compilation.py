@@ -10,7 +10,9 @@ import hashlib
 import os
 import platform
 import stat
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +32,8 @@ of processes remains."""
 def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     """Compile a graph for inputs of this signature, or load what an earlier process compiled.
 
+    A line on stderr says that it compiles, and how long that is likely to take.
+
     Args:
         graph: That of a `Record`.
         inputs: Its arguments and constants, on the CPU; they are not read.
@@ -42,6 +46,12 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     folder = cache_folder()
     library = folder / f"{_key(graph, inputs)}.so"
     if not library.exists():
+        print(
+            f"compiling the training step (once, about {compile_seconds():.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
+        start = time.monotonic()
         with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
             path = os.path.join(scratch, "step.so")
             # Of their own, since the parameters may be parts of one storage, which the compiler
@@ -57,8 +67,17 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
             for calls in Path(scratch).glob("*.wrapper.json"):
                 os.replace(calls, library.with_suffix(".json"))
             os.replace(path, library)
+        (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     run: Program = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
     return run
+
+
+def compile_seconds() -> float:
+    """Return how long the last compilation took on this machine (s); 20 before the first one."""
+    try:
+        return float((cache_folder() / "seconds").read_text())
+    except (FileNotFoundError, ValueError):
+        return 20.0
 
 
 def cache_folder() -> Path:

@@ -39,16 +39,37 @@ def show(clock, seconds, steps, *, terminal=False, **options):
         for step in steps:
             clock[0] += seconds
             progress.update(step, float(step))
+            progress.update(step)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
 
 
-def test_plain_lines_come_once_per_tenth_of_the_run_and_at_most_once_a_second(clock):
-    lines = show(clock, 0.5, range(10, 1001, 10)).splitlines()
-    assert lines[0] == "step 100/1000  return 55.0  20 steps/s  0:45 left"
-    assert lines[-1] == "step 1000/1000  return 905.0  20 steps/s  0:00 left"
-    assert len(lines) == 10
-    quick = show(clock, 0.025, range(10, 1001, 10))
-    assert re.findall(r"step (\d+)/1000 .* 400 steps/s", quick) == ["400", "800", "1000"]
+def test_plain_lines_come_every_30_seconds_and_at_the_end(clock):
+    lines = show(clock, 10, range(10, 101, 10)).splitlines()
+    assert lines[0] == "step 30/1000  return 20.0  1 steps/s  16:10 left"
+    assert [line.split()[1] for line in lines] == ["30/1000", "60/1000", "90/1000", "100/1000"]
+    assert show(clock, 0.1, range(100, 1001, 100)) == (
+        "step 1000/1000  return 550.0  1000 steps/s  0:00 left\n"
+    )
+
+
+def test_speed_and_time_left_are_those_of_the_last_seconds(clock):
+    """After 60 s of compiling, the run takes 100 steps a second."""
+    file = io.StringIO()
+    with Progress(1000, console=Console(file=file)) as progress:
+        for step, seconds in [(10, 60.0), *((10 + 100 * i, 1.0) for i in range(1, 7))]:
+            clock[0] += seconds
+            progress.update(step)
+        assert progress.describe() == "100 steps/s  0:04 left"
+
+
+def test_episodes_of_a_rollout_that_has_ended_are_no_measure_of_time(clock):
+    with Progress(1000, console=Console(file=io.StringIO())) as progress:
+        clock[0] += 10
+        for step in (30, 60, 90):
+            progress.update(step, 1.0)
+        assert progress.describe() == "return 1.0"
+        progress.update(100)
+        assert progress.describe() == "return 1.0  10 steps/s  1:30 left"
 
 
 def test_a_resumed_run_counts_its_own_speed(clock):

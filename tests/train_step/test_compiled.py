@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from hesrl.train_step.compilation import cache_folder
+from hesrl.train_step.compilation import cache_folder, compile_seconds
 from tests.train_step.steps import Separate, Shared, assert_equal_state, make, take
 
 COMPILER = pytest.mark.skipif(
@@ -22,7 +22,9 @@ COMPILER = pytest.mark.skipif(
         (Shared, "scaled-adahesscale", torch.float64, {"rtol": 1e-10, "atol": 1e-12}),
     ],
 )
-def test_a_compiled_step_is_the_eager_one(tmp_path, monkeypatch, network, name, dtype, tolerance):
+def test_a_compiled_step_is_the_eager_one(
+    tmp_path, monkeypatch, capsys, network, name, dtype, tolerance
+):
     monkeypatch.setenv("HESRL_CACHE", str(tmp_path / "cache"))
     ends, settings = [], {"delta": 1e-3} if name.startswith("scaled") else {}
     # The second compiled one finds what the first has left, and needs no compiler.
@@ -37,6 +39,8 @@ def test_a_compiled_step_is_the_eager_one(tmp_path, monkeypatch, network, name, 
     torch.testing.assert_close(metrics, expected, **tolerance)
     assert_equal_state(compiled, eager, **tolerance)
     assert_equal_state(compiled, found, rtol=0, atol=0)
+    assert capsys.readouterr().err == "compiling the training step (once, about 20 s)\n"
+    assert 0 < compile_seconds() != 20
     assert [path.suffix for path in (tmp_path / "cache").iterdir()].count(".so") == 1
 
 
