@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -51,7 +52,6 @@ from hesrl.runs import Session
 from hesrl.settings import (
     flag,
     require_between,
-    require_choice,
     require_multiples,
     require_positive,
     settings_in_force,
@@ -76,7 +76,7 @@ class Args(TrainingSettings):
     ur5: bool = False
     """settings for the UR5 Reacher instead of the defaults (configs/stream-ac-ur5.yaml)"""
     compile: str = "auto"
-    """auto, on or off: whether the step is compiled (docs/train_step.md)"""
+    """whether the step is compiled; auto: if the run is long (docs/train_step.md)"""
     log_interval: int = 1000
     """environment steps from one row of metrics to the next, and between looks at Ctrl-C"""
     checkpoint_interval: int = 50_000
@@ -93,7 +93,7 @@ class Args(TrainingSettings):
     hidden_sizes: tuple[int, ...] = (128, 128)
     """units of the hidden layers of actor and critic"""
     activation: str = "leaky_relu"
-    """leaky_relu, tanh, relu, elu or silu"""
+    """function between the layers"""
     layer_norm: bool = True
     """whether the units of each hidden layer are normalized before the activation"""
     sparse_init: float = 0.9
@@ -107,7 +107,7 @@ class Args(TrainingSettings):
 
     # Optimizer
     optimizer: str = "intentional"
-    """intentional, intentional-kl (a policy step bounded in nats) or obgd (Stream-AC)"""
+    """how a step is sized; intentional-kl bounds the policy's in nats, obgd is that of Stream-AC"""
     eta_policy: float | None = None
     """η of the policy: change of log π per step, where the TD error is of mean size; None: 0.05,
     and 5e-4 for intentional-kl"""
@@ -118,13 +118,19 @@ class Args(TrainingSettings):
     kappa_value: float = 2.0
     """κ of obgd for the value"""
     source: str = "gradient"
-    """gradient or fisher: whether d is made of g², or of the Fisher diagonal by curvature"""
+    """whether d is made of g², or of the Fisher diagonal by curvature"""
     power: float = 0.5
     """power of the diagonal in d: ½ as published, 1 as in a natural gradient, 0 for d = 1"""
     damping: float = 0.0
     """what is added to the diagonal, in units of its mean over a tensor"""
     beta2: float = 0.999
     """decay rate of the diagonal's moving average, per environment step"""
+
+    @classmethod
+    def choices(cls) -> dict[str, Iterable[str]]:
+        """Return the possible values of settings that are text, by the name of the setting."""
+        own = {"optimizer": OPTIMIZERS, "source": SOURCES, "compile": COMPILE}
+        return {**super().choices(), **own}
 
     def check(self) -> None:
         """Refuse settings that cannot work.
@@ -133,9 +139,6 @@ class Args(TrainingSettings):
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        require_choice(self, "optimizer", OPTIMIZERS)
-        require_choice(self, "source", SOURCES)
-        require_choice(self, "compile", COMPILE)
         sizes = "eta_policy eta_value kappa_policy kappa_value"
         require_positive(self, f"log_interval normalization_clip {sizes}")
         require_between(self, f"ent_coef damping {sizes}", 0, math.inf)

@@ -1,12 +1,19 @@
 """The ``hesrl`` command: once by subprocess, else in this process."""
 
+import importlib
+import re
+import shutil
 import subprocess
 import sys
 from typing import NamedTuple
 
 import pytest
 
-from hesrl.cli import COMMANDS, main
+from hesrl import __version__
+from hesrl.agents import ppo
+from hesrl.cli import COMMANDS, main, run_command
+from hesrl.command_options import options_of
+from hesrl.commands import FAMILIES
 
 
 class Result(NamedTuple):
@@ -37,27 +44,114 @@ def test_the_process_ends_with_the_status_of_its_command():
         assert subprocess.run(command, capture_output=True).returncode == status
 
 
-def test_help_lists_every_command(hesrl):
-    status, out, err = hesrl("--help")
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_hesrl_lists_what_there_is(hesrl, arguments):
+    status, out, err = hesrl(*arguments)
     assert (status, err) == (0, "")
-    assert all(f"hesrl {command}" in out for command in COMMANDS)
+    assert all(name.split()[0] in out and name.split()[-1] in out for name in COMMANDS)
+    assert "      hesrl train ppo --env-id Hopper-v5 --total-timesteps 1e6\n" in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("more", [(), ("--help",)])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_lists_its_commands_with_examples(hesrl, family, more):
+    status, out, err = hesrl(family, *more)
+    assert (status, err) == (0, "")
+    for name, command in COMMANDS.items():
+        assert (f"      hesrl {name} {command.example}\n" in out) == (name.split()[0] == family)
+
+
+def test_version(hesrl):
+    assert hesrl("--version") == (0, f"hesrl {__version__}\n", "")
+
+
+def test_listing_and_version_import_no_pytorch():
+    code = "import sys; from hesrl.cli import main; main([]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_documents_its_options(hesrl, command):
     status, out, err = hesrl(*command.split(), "--help")
-    assert (status, err) == (0, "") and "--" in out
+    assert (status, err) == (0, "")
+    assert f"  hesrl {command} {COMMANDS[command].example}\n" in out
+    options = options_of(importlib.import_module(COMMANDS[command].module).Args)
+    assert options and all(option.doc for option in options)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_is_understood(command):
+    module = importlib.import_module(COMMANDS[command].module)
+    words = COMMANDS[command].example.split()
+    assert run_command(module.Args, lambda args: 77, words) == 77
+
+
+@pytest.mark.parametrize("agent", ["ppo", "a2c", "stream-ac", "sb3-ppo", "sb3-a2c"])
+def test_help_of_an_agent_is_in_groups_and_has_choices(hesrl, agent):
+    out = hesrl("train", agent, "--help").out
+    groups = re.findall(r"^(\w.*):$", out, flags=re.MULTILINE)
+    assert groups == ["Most used", "Run", "Environment", "Networks", "Algorithm", "Optimizer"]
+    first = out.partition("Run:")[0]
+    assert re.findall(r"^  --(\S+)", first, flags=re.MULTILINE) == [
+        "env-id", "total-timesteps", "optimizer", "seed", "resume"
+    ]  # fmt: skip
+    assert "--activation {" in out and re.search(r"--optimizer \{\w", out)
+
+
+def test_help_has_the_defaults_of_a_preset(hesrl):
+    assert "(default: 2.0)" in " ".join(hesrl("train", "ppo", "--paper", "--help").out.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e3", 1000), ("2.5e3", 2500), ("4_096", 4096), ("4096", 4096)]
+)
+def test_a_number_of_steps_may_have_an_exponent(text, number):
+    found = []
+    run_command(ppo.Args, lambda args: found.append(args.total_timesteps) or 0, [
+        "--total-timesteps", text, "--hidden-sizes", "1e1", "--eval-interval", "1e1"
+    ])  # fmt: skip
+    assert found == [number] and type(found[0]) is int
+
+
+def complete(script, *words):
+    """Return what bash offers for the last word."""
+    line = " ".join(f"'{word}'" for word in words)
+    code = f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _hesrl\n"
+    code += 'echo "${COMPREPLY[@]}"'
+    bash = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert bash.stderr == ""
+    return bash.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_commands_options_and_choices(hesrl):
+    script = hesrl("completion", "bash").out
+    assert complete(script, "hesrl", "tra") == ["train"]
+    assert complete(script, "hesrl", "train", "sb3") == ["sb3-ppo", "sb3-a2c"]
+    assert complete(script, "hesrl", "train", "ppo", "--num-m") == ["--num-minibatches"]
+    assert complete(script, "hesrl", "train", "ppo", "--optimizer", "sg") == ["sgd"]
+    assert complete(script, "hesrl", "train", "stream-ac", "--source", "f") == ["fisher"]
+    assert complete(script, "hesrl", "report", "runs", "--sc") == ["--score"]
+    assert complete(script, "hesrl", "sweep", "grid.yaml", "--jo") == ["--jobs"]
+    assert complete(script, "hesrl", "sweep", "agents", "--first") == ["--first-seed"]
+    assert hesrl("completion", "zsh").out.startswith("autoload")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("train", "pop"), "unknown command hesrl train pop: did you mean hesrl train ppo?"),
-        (("xyz",), "unknown command hesrl xyz: hesrl --help lists the commands"),
+        (("xyz",), "unknown command hesrl xyz: hesrl lists the commands"),
+        (("train", "--seed", "1"), "unknown command hesrl train --seed"),
         (("train", "ppo", "--sed", "1"), "unknown option --sed: did you mean --seed?"),
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
-        (("bench", "agents", "--steps", "100"), "--steps at least 4096"),
-        (("train", "ppo", "--seed", "one"), "parsing --seed: invalid literal for int()"),
+        (("bench", "agents", "--total-timesteps", "100"), "--total-timesteps at least 4096"),
+        (("bench", "agents", "--steps", "100"), "option --steps: it is --total-timesteps"),
+        (("sweep", "agents", "--folder=x"), "unknown option --folder: it is --out"),
+        (("train", "ppo", "--seed", "one"), "parsing --seed: 'one' is not a whole number"),
+        (("train", "ppo", "--seed", "1e-3"), "parsing --seed: '1e-3' is not a whole number"),
+        (("completion", "fish"), "fish"),
         (("train", "ppo", "--seed"), "Missing value for argument '--seed'"),
         (("report", "x", "--score", "best"), "Expected one of ('final', 'area', 'evaluation')"),
         (("sweep",), "Missing from hesrl sweep: PATH the grid"),

@@ -39,8 +39,11 @@ from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import flag
 
-AGENTS: dict[str, Any] = {"PPO": ppo, "A2C": a2c, "stream": stream_ac}
-"""The agents by the name that Stable-Baselines3 gives them, and the streaming one."""
+AGENTS: dict[str, Any] = {"ppo": ppo, "a2c": a2c, "stream-ac": stream_ac}
+"""The agents by name."""
+
+TITLES = {"ppo": "PPO", "a2c": "A2C", "stream-ac": "stream"}
+"""What they are called in the tables."""
 
 OPTIMIZERS = {"Adam": "adam", "AdaHesScale": "adahesscale"}
 """The optimizers of hesrl's agents that take part."""
@@ -55,15 +58,15 @@ class Args:
 
     env_id: str = "HalfCheetah-v5"
     """Gymnasium id of the environment"""
-    agents: tuple[str, ...] = ("PPO", "A2C")
-    """which agents to measure: PPO, A2C or stream"""
+    agents: tuple[str, ...] = ("ppo", "a2c")
+    """which agents to measure: ppo, a2c or stream-ac"""
     num_envs: int = 1
     """environments; a rollout of PPO has 2048 steps of all; the streaming agent has one"""
     env_threads: int | None = None
     """threads that step the environments of hesrl; None: one for each core"""
     rounds: int = 3
     """turns of each contender"""
-    steps: int = 40_960
+    total_timesteps: int = 40_960
     """length of a turn (environment steps), at least two rollouts of 2048, or 3000"""
     compile: str = "on"
     """auto, on or off: whether hesrl's training steps are compiled"""
@@ -80,10 +83,14 @@ CORES = (16, 64)
 
 def _lengths(agent: str, args: Args) -> dict[str, int]:
     """Return how long the rollouts of several environments are, and how often A2C writes a row."""
-    if agent == "PPO":
+    if agent == "ppo":
         return {"num_steps": max(1, 2048 // args.num_envs)}
     per_update = 5 * args.num_envs
-    return {"log_interval": next(i for i in (100, 25, 5, 1) if 4 * i * per_update <= args.steps)}
+    return {
+        "log_interval": next(
+            i for i in (100, 25, 5, 1) if 4 * i * per_update <= args.total_timesteps
+        )
+    }
 
 
 def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[float, Parts]:
@@ -100,7 +107,7 @@ def measure_hesrl(agent: str, optimizer: str, args: Args, seed: int) -> tuple[fl
                 num_envs=args.num_envs,
                 env_threads=args.env_threads,
                 optimizer=OPTIMIZERS[optimizer],
-                total_timesteps=args.steps,
+                total_timesteps=args.total_timesteps,
                 seed=seed,
                 runs_dir=Path(folder),
                 eval_episodes=1,
@@ -136,7 +143,7 @@ def measure_sb3(agent: str, processes: bool, args: Args, seed: int) -> tuple[flo
     settings = AGENTS[agent].Args(num_envs=args.num_envs, **_lengths(agent, args))
     adam = AGENTS[agent].DEFAULTS["adam"]
     of_ppo = {}
-    if agent == "PPO":
+    if agent == "ppo":
         of_ppo = {
             "batch_size": settings.minibatch_size,
             "n_epochs": settings.update_epochs,
@@ -144,13 +151,13 @@ def measure_sb3(agent: str, processes: bool, args: Args, seed: int) -> tuple[flo
             "clip_range_vf": settings.clip_coef,
         }
     policy: dict[str, Any] = {"activation_fn": nn.Tanh, "net_arch": [64, 64]}
-    if agent == "A2C":  # whose default is RMSprop
+    if agent == "a2c":  # whose default is RMSprop
         policy |= {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": adam["eps"]}}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         makers = [make] * args.num_envs
         plain = SubprocVecEnv(makers, "fork") if processes else DummyVecEnv(makers)
         envs = VecNormalize(plain, gamma=settings.gamma)
-        model = getattr(stable_baselines3, agent)(
+        model = getattr(stable_baselines3, TITLES[agent])(
             "MlpPolicy",
             envs,
             learning_rate=lambda remaining: remaining * adam["learning_rate"],
@@ -167,7 +174,7 @@ def measure_sb3(agent: str, processes: bool, args: Args, seed: int) -> tuple[flo
             **of_ppo,
         )
         clock = Clock()
-        model.learn(args.steps, callback=clock)
+        model.learn(args.total_timesteps, callback=clock)
         seconds = time.perf_counter() - clock.start
         envs.close()
     return (model.num_timesteps - clock.steps) / seconds, None
@@ -179,21 +186,21 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    fewest = 3 * ROW if args.agents == ("stream",) else 2 * max(2048, 10 * args.num_envs)
-    if args.rounds < 1 or args.steps < fewest:
-        raise UserError(f"--rounds must be at least 1 and --steps at least {fewest}")
+    fewest = 3 * ROW if args.agents == ("stream-ac",) else 2 * max(2048, 10 * args.num_envs)
+    if args.rounds < 1 or args.total_timesteps < fewest:
+        raise UserError(f"--rounds must be at least 1 and --total-timesteps at least {fewest}")
     for agent in args.agents:
         if agent not in AGENTS:
             raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")
     for name in ("hidden_sizes", "intentional_rl"):
-        if getattr(args, name) and "stream" not in args.agents:
-            raise UserError(f"{flag(name)} goes with --agents stream only")
+        if getattr(args, name) and "stream-ac" not in args.agents:
+            raise UserError(f"{flag(name)} goes with --agents stream-ac only")
     make_env(args.env_id).close()
     torch.set_num_threads(1)
     contenders: dict[str, Callable[[int], tuple[float, Parts | None]]] = {}
     for agent in args.agents:
-        if agent == "stream":
-            measured = args.env_id, args.steps
+        if agent == "stream-ac":
+            measured = args.env_id, args.total_timesteps
             if args.intentional_rl is not None:
                 contenders[f"authors' stream, {next(iter(SOURCES))}"] = partial(
                     measure_authors, args.intentional_rl, *measured
@@ -203,11 +210,11 @@ def main(args: Args) -> int:
                     measure_stream, source, *measured, args.compile
                 )
             continue
-        contenders[f"SB3 {agent}, Adam"] = partial(measure_sb3, agent, False, args)
+        contenders[f"SB3 {TITLES[agent]}, Adam"] = partial(measure_sb3, agent, False, args)
         if args.num_envs > 1:
-            contenders[f"SB3 {agent}, processes"] = partial(measure_sb3, agent, True, args)
+            contenders[f"SB3 {TITLES[agent]}, processes"] = partial(measure_sb3, agent, True, args)
         for optimizer in OPTIMIZERS:
-            contenders[f"hesrl {agent}, {optimizer}"] = partial(
+            contenders[f"hesrl {TITLES[agent]}, {optimizer}"] = partial(
                 measure_hesrl, agent, optimizer, args
             )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -223,13 +230,15 @@ def main(args: Args) -> int:
             console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
     console.print(_speed_table(speeds, args), _parts_table(parts, args), _startup_table(args))
     if args.hidden_sizes:
-        console.print(measure_sizes(args.hidden_sizes, args.env_id, args.steps, args.compile))
+        console.print(
+            measure_sizes(args.hidden_sizes, args.env_id, args.total_timesteps, args.compile)
+        )
     return 0
 
 
 def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
     title = (
-        f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.steps:,} steps, "
+        f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.total_timesteps:,} steps, "
         "ratios: medians over the rounds"
     )
     table = Table(
@@ -285,6 +294,6 @@ def _startup_table(args: Args) -> Table:
     for agent in args.agents:
         module = AGENTS[agent].__name__.rpartition(".")[2]
         seconds, mebibytes = measure_startup(module, args.env_id, args.compile, args.num_envs)
-        optimizer = next(iter(SOURCES)) if agent == "stream" else "AdaHesScale"
-        table.add_row(f"hesrl {agent}, {optimizer}", f"{seconds:.1f}", f"{mebibytes:,.0f}")
+        optimizer = next(iter(SOURCES)) if agent == "stream-ac" else "AdaHesScale"
+        table.add_row(f"hesrl {TITLES[agent]}, {optimizer}", f"{seconds:.1f}", f"{mebibytes:,.0f}")
     return table

@@ -91,7 +91,7 @@ class Args:
     """torchvision, timm, transformers, diffusers, torch_geometric: those that are installed"""
     families: tuple[str, ...] = ()
     """only these families; by default all"""
-    output: Path = Path("coverage.csv")
+    out: Path = Path("coverage.csv")
     """the table, which gets a row as soon as a family is done"""
     resume: bool = False
     """keep the rows that the table has already"""
@@ -128,7 +128,7 @@ def main(args: Args) -> int:
             raise UserError(f"there is no family {family}: {hint}")
     console = Console()
     console.print(describe_machine(), highlight=False)
-    rows = read_rows(args.output) if args.resume and args.output.exists() else []
+    rows = read_rows(args.out) if args.resume and args.out.exists() else []
     for row in run_families(installed, args, rows):
         line = f"{row.library} {row.family}: {row.result} {row.missing or row.detail}"
         print(line, flush=True)
@@ -156,7 +156,7 @@ def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> I
                 job = partial(_examine, library, family, args.rounds)
                 row = in_own_process(job, Row(library.package, family), args.timeout)
                 rows.append(row)
-                write_csv(args.output, Row._fields, rows)
+                write_csv(args.out, Row._fields, rows)
                 yield row
 
 
@@ -217,7 +217,7 @@ def read_rows(path: Path) -> list[Row]:
         return [Row(*cells) for cells in read_csv(path, dict.fromkeys(Row._fields, str))]
     except ValueError as error:
         raise UserError(
-            f"{path} is not a table of hesrl bench coverage: choose another --output"
+            f"{path} is not a table of hesrl bench coverage: choose another --out"
         ) from error
 
 

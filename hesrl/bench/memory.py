@@ -29,7 +29,7 @@ class Args:
     """images in the batch that ALL-CNN-C classifies"""
     updates: int = 3
     """how many updates; the highest of their peaks counts"""
-    csv: Path | None = None
+    out: Path | None = None
     """file to write the table to"""
 
 
@@ -69,7 +69,7 @@ def main(args: Args) -> int:
             peaks[name] = process.apply(measure, (args.batch_size, name, args.updates))
         table.add_row(name, f"{peaks[name]:,.0f}", f"{peaks[name] / peaks[BASELINE]:.2f}")
     console.print(table)
-    if args.csv is not None:
+    if args.out is not None:
         rows = ((name, f"{x:.1f}", f"{x / peaks[BASELINE]:.3f}") for name, x in peaks.items())
-        write_csv(args.csv, ("optimizer", "peak_mib", "ratio"), rows)
+        write_csv(args.out, ("optimizer", "peak_mib", "ratio"), rows)
     return 0

@@ -45,7 +45,7 @@ class Args:
     """which architectures"""
     rounds: int = 9
     """turns of each optimizer"""
-    csv: Path | None = None
+    out: Path | None = None
     """file to write the table to"""
 
 
@@ -99,9 +99,9 @@ def main(args: Args) -> int:
     results = []
     for model in args.models:
         results.append(compare(model, args.rounds))
-        if args.csv is not None:
+        if args.out is not None:
             rows = ((name, *(f"{x:.3f}" for x in numbers)) for name, *numbers in results)
-            write_csv(args.csv, Result._fields, rows)
+            write_csv(args.out, Result._fields, rows)
     console.print(_table(results))
     return 0
 

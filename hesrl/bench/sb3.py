@@ -27,7 +27,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.runs.machine import describe_machine
 
-ALGORITHMS: dict[str, Any] = {"PPO": PPO, "A2C": A2C}
+ALGORITHMS: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
 
 CONTENDERS: dict[str, type[torch.optim.Optimizer]] = {
     "torch Adam": torch.optim.Adam,
@@ -48,8 +48,8 @@ class Args:
 
     env_id: str = "HalfCheetah-v5"
     """Gymnasium id of the environment, from which the rollout comes"""
-    algorithms: tuple[str, ...] = ("PPO", "A2C")
-    """which algorithms to measure"""
+    agents: tuple[str, ...] = ("ppo", "a2c")
+    """which algorithms to measure: ppo or a2c"""
     rounds: int = 30
     """turns of each contender"""
     updates: int = 32
@@ -59,7 +59,7 @@ class Args:
 def make_model(algorithm: str, optimizer: type[torch.optim.Optimizer], args: Args) -> Any:
     """Return a model with a rollout in its buffer; one ``train()`` of PPO is a turn."""
     settings: dict[str, Any] = {}
-    if algorithm == "PPO":
+    if algorithm == "ppo":
         settings = {"n_steps": 64 * args.updates, "batch_size": 64, "n_epochs": 1}
     model = ALGORITHMS[algorithm](
         "MlpPolicy",
@@ -100,14 +100,14 @@ def main(args: Args) -> int:
     """
     if args.rounds < 1 or args.updates < 1:
         raise UserError("--rounds and --updates must be at least 1")
-    for algorithm in args.algorithms:
+    for algorithm in args.agents:
         if algorithm not in ALGORITHMS:
-            raise UserError(f"--algorithms {algorithm}: choose from {', '.join(ALGORITHMS)}")
+            raise UserError(f"--agents {algorithm}: choose from {', '.join(ALGORITHMS)}")
     make_env(args.env_id).close()
     torch.set_num_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)
-    for algorithm in args.algorithms:
+    for algorithm in args.agents:
         turns: dict[str, Callable[[], float]] = {}
         with contextlib.ExitStack() as stack:
             for name, optimizer in CONTENDERS.items():
@@ -121,7 +121,7 @@ def main(args: Args) -> int:
 
 
 def _table(algorithm: str, seconds: dict[str, list[float]], args: Args) -> Table:
-    title = f"{algorithm}, {args.env_id}, {args.rounds} rounds of {args.updates} updates"
+    title = f"{algorithm.upper()}, {args.env_id}, {args.rounds} rounds of {args.updates} updates"
     table = Table("optimizer", "ms/update", "ratio", "inference", title=title)
     table.columns[0].no_wrap = True
     baseline = next(iter(CONTENDERS))

@@ -130,7 +130,7 @@ class Args:
     compiled), wide and wide-1 (64-512-512-100, batch 256 and 1, also compiled), all-cnn-c (128)"""
     rounds: int = 15
     """turns of each contender"""
-    csv: Path | None = None
+    out: Path | None = None
     """file to write the table to"""
 
 
@@ -168,8 +168,8 @@ def main(args: Args) -> int:
         of_task = _rows(task, measure(task, args.rounds))
         console.print(_table(task, args.rounds, of_task))
         rows += of_task
-        if args.csv is not None:
-            write_csv(args.csv, Row._fields, rows)
+        if args.out is not None:
+            write_csv(args.out, Row._fields, rows)
     return 0
 
 

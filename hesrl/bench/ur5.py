@@ -14,6 +14,7 @@ import numpy as np
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
 from hesrl.runs.machine import describe_machine
+from hesrl.settings import flag
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Args:
 
     rounds: int = 5
     """rounds, of which the median counts"""
-    steps: int = 128_000
+    total_timesteps: int = 128_000
     """steps in a round"""
 
 
@@ -47,8 +48,8 @@ def main(args: Args) -> int:
     """
     for name, value in vars(args).items():
         if value < 1:
-            raise UserError(f"--{name} {value}: must be at least 1")
+            raise UserError(f"{flag(name)} {value}: must be at least 1")
     print(describe_machine())
-    speed = median(measure_speed(args.steps) for _ in range(args.rounds))
+    speed = median(measure_speed(args.total_timesteps) for _ in range(args.rounds))
     print(f"UR5 Reacher: {speed:,.0f} steps/s on one core")
     return 0

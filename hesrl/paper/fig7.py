@@ -41,7 +41,7 @@ class Args:
         "smoke": {
             "optimizers": (ADAM,),
             "seeds": 1,
-            "steps": 10_000,
+            "total_timesteps": 10_000,
             "options": ("--num-minibatches=1", "--update-epochs=1", "--compile=off"),
         },
         "small": {"seeds": 2},
@@ -53,7 +53,7 @@ class Args:
     """optimizers by name"""
     seeds: int = 5
     """runs of each optimizer, with the seeds from 1"""
-    steps: int = 150_000
+    total_timesteps: int = 150_000
     """length of each run (environment steps, 100 to an episode)"""
     options: tuple[str, ...] = ()
     """further options of every run, such as --options=--learning-rate=3e-3"""
@@ -72,16 +72,16 @@ def main(args: Args) -> int:
     _check(args)
     # Seed after seed, so that a part of them shows all optimizers.
     runs = [f"{name}-{seed}" for seed in range(1, args.seeds + 1) for name in args.optimizers]
-    identity = {"steps": args.steps, "options": args.options}
+    identity = {"steps": args.total_timesteps, "options": args.options}
     collected = collect(partial(measure, args), runs, Row, args.out, identity, args.jobs)
     found = curves(collected.rows)
     options = " ".join((*PAPER_OPTIONS, *args.options))
     report = Report(
         "fig7",
         "Figure 7: PPO on the UR5 Reacher",
-        f"Returns of training episodes, {args.seeds} run(s) of {args.steps:,} steps for each "
-        "optimizer, in simulation; the paper's are on an arm. Each run is `hesrl train ppo --ur5 "
-        f"{options}`. Every point of the data is the mean of {EPISODES} episodes; curves and "
+        f"Returns of training episodes, {args.seeds} run(s) of {args.total_timesteps:,} steps for "
+        "each optimizer, in simulation; the paper's are on an arm. Each run is `hesrl train ppo "
+        f"--ur5 {options}`. Every point of the data is the mean of {EPISODES} episodes; curves and "
         f"numbers are means of the last {EPISODES * SMOOTHED} episodes. At random a return is "
         "−96 ± 110 (standard deviation), by a controller that knows the Jacobian 299 ± 107.",
         list(find_claims(found)),
@@ -94,7 +94,7 @@ def main(args: Args) -> int:
 def _check(args: Args) -> None:
     require_between(args, "seeds jobs", 1, float("inf"))
     shortest = 100 * EPISODES * SMOOTHED
-    require_between(args, "steps", shortest, float("inf"))
+    require_between(args, "total_timesteps", shortest, float("inf"))
     for name in args.optimizers:
         if name not in ppo.DEFAULTS:
             raise UserError(f"--optimizers {name}: choose from {', '.join(ppo.DEFAULTS)}")
@@ -111,7 +111,7 @@ def measure(args: Args, run: str) -> list[Row]:
     optimizer, _, seed = run.rpartition("-")
     with tempfile.TemporaryDirectory(prefix="hesrl-fig7-") as folder:
         options = (
-            "--ur5", "--optimizer", optimizer, "--total-timesteps", str(args.steps),
+            "--ur5", "--optimizer", optimizer, "--total-timesteps", str(args.total_timesteps),
             "--eval-episodes", "1", *PAPER_OPTIONS, *args.options,
         )  # fmt: skip
         settings = tuple(sorted(settings_of("ppo", options).items()))
@@ -122,7 +122,7 @@ def measure(args: Args, run: str) -> list[Row]:
     if len(returns) < EPISODES * SMOOTHED:
         raise UserError(
             f"the run {run} had {len(returns)} episodes; a curve needs {EPISODES * SMOOTHED}: "
-            "raise --steps"
+            "raise --total-timesteps"
         )
     return [
         Row(optimizer, int(seed), int(step), round(float(mean), 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -22,9 +22,13 @@ class TrainingSettings:
 
     Attributes:
         PRESETS: Files in ``configs/`` by the flag that asks for them.
+        COMMON: Options that the help begins with.
     """
 
     PRESETS: ClassVar[dict[str, str]] = {}
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "env_id", "total_timesteps", "optimizer", "seed", "resume",
+    )  # fmt: skip
 
     # Run
     seed: int = 1
@@ -66,13 +70,18 @@ class TrainingSettings:
     hidden_sizes: tuple[int, ...] = (64, 64)
     """units of the hidden layers of actor and critic; images have three convolutions before"""
     activation: str = "tanh"
-    """tanh, relu, elu, silu or leaky_relu"""
+    """function between the layers"""
 
     # Algorithm
     total_timesteps: int = 1_000_000
     """length of the run (environment steps, over all environments)"""
     gamma: float = 0.99
     """discount factor γ per environment step"""
+
+    @classmethod
+    def choices(cls) -> dict[str, Iterable[str]]:
+        """Return the possible values of settings that are text, by the name of the setting."""
+        return {"activation": ACTIVATIONS}
 
     @property
     def planned_timesteps(self) -> int:
@@ -90,7 +99,8 @@ class TrainingSettings:
         Raises:
             UserError: One setting is impossible; the message names it.
         """
-        require_choice(self, "activation", ACTIVATIONS)
+        for name, choices in self.choices().items():
+            require_choice(self, name, choices)
         require_device(self.device)
         require_positive(
             self,
@@ -128,7 +138,7 @@ class RolloutSettings(TrainingSettings):
 
     # Optimizer
     optimizer: str = "adahesscale"
-    """a name of docs/optimizers.md, such as adam, adahesscale, adahessian or scaled-adahesscale"""
+    """what steps the networks (docs/optimizers.md)"""
     learning_rate: float | None = None
     """step size (second order: no unit, else in units of the parameters); None: optimizer's own"""
     anneal_lr: bool = True
@@ -143,6 +153,11 @@ class RolloutSettings(TrainingSettings):
     """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
     max_grad_norm: float | None = None
     """largest norm of the gradient (inf: no clipping); None: 0.5 for adam and sgd, else inf"""
+
+    @classmethod
+    def choices(cls) -> dict[str, Iterable[str]]:
+        """Return the possible values of settings that are text, by the name of the setting."""
+        return {**super().choices(), "optimizer": cls.OPTIMIZER_DEFAULTS}
 
     @property
     def batch_size(self) -> int:
@@ -187,7 +202,7 @@ class ActorCriticSettings(RolloutSettings):
 
     # Run
     compile: str = "auto"
-    """auto, on or off: whether the step on a minibatch is compiled (docs/train_step.md)"""
+    """whether the step on a minibatch is compiled; auto: if the run is long (docs/train_step.md)"""
 
     # Environment
     env_threads: int | None = None
@@ -210,6 +225,11 @@ class ActorCriticSettings(RolloutSettings):
     bootstrap_at_time_limit: bool = True
     """whether the value behind a time limit counts; else a time limit is a terminal state"""
 
+    @classmethod
+    def choices(cls) -> dict[str, Iterable[str]]:
+        """Return the possible values of settings that are text, by the name of the setting."""
+        return {**super().choices(), "compile": COMPILE}
+
     def check(self) -> None:
         """Refuse settings that cannot work.
 
@@ -217,7 +237,6 @@ class ActorCriticSettings(RolloutSettings):
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        require_choice(self, "compile", COMPILE)
         require_positive(self, "env_threads")
         # A run that moves to another machine goes on with fewer.
         if self.resume is None and self.env_threads is not None and self.env_threads > cores():

@@ -2,8 +2,8 @@
 
 ``python -m tests.bench.pages`` writes them into the pages, after
 
-    hesrl bench update --rounds 9 --csv docs/update.csv
-    hesrl bench memory --csv docs/memory.csv
+    hesrl bench update --rounds 9 --out docs/update.csv
+    hesrl bench memory --out docs/memory.csv
     hesrl bench safety --out docs/safety.csv
 """
 

@@ -14,7 +14,7 @@ from hesrl.errors import UserError
 
 @pytest.mark.filterwarnings("ignore")  # Stable-Baselines3's own
 def test_report_has_ratios_parts_and_startup(capsys):
-    settings = Args(env_id="InvertedPendulum-v5", rounds=1, steps=4096, compile="off")
+    settings = Args(env_id="InvertedPendulum-v5", rounds=1, total_timesteps=4096, compile="off")
     assert main(settings) == 0
     out = capsys.readouterr().out
     rows = re.findall(r"│ (\w+ \w+, \w+) +│.*│.*│.*│ (\d+\.\d\d) +│ (\d+\.\d\d) +│", out)
@@ -45,7 +45,11 @@ def short(monkeypatch):
         monkeypatch.setattr(module, "ROW", 100)
     monkeypatch.setattr(agents, "measure_startup", lambda *_: (2.5, 300.0))
     return Args(
-        env_id="InvertedPendulum-v5", agents=("stream",), rounds=1, steps=300, compile="off"
+        env_id="InvertedPendulum-v5",
+        agents=("stream-ac",),
+        rounds=1,
+        total_timesteps=300,
+        compile="off",
     )
 
 
@@ -77,9 +81,15 @@ def test_streaming_has_its_parts_sizes_and_the_code_of_its_authors(short, tmp_pa
             {"intentional_rl": Path("nowhere")},
             "^--intentional-rl nowhere: has no intentional_ac.py$",
         ),
-        ({"steps": 299}, "--steps at least 300$"),
-        ({"agents": ("PPO",), "steps": 4096, "hidden_sizes": (8,)}, "^--hidden-sizes goes with "),
-        ({"agents": ("DQN",), "steps": 4096}, "^--agents DQN: choose from PPO, A2C, stream$"),
+        ({"total_timesteps": 299}, "--total-timesteps at least 300$"),
+        (
+            {"agents": ("ppo",), "total_timesteps": 4096, "hidden_sizes": (8,)},
+            "^--hidden-sizes goes with ",
+        ),
+        (
+            {"agents": ("dqn",), "total_timesteps": 4096},
+            "^--agents dqn: choose from ppo, a2c, stream-ac$",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(short, settings, message):
@@ -95,7 +105,9 @@ def test_a_failure_of_the_authors_code_is_one_line(short, tmp_path):
         main(dataclasses.replace(short, intentional_rl=tmp_path))
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 0}, {"steps": 0}, {"steps": 3000}])
+@pytest.mark.parametrize(
+    "settings", [{"rounds": 0}, {"total_timesteps": 0}, {"total_timesteps": 3000}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(UserError, match="--rounds must be at least 1"):
         main(Args(**settings))

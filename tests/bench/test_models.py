@@ -37,7 +37,7 @@ def test_every_model_has_curvature(model):
 
 def test_the_table_and_the_file(tmp_path, capsys):
     file = tmp_path / "new" / "models.csv"
-    args = models.Args(models=("vae", "ppo"), rounds=1, csv=file)
+    args = models.Args(models=("vae", "ppo"), rounds=1, out=file)
     assert models.main(args) == 0
     out = capsys.readouterr().out
     rows = list(csv.DictReader(file.read_text().splitlines()))

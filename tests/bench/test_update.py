@@ -17,7 +17,7 @@ def rows(out: str) -> list[tuple[str, str]]:
 
 def test_the_time_of_an_update(capsys, tmp_path):
     file = tmp_path / "new" / "update.csv"
-    assert update.main(update.Args(tasks=("ppo", "ppo-fused"), rounds=1, csv=file)) == 0
+    assert update.main(update.Args(tasks=("ppo", "ppo-fused"), rounds=1, out=file)) == 0
     found = rows(capsys.readouterr().out)
     with file.open() as table:
         ratios = [(row["optimizer"], float(row["ratio"])) for row in csv.DictReader(table)]
@@ -30,7 +30,7 @@ def test_the_time_of_an_update(capsys, tmp_path):
 def test_the_memory_of_an_update(capsys, tmp_path):
     # What this process holds is not the contenders'.
     held = update.torch.ones(1 << 28, dtype=update.torch.uint8)
-    assert memory.main(memory.Args(batch_size=2, updates=1, csv=tmp_path / "m.csv")) == 0
+    assert memory.main(memory.Args(batch_size=2, updates=1, out=tmp_path / "m.csv")) == 0
     out = capsys.readouterr().out
     assert [name for name, _ in rows(out)] == [*update.CONTENDERS]
     peaks = [int(peak) for peak in re.findall(r"│ (\d+) +│", out)]

@@ -11,7 +11,7 @@ from hesrl.errors import UserError
 
 
 def test_the_speed_is_printed(capsys):
-    assert main(Args(rounds=1, steps=250)) == 0
+    assert main(Args(rounds=1, total_timesteps=250)) == 0
     assert re.search(r"UR5 Reacher: [\d,]+ steps/s", capsys.readouterr().out)
 
 
@@ -19,7 +19,7 @@ def test_the_speed_is_printed(capsys):
     ("args", "message"),
     [
         (Args(rounds=0), "--rounds 0: must be at least 1"),
-        (Args(steps=0), "--steps 0: must be at least 1"),
+        (Args(total_timesteps=0), "--total-timesteps 0: must be at least 1"),
     ],
 )
 def test_impossible_settings_are_refused(args, message):

@@ -18,7 +18,9 @@ QUICK = ("--num-minibatches=1", "--update-epochs=1", "--compile=off")
 
 @pytest.fixture
 def args(tmp_path: Path) -> Args:
-    return Args(optimizers=("adam",), seeds=2, steps=10_000, options=QUICK, out=tmp_path / "fig7")
+    return Args(
+        optimizers=("adam",), seeds=2, total_timesteps=10_000, options=QUICK, out=tmp_path / "fig7"
+    )
 
 
 def curve(seed: int, *returns: float) -> Curve:
@@ -93,7 +95,7 @@ def test_verdicts_follow_from_the_curves():
     ("settings", "message"),
     [
         ({"seeds": 0}, "--seeds 0: must be at least 1"),
-        ({"steps": 9_000}, "--steps 9000: must be at least 10000"),
+        ({"total_timesteps": 9_000}, "--total-timesteps 9000: must be at least 10000"),
         ({"optimizers": ("adam", "adan")}, "--optimizers adan: choose from sgd"),
         ({"optimizers": ("adam", "adam")}, "must be one or more different names"),
     ],

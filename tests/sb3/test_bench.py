@@ -24,7 +24,7 @@ def test_table_has_two_ratios_for_every_contender(capsys):
     [
         ({"rounds": 0}, "--rounds and --updates must be at least 1"),
         ({"updates": 0}, "--rounds and --updates must be at least 1"),
-        ({"algorithms": ("TRPO",)}, "--algorithms TRPO: choose from PPO, A2C"),
+        ({"agents": ("trpo",)}, "--agents trpo: choose from ppo, a2c"),
         ({"env_id": "Pendulm-v1"}, "did you mean Pendulum-v1"),
     ],
 )

@@ -108,7 +108,7 @@ class RayCluster:
             return Record(trial, "pending", f"killed: {type(error).__name__}")
         if found is None:
             raise UserError(
-                f"not every node of the cluster sees {folder}: give a --folder on a file system "
+                f"not every node of the cluster sees {folder}: give an --out on a file system "
                 "that all of them share"
             )
         return found

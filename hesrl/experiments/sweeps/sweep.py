@@ -47,7 +47,7 @@ class Args(Running):
 
     file: tyro.conf.Positional[Path]
     """the grid, a YAML file (docs/experiments.md)"""
-    folder: Path | None = None
+    out: Path | None = None
     """where runs, results.sqlite and table.md go; None: runs/NAME, by the name of the grid"""
 
 
@@ -58,7 +58,7 @@ def main(args: Args) -> int:
         UserError: The grid, a setting or the store is impossible; nothing has run then.
     """
     grid = load_grid(args.file)
-    folder = args.folder if args.folder is not None else Path("runs") / grid.name
+    folder = args.out if args.out is not None else Path("runs") / grid.name
     return run_and_report(grid, folder, args)
 
 

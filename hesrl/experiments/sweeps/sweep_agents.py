@@ -33,7 +33,7 @@ class Args(Running):
     """length of each run (environment steps)"""
     options: tuple[str, ...] = ()
     """further options of every run, such as --options=--no-anneal-lr"""
-    folder: Path = Path("runs/sweep")
+    out: Path = Path("runs/sweep")
     """where the runs, results.sqlite and table.md go"""
 
 
@@ -43,7 +43,7 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    return run_and_report(grid_of(args), args.folder, args)
+    return run_and_report(grid_of(args), args.out, args)
 
 
 def grid_of(args: Args) -> Grid:

@@ -79,7 +79,7 @@ def statuses(records):
 def test_a_sweep_is_run_once_and_tabulated(tmp_path, capsys):
     file, folder = tmp_path / "grid.yaml", tmp_path / "results"
     file.write_text(yaml.safe_dump(TINY))
-    command = "sweep", str(file), f"--folder={folder}", "--jobs=2"
+    command = "sweep", str(file), f"--out={folder}", "--jobs=2"
     assert main((*command, "--dry-run")) == 0 and not folder.exists()
     counts, speed, left = capsys.readouterr().out.splitlines()
     assert counts == "2 runs: 0 done, 2 to do" and speed.startswith("a2c CartPole-v1 adam: ")

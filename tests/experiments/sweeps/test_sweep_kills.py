@@ -64,7 +64,7 @@ class Sweep:
 
     def __init__(self, file: Path, folder: Path, *options: str) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "hesrl.cli", "sweep", str(file), f"--folder={folder}"]
+        command = [sys.executable, "-m", "hesrl.cli", "sweep", str(file), f"--out={folder}"]
         self.process = subprocess.Popen(
             [*command, "--jobs=2", *options],
             stdout=subprocess.PIPE if "--executor=ray" in options else subprocess.DEVNULL,
