@@ -64,6 +64,9 @@ COMMANDS = {
     "report": Command(
         "hesrl.experiments.reports.report", "statistics and figures of a sweep", "runs/sweep"
     ),
+    "doctor": Command(
+        "hesrl.doctor", "what works on this machine, what is missing, how to get it", "--json"
+    ),
     "completion": Command(
         "hesrl.shell_completion", "print what completes commands and options in a shell", "bash"
     ),
