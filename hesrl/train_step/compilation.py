@@ -76,7 +76,7 @@ def compile_seconds() -> float:
     """Return how long the last compilation took on this machine (s); 20 before the first one."""
     try:
         return float((cache_folder() / "seconds").read_text())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return 20.0
 
 
