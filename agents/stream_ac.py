@@ -344,6 +344,7 @@ def main(args: Args) -> int:
         size, width = policy.size, len(distribution) * policy.size
         rows: list[NDArray[np.float32]] = []
         is_due, saved_step = False, session.start_step
+        global_step = session.start_step
         for global_step in range(session.start_step + 1, args.total_timesteps + 1):
             # A policy that has diverged is refused by the environment, in one line.
             with np.errstate(over="ignore", invalid="ignore"):

@@ -16,7 +16,7 @@ import tyro
 from hesrl import __version__
 from hesrl.command_options import command_help
 from hesrl.commands import COMMANDS, FAMILIES, listing
-from hesrl.errors import EnvironmentFault, UserError
+from hesrl.errors import EnvironmentFault, Finished, UserError
 from hesrl.whole_numbers import REGISTRY
 
 ArgsT = TypeVar("ArgsT")
@@ -55,7 +55,12 @@ def run_command(
         args, unknown = _parse(args_class, argv, prog, preset)
         if unknown:
             raise UserError(unknown_option(unknown[0], args))
+        if hasattr(args_class, "given"):
+            args.given = _given(argv)  # type: ignore[attr-defined]
         return main(args)
+    except Finished as end:
+        print(end)
+        return 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -92,6 +97,14 @@ def _parse(
     text = itertools.dropwhile(rules.__contains__, lines)
     words = " ".join(itertools.takewhile(lambda line: line not in rules, text))
     raise UserError(f"{words.removeprefix('Error ').rstrip('.')}; --help lists the options")
+
+
+def _given(argv: Sequence[str]) -> frozenset[str]:
+    """Return the settings whose options are on a command line."""
+    options = (word.split("=")[0] for word in argv if word.startswith("--"))
+    return frozenset(
+        option.removeprefix("--").removeprefix("no-").replace("-", "_") for option in options
+    )
 
 
 RENAMED = {

@@ -45,9 +45,10 @@ COMMANDS = {
     "train sb3-a2c": Command(
         "hesrl.agents.sb3_a2c", "train A2C of Stable-Baselines3", "--env-id CartPole-v1"
     ),
-    "evaluate run": Command(
-        "hesrl.rl.evaluate_run", "play episodes with the policy of a run", "runs/RUN --episodes 50"
+    "evaluate": Command(
+        "hesrl.rl.evaluate_run", "returns of the policy of a run", "runs/RUN --episodes 50"
     ),
+    "play": Command("hesrl.rl.play_run", "watch the policy of a run", "runs/RUN --video run.mp4"),
     "sweep": Command(
         "hesrl.experiments.sweeps.sweep", "the training runs of a grid", "grid.yaml --jobs 2"
     ),

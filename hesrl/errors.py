@@ -10,6 +10,13 @@ class UserError(Exception):
     """
 
 
+class Finished(Exception):
+    """There is nothing to do: the message says in one line why, and what there would be.
+
+    `hesrl.cli` prints it and exits with status 0.
+    """
+
+
 class EnvironmentFault(RuntimeError):
     """What runs need broke: the message says in one line which environment or cluster, and how.
 

@@ -8,12 +8,12 @@ from functools import cache
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import torch
 import yaml
 
-from hesrl.errors import UserError, one_line
+from hesrl.errors import Finished, UserError, one_line
 from hesrl.runs.directory import RunDirectory
 from hesrl.settings_from_yaml import typed_settings
 
@@ -27,11 +27,15 @@ class SessionSettings(Protocol):
     env_id: str
     total_timesteps: int
     optimizer: str
+    given: ClassVar[frozenset[str]]
 
     @property
     def planned_timesteps(self) -> int:
         """Environment steps that the run will take; at most ``total_timesteps``."""
 
+
+OF_A_COMMAND = {"resume"}
+"""Settings that are no part of a run."""
 
 Scale = Literal["smoke", "small", "paper"]
 """How much of a figure: seconds, an hour or a night, or all that the paper has."""
@@ -104,21 +108,23 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
         args: The settings of the command line, an instance of a dataclass.
 
     Raises:
-        UserError: ``args`` sets something besides ``resume``, another agent or version made the
-            run, a value in its config.yaml has another type, or the run has no checkpoint.
+        Finished: The run has ended, and is not to be extended.
+        UserError: ``args`` sets something besides ``resume`` and a larger ``total_timesteps``,
+            another agent or version made the run, a value in its config.yaml has another type, or
+            the run has no checkpoint.
     """
     if args.resume is None:
         return args
     fields = {field.name: field for field in dataclasses.fields(args)}  # type: ignore[arg-type]
     defaults = type(args)()
-    for name in fields.keys() - {"resume"}:
-        if getattr(args, name) != getattr(defaults, name):
-            raise UserError(
-                f"{flag(name)} does not go with --resume, which takes the run's own settings"
-            )
+    given = {n for n in fields if getattr(args, n) != getattr(defaults, n)} | args.given
+    for name in sorted(given - {"resume", "total_timesteps"}):
+        raise UserError(
+            f"{flag(name)} does not go with --resume, which takes the run's own settings"
+        )
     run = RunDirectory.open(args.resume, read_only=True)
-    if run.settings.keys() | {"resume"} != fields.keys():
-        odd = ", ".join(sorted((run.settings.keys() | {"resume"}) ^ fields.keys()))
+    if run.settings.keys() | OF_A_COMMAND != fields.keys():
+        odd = ", ".join(sorted((run.settings.keys() | OF_A_COMMAND) ^ fields.keys()))
         raise UserError(
             f"{run.config} is of another agent or version (differs in: {odd}): resume it with the "
             "one that wrote it, or start anew"
@@ -126,7 +132,17 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
     if not run.checkpoint.exists():
         raise UserError(f"{run.path} has no checkpoint yet: start the run anew")
     settings = typed_settings(type(args), run.settings, str(run.config))
-    return type(args)(**{**settings, "resume": args.resume})
+    before = settings["total_timesteps"]
+    total = args.total_timesteps if "total_timesteps" in given else before
+    if total < before:
+        raise UserError(
+            f"--total-timesteps {total}: the run has {before} already; a run can only be extended"
+        )
+    if total == before and run.summary.exists():
+        raise Finished(
+            f"{run.path} is finished after {before:,} steps; a larger --total-timesteps extends it"
+        )
+    return type(args)(**{**settings, "resume": args.resume, "total_timesteps": total})
 
 
 def flag(name: str) -> str:

@@ -23,12 +23,14 @@ class TrainingSettings:
     Attributes:
         PRESETS: Files in ``configs/`` by the flag that asks for them.
         COMMON: Options that the help begins with.
+        given: Settings that are on the command line; of an instance.
     """
 
     PRESETS: ClassVar[dict[str, str]] = {}
     COMMON: ClassVar[tuple[str, ...]] = (
         "env_id", "total_timesteps", "optimizer", "seed", "resume",
     )  # fmt: skip
+    given: ClassVar[frozenset[str]] = frozenset()
 
     # Run
     seed: int = 1
@@ -36,7 +38,7 @@ class TrainingSettings:
     runs_dir: Path = Path("runs")
     """folder in which the directory of this run is made"""
     resume: Path | None = None
-    """directory of an interrupted run to continue; takes all settings from it"""
+    """directory of a run to continue, with its settings; a larger total_timesteps extends it"""
     checkpoint_interval: int = 10
     """updates from one checkpoint to the next"""
     eval_interval: int | None = None

@@ -137,6 +137,22 @@ class RunDirectory:
         """``learning_curve.png``, written by `plot_learning_curve`."""
         return self.path / "learning_curve.png"
 
+    def extend(self, total_timesteps: int) -> None:
+        """Make the run a longer one, which has not ended.
+
+        Args:
+            total_timesteps: Its new length, which ``config.yaml`` gets.
+
+        Raises:
+            UserError: The directory cannot be written.
+        """
+        content = _read_config(self.config)
+        content["settings"]["total_timesteps"] = total_timesteps
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
+        self.summary.unlink(missing_ok=True)
+        write_atomically(self.config, text.encode())
+        self.settings = content["settings"]
+
     def close(self) -> None:
         """Release the lock; a second call does nothing."""
         if self._release is not None:

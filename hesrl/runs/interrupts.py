@@ -12,6 +12,7 @@ from typing import Any
 
 STOP_MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
 HALT_MESSAGE = "stopped what was moving; what was learned since the last checkpoint is lost"
+END_MESSAGE = "stopping"
 
 
 class StopRequest:
@@ -81,15 +82,17 @@ class HaltRequest(StopRequest):
     """Brings to rest what moves on SIGINT or SIGTERM, and raises `SystemExit` where the program is.
 
     Args:
-        halt: Brings to rest what moves; it may be called while any other code runs.
+        halt: Brings to rest what moves; it may be called while any other code runs. None where
+            nothing moves.
     """
 
-    def __init__(self, halt: Callable[[], None]) -> None:
+    def __init__(self, halt: Callable[[], None] | None) -> None:
         super().__init__()
         self._halt = halt
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        self._halt()
+        if self._halt is not None:
+            self._halt()
         if self._signum is None:
-            self._take_note(signum, HALT_MESSAGE)
+            self._take_note(signum, END_MESSAGE if self._halt is None else HALT_MESSAGE)
         raise SystemExit(self.exit_code)

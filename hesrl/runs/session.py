@@ -87,6 +87,8 @@ class Session:
         else:
             self.run = RunDirectory.open(args.resume)
             self.checkpoint = load_checkpoint(self.run.checkpoint)
+            if args.total_timesteps != self.run.settings["total_timesteps"]:
+                self.run.extend(args.total_timesteps)
             self.start_step = self.checkpoint["global_step"]
         self._seconds_before = self.checkpoint["seconds"] if self.checkpoint else 0.0
         self._saved_step = None if self.checkpoint is None else self.start_step
@@ -173,15 +175,22 @@ class Session:
         )
         self._saved_step = self._global_step
 
-    def interrupted(self) -> int:
-        """Say how to go on after a stop that was asked for; return the exit status."""
+    def interrupted(self, stop: StopRequest | None = None) -> int:
+        """Say how to go on after a stop that was asked for; return the exit status.
+
+        Args:
+            stop: What has taken the signal; None for what takes it during training.
+        """
+        stop = stop or self._stop
         self._display.close()
-        print(f"stopped by {self._stop.signal_name} at step {self._global_step}; to go on, give")
+        print(f"stopped by {stop.signal_name} at step {self._global_step}; to go on, give")
         print(f"    --resume {self.run.path}")
-        return self._stop.exit_code
+        return stop.exit_code
 
     def finish(self, evaluate: Callable[[], list[Any]]) -> int:
         """Evaluate, write summary and learning curve, show the result; return the exit status.
+
+        The last checkpoint is saved by now, so that a signal ends the evaluation at once.
 
         Args:
             evaluate: Plays the evaluation episodes.
@@ -189,7 +198,16 @@ class Session:
         self._display.close()
         seconds = self.seconds
         steps = self._global_step - self.start_step
-        returns = [episode.episodic_return for episode in evaluate()]
+        if self._stop.requested:
+            return self.interrupted()
+        if isinstance(self._stop, HaltRequest):
+            returns = [episode.episodic_return for episode in evaluate()]
+        else:
+            try:
+                with HaltRequest(None) as end:
+                    returns = [episode.episodic_return for episode in evaluate()]
+            except SystemExit:
+                return self.interrupted(end)
         self._metrics.log(self._global_step, {"eval/episodic_return": fmean(returns)})
         self._metrics.flush()
         plot_learning_curve(self.run, self._title)

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
+from numpy.typing import NDArray
+from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
@@ -24,6 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from hesrl import optim
 from hesrl.envs.checked_env import CheckedEnv
+from hesrl.envs.episode_player import Act
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
@@ -34,13 +40,15 @@ from hesrl.errors import UserError, one_line
 from hesrl.rl.actor_critic import ACTIVATIONS
 from hesrl.rl.env_options import env_options
 from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.saved_policy import other_spaces
 from hesrl.rl.settings import RolloutSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import REMEDY
-from hesrl.runs import Session, rng_state, set_rng_state
+from hesrl.runs import RunDirectory, Session, rng_state, set_rng_state
 from hesrl.sb3.callbacks import CurvatureCallback
 from hesrl.sb3.policies import MlpPolicy
 from hesrl.settings import require_multiples, require_positive
+from hesrl.settings_from_yaml import typed_settings
 
 
 @dataclass
@@ -254,6 +262,9 @@ def _check_finite(model: Any, step: int) -> None:
             raise FloatingPointError(f"the parameter {name} is not finite at step {step}: {REMEDY}")
 
 
+ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"sb3-ppo": PPO, "sb3-a2c": A2C}
+"""Stable-Baselines3's algorithms by the agent of a run."""
+
 STATISTICS = ("obs_rms", "ret_rms")
 """The running statistics of `VecNormalize`."""
 
@@ -272,6 +283,13 @@ def _state(model: Any, envs: VecNormalize) -> dict[str, Any]:
     }
 
 
+def _load_statistics(envs: VecNormalize, state: dict[str, Any]) -> None:
+    for name in STATISTICS:
+        statistics: RunningMeanStd = getattr(envs, name)
+        for key, value in state[name].items():
+            setattr(statistics, key, value.numpy() if value.dim() else value.item())
+
+
 def _restore(
     state: dict[str, Any], model: OnPolicyAlgorithm, envs: VecNormalize, args: SB3Settings
 ) -> None:
@@ -280,10 +298,45 @@ def _restore(
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model._n_updates = state["updates"]
     model.num_timesteps = state["global_step"]
-    for name in STATISTICS:
-        statistics: RunningMeanStd = getattr(envs, name)
-        for key, value in state["statistics"][name].items():
-            setattr(statistics, key, value.numpy() if value.dim() else value.item())
+    _load_statistics(envs, state["statistics"])
     seeds = np.random.SeedSequence((args.seed, state["global_step"]))
     envs.seed(int(seeds.generate_state(1)[0]))
     set_rng_state(state["rng"])
+
+
+@contextlib.contextmanager
+def load_policy(
+    run: RunDirectory, env_id: str, options: dict[str, Any], state: dict[str, Any]
+) -> Iterator[tuple[Act, ActorCriticPolicy, tuple[Space[Any], Space[Any]]]]:
+    """Return how a checkpoint's policy acts on raw observations, its networks, and its spaces.
+
+    Args:
+        run: The run, of one of Stable-Baselines3's agents.
+        env_id: Gymnasium id of the environment to act in.
+        options: Arguments of the environment.
+        state: The checkpoint.
+
+    Raises:
+        UserError: The environment is impossible, or has other spaces than that of the run.
+    """
+    module = import_module(f"hesrl.agents.{run.agent.replace('-', '_')}")
+    settings = typed_settings(module.Args, run.settings, str(run.config))
+    args: SB3Settings = module.Args(**{**settings, "env_id": env_id, "num_envs": 1})
+    args.fill_in()
+    envs = _make_envs(args, options)
+    with contextlib.closing(envs):
+        # One that Stable-Baselines3 does not warn of; nothing is learned.
+        own = {"batch_size": args.batch_size} if run.agent == "sb3-ppo" else {}
+        model = _make_model(ALGORITHMS[run.agent], envs, args, own)
+        expected = {name: value.shape for name, value in model.policy.state_dict().items()}
+        found = {name: value.shape for name, value in state["policy"].items()}
+        if expected != found:
+            raise UserError(other_spaces(env_id, run))
+        model.policy.load_state_dict(state["policy"])
+        _load_statistics(envs, state["statistics"])
+
+        def act(obs: NDArray[Any]) -> NDArray[Any]:
+            action: NDArray[Any] = model.predict(envs.normalize_obs(obs), deterministic=True)[0]
+            return action
+
+        yield act, model.policy, (envs.observation_space, envs.action_space)

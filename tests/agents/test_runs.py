@@ -134,11 +134,37 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent
 
     status, out, err = resume(agent, path, cwd=folders[1], HESRL_CACHE=cache)
     assert (status, err) == (0, "")
-    assert finish(whole)[::2] == (0, "")
+    status, _, err = finish(whole)
+    assert status == 0 and re.fullmatch(r"(compiling the training step .*\n)?", err), err
     run, resumed = only_run(folders[0]), only_run(folders[1])
     assert_same(load_checkpoint(run / "checkpoint.pt"), load_checkpoint(resumed / "checkpoint.pt"))
     assert rows(run) == rows(resumed)
     assert os.path.exists(cache) == ("--compile=on" in options)
+
+
+@each_agent
+def test_a_finished_run_is_left_alone_or_extended(tmp_path, agent):
+    """Extended, it is the run that was as long from the beginning."""
+    constant = () if agent == "stream_ac" else ("--no-anneal-lr",)
+    folders = [tmp_path / name for name in ("whole", "extended")]
+    runs = []
+    for folder, steps in zip(folders, (1024, 512), strict=True):
+        folder.mkdir()
+        runs.append(run_small(agent, "--env-id=Hopper-v5", *constant, cwd=folder, steps=steps))
+    whole, extended = runs
+    before = {file: file.read_bytes() for file in extended.iterdir()}
+    status, out, err = resume(agent, extended, cwd=folders[1])
+    assert (status, err) == (0, "")
+    assert out == f"{extended} is finished after 512 steps; a larger --total-timesteps extends it\n"
+    assert {file: file.read_bytes() for file in extended.iterdir()} == before
+    status, out, err = resume(agent, extended, "--total-timesteps=1024", cwd=folders[1])
+    assert (status, err) == (0, "") and f"resuming {extended}" in out
+    states = [load_checkpoint(run / "checkpoint.pt") for run in (whole, extended)]
+    assert_same(*states)
+    assert [row for row in rows(extended) if row[:2] != (512, "eval/episodic_return")] == rows(
+        whole
+    )
+    assert json.loads((extended / "summary.json").read_text())["steps"] == 1024
 
 
 @each_agent

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from hesrl.envs.evaluation import EpisodePlayer, Evaluator
+from hesrl.envs.episode_player import EpisodePlayer
+from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import ObservationNormalizer
 from hesrl.envs.normalized_envs import NormalizedEnvs

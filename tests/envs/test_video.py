@@ -11,8 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from hesrl.envs.evaluation import EpisodePlayer, VideoRecorder
+from hesrl.envs.episode_player import EpisodePlayer
 from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.video_recorder import VideoRecorder
 from hesrl.errors import UserError
 from hesrl.runs import rng_state
 
@@ -98,7 +99,7 @@ def test_a_folder_or_an_encoder_that_fails_is_named(egl, tmp_path, observation, 
 def test_a_machine_without_opengl_is_told_so():
     code = (
         "from hesrl.envs.normalize import ObservationNormalizer as N\n"
-        "from hesrl.envs.evaluation import VideoRecorder\n"
+        "from hesrl.envs.video_recorder import VideoRecorder\n"
         "from hesrl.errors import UserError\n"
         "try: VideoRecorder('InvertedPendulum-v5', N(4))\n"
         "except UserError as error: print(error)"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hesrl.agents import a2c, ppo, stream_ac
+from hesrl.agents import a2c, ppo, sb3_a2c, sb3_ppo, stream_ac
 from hesrl.errors import UserError
 from hesrl.rl.evaluate_run import Args, main
 from hesrl.runs import RunDirectory
@@ -14,9 +14,9 @@ def train(agent, root, **settings):
     """Train shortly and return the folder of the run and its evaluation returns."""
     if agent is not stream_ac:
         settings |= {"num_steps": 128}
-    args = agent.Args(
-        total_timesteps=1024, eval_episodes=3, runs_dir=root, seed=5, compile="off", **settings
-    )
+    if agent not in (sb3_ppo, sb3_a2c):
+        settings |= {"compile": "off"}
+    args = agent.Args(total_timesteps=1024, eval_episodes=3, runs_dir=root, seed=5, **settings)
     assert agent.main(args) == 0
     (path,) = root.iterdir()
     return path, json.loads((path / "summary.json").read_text())["evaluation_returns"]
@@ -33,6 +33,8 @@ VARIANTS = [
     (a2c, {"env_id": "InvertedPendulum-v5", "progress": True, "variance_network": True}),
     (a2c, {"env_id": "Acrobot-v1", "env_options": ("max_episode_steps=30",)}),
     (stream_ac, {"env_id": "Hopper-v5"}),
+    (sb3_ppo, {"env_id": "InvertedPendulum-v5", "num_minibatches": 4, "hidden_sizes": (16,)}),
+    (sb3_a2c, {"env_id": "CartPole-v1", "checkpoint_interval": 100, "optimizer": "adam"}),
     (stream_ac, {"env_id": "CartPole-v1", "sparse_init": 0.5, "layer_norm": False}),
 ]
 
@@ -65,6 +67,8 @@ def test_what_cannot_be_played_is_refused(tmp_path):
     path, _ = train(ppo, tmp_path / "ppo", env_id="CartPole-v1", num_minibatches=4)
     with pytest.raises(UserError, match=r"^Acrobot-v1: observations or actions are others than"):
         main(Args(run=path, env_id="Acrobot-v1"))
+    with pytest.raises(UserError, match=r"^--max-episode-steps 0: must be greater than zero$"):
+        main(Args(run=path, max_episode_steps=0))
     with pytest.raises(UserError, match=r"^--episodes 0: must be greater than zero$"):
         main(Args(run=path, episodes=0))
     with pytest.raises(UserError, match=r"^--seed -1: must be at least 0$"):
@@ -73,7 +77,21 @@ def test_what_cannot_be_played_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"has no checkpoint yet: wait, or train anew$"):
         main(Args(run=path))
     given = {"env_id": "CartPole-v1", "optimizer": "adam", "seed": 1, "config": {}}
-    with RunDirectory.create(tmp_path / "sb3", agent="sb3-ppo", **given) as other:
-        message = "is a run of sb3-ppo; those of ppo, a2c, stream-ac can be evaluated$"
+    with RunDirectory.create(tmp_path / "other", agent="dqn", **given) as other:
+        message = "is a run of dqn; those of ppo, a2c, stream-ac, sb3-ppo, sb3-a2c can be played$"
         with pytest.raises(UserError, match=message):
             main(Args(run=other.path))
+
+
+def test_spaces_of_a_policy_of_stable_baselines3_are_checked(tmp_path):
+    path, _ = train(sb3_ppo, tmp_path, env_id="CartPole-v1", num_minibatches=4)
+    with pytest.raises(UserError, match=r"^Acrobot-v1: observations or actions are others than"):
+        main(Args(run=path, env_id="Acrobot-v1"))
+
+
+def test_an_episode_that_does_not_end_is_cut(tmp_path, capsys):
+    path, _ = train(ppo, tmp_path, env_id="HalfCheetah-v5", num_minibatches=4)
+    assert main(Args(run=path, episodes=2, max_episode_steps=9)) == 0
+    err = capsys.readouterr().err.splitlines()
+    where = "HalfCheetah-v5, evaluation (seed 10000), step 9 of its episode:"
+    assert err == [f"{where} cut, since it has not ended"] * 2

@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from hesrl.agents import sb3_a2c, sb3_ppo
-from hesrl.errors import EnvironmentFault, UserError
+from hesrl.errors import EnvironmentFault, Finished, UserError
 from hesrl.runs import RunDirectory, load_checkpoint, read_metric
 from tests.rl.comparison import assert_same
 from tests.sb3.toys import Toy
@@ -152,12 +152,23 @@ def test_advantages_of_a2c_may_be_normalized(tmp_path):
     assert values[0] != values[1]
 
 
-def test_run_that_has_ended_is_evaluated_again(tmp_path):
-    run(tmp_path)
-    directory = only_run(tmp_path)
-    expected = json.loads(directory.summary.read_text())["evaluation_returns"]
-    assert sb3_ppo.main(sb3_ppo.Args(resume=directory.path)) == 0
-    assert json.loads(directory.summary.read_text())["evaluation_returns"] == expected
+def test_a_run_that_is_finished_may_be_extended(tmp_path):
+    """As one that was as long from the beginning, but for the episode in which it first ended."""
+    settings = {"anneal_lr": False, "normalize_rewards": False, "total_timesteps": 64}
+    run(tmp_path / "run", **settings)
+    directory = only_run(tmp_path / "run")
+    module = sb3_ppo
+    with pytest.raises(Finished, match="is finished after 64 steps; a larger --total-timesteps ex"):
+        module.main(module.Args(resume=directory.path))
+    with pytest.raises(
+        UserError, match=r"^--total-timesteps 32: the run has 64 already; a run can"
+    ):
+        module.main(module.Args(resume=directory.path, total_timesteps=32))
+    assert module.main(module.Args(resume=directory.path, total_timesteps=128)) == 0
+    extended = only_run(tmp_path / "run")
+    assert extended.settings["total_timesteps"] == 128
+    assert json.loads(extended.summary.read_text())["steps"] == 128
+    assert list(read_metric(extended, "train/learning_rate")[0]) == [32, 64, 96, 128]
 
 
 def test_same_seed_gives_the_same_numbers(tmp_path):
