@@ -46,12 +46,12 @@ def run_command(
 
     argv = list(sys.argv[1:] if argv is None else argv)
     preset: dict[str, Any] = {}
-    if (defaults := defaults_for(args_class, argv)) is not None:
-        preset["default"] = defaults
-    if not {"-h", "--help"}.isdisjoint(argv):
-        print(command_help(prog or f"python {sys.argv[0]}", args_class, defaults, example))
-        return 0
     try:
+        if (defaults := defaults_for(args_class, argv)) is not None:
+            preset["default"] = defaults
+        if not {"-h", "--help"}.isdisjoint(argv):
+            print(command_help(prog or f"python {sys.argv[0]}", args_class, defaults, example))
+            return 0
         args, unknown = _parse(args_class, argv, prog, preset)
         if unknown:
             raise UserError(unknown_option(unknown[0], args))

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from hesrl.errors import Finished, UserError, one_line
-from hesrl.runs.directory import RunDirectory
-from hesrl.settings_from_yaml import typed_settings
+from hesrl.runs.directory import OF_A_COMMAND, RunDirectory
+from hesrl.settings_from_yaml import settings_in_file, typed_settings
 
 
 class SessionSettings(Protocol):
@@ -33,9 +33,6 @@ class SessionSettings(Protocol):
     def planned_timesteps(self) -> int:
         """Environment steps that the run will take; at most ``total_timesteps``."""
 
-
-OF_A_COMMAND = {"resume"}
-"""Settings that are no part of a run."""
 
 Scale = Literal["smoke", "small", "paper"]
 """How much of a figure: seconds, an hour or a night, or all that the paper has."""
@@ -65,21 +62,37 @@ def _content(file: str) -> dict[str, Any]:
 
 
 def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
-    """Return the settings of the preset whose flag is on a command line, or None.
+    """Return the settings from which a command line begins, or None for those of the class.
 
+    They are those of the preset whose flag is there, changed by those of the file of ``--config``.
     ``--resume`` leaves presets out, because a resumed run takes its own settings. ``--scale``
     stands for what the class attribute ``SCALES`` has under its value.
+
+    Raises:
+        UserError: The file of ``--config`` cannot be used.
     """
     options = {word.split("=")[0] for word in argv}
-    for name in getattr(args_class, "PRESETS", ()):
-        if f"--{name}" in options and "--resume" not in options:
-            return preset(args_class, name)
-    scales = getattr(args_class, "SCALES", {})
-    for word, following in zip_longest(argv, argv[1:], fillvalue=""):
-        scale = following if word == "--scale" else word.removeprefix("--scale=")
-        if word.startswith("--scale") and scale in scales:
-            return at_scale(args_class, scale)
-    return None
+    named = [name for name in getattr(args_class, "PRESETS", ()) if f"--{name}" in options]
+    start = preset(args_class, named[0]) if named and "--resume" not in options else None
+    if hasattr(args_class, "config") and (file := _value_of("--config", argv)) is not None:
+        return dataclasses.replace(  # type: ignore[type-var]
+            start or args_class(), **settings_in_file(args_class, Path(file))
+        )
+    scale = _value_of("--scale", argv)
+    if scale in getattr(args_class, "SCALES", {}):
+        return at_scale(args_class, scale)
+    return start
+
+
+def _value_of(option: str, argv: Sequence[str]) -> str | None:
+    """Return what follows an option on a command line the last time, or None."""
+    value = None
+    for word, following in zip_longest(argv, argv[1:]):
+        if word == option:
+            value = following
+        elif word.startswith(f"{option}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def at_scale(args_class: type[ArgsT], scale: str, **settings: Any) -> ArgsT:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
 
 from hesrl.errors import UserError, one_line
 
@@ -17,6 +21,39 @@ WORDS = {
     Path: "a path",
     NoneType: "null",
 }
+
+
+def settings_in_file(args_class: type, file: Path) -> dict[str, Any]:
+    """Return the settings in a file of YAML.
+
+    Args:
+        args_class: The dataclass of the settings.
+        file: A file of ``name: value``, or the ``config.yaml`` of a run, or the folder of a run.
+
+    Raises:
+        UserError: The file cannot be read, is no such file, or has a setting that is none or of
+            another type.
+    """
+    if file.is_dir():
+        file = file / "config.yaml"
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"--config {file}: cannot be read: {error.strerror}") from error
+    # A ValueError comes from impossible dates, which PyYAML does not turn into its own error.
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"--config {file}: is not valid YAML: {one_line(error)}") from error
+    if isinstance(content, dict) and "format" in content:
+        content = content.get("settings")
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise UserError(f"--config {file}: must be lines of 'name: value', such as 'gamma: 0.99'")
+    given = {name.replace("-", "_"): value for name, value in content.items()}
+    known = {field.name for field in dataclasses.fields(args_class)} - {"config", "resume"}
+    for name in given.keys() - known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"
+        raise UserError(f"--config {file}: this command has no setting {name}{hint}")
+    return typed_settings(args_class, given, f"--config {file}")
 
 
 def typed_settings(args_class: type, given: Mapping[str, Any], where: str) -> dict[str, Any]:

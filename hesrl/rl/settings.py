@@ -39,6 +39,8 @@ class TrainingSettings:
     """folder in which the directory of this run is made"""
     resume: Path | None = None
     """directory of a run to continue, with its settings; a larger total_timesteps extends it"""
+    config: Path | None = None
+    """file of settings, such as the config.yaml of a run; options override it"""
     checkpoint_interval: int = 10
     """updates from one checkpoint to the next"""
     eval_interval: int | None = None

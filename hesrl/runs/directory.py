@@ -21,6 +21,9 @@ from hesrl.runs.provenance import provenance
 
 FORMAT = "hesrl run 1"
 
+OF_A_COMMAND = {"resume", "config"}
+"""Settings of a command that are no part of its run."""
+
 
 class InUse(UserError):
     """Another process has locked a folder."""

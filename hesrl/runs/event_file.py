@@ -12,9 +12,16 @@ import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams.metadata import (
+    PLUGIN_DATA_VERSION,
+    PLUGIN_NAME,
+    SESSION_START_INFO_TAG,
+)  # fmt: skip
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from hesrl.runs.atomic import AppendFile
@@ -54,6 +61,32 @@ class EventFile:
         """
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._add(Event(wall_time=wall_time, step=step, summary=Summary(value=scalars)))
+
+    def add_hyperparameters(self, settings: Mapping[str, Any]) -> None:
+        """Buffer what TensorBoard's page HPARAMS compares runs by.
+
+        Args:
+            settings: Settings by name; other values than numbers, booleans and text become text.
+        """
+        start = SessionStartInfo(start_time_secs=time.time())
+        for name, value in settings.items():
+            if isinstance(value, list | tuple):
+                value = " ".join(map(str, value))
+            kind = type(value)
+            if kind is bool:
+                start.hparams[name].bool_value = value
+            elif kind in (int, float):
+                start.hparams[name].number_value = value
+            else:
+                start.hparams[name].string_value = str(value)
+        content = HParamsPluginData(session_start_info=start, version=PLUGIN_DATA_VERSION)
+        data = SummaryMetadata.PluginData(
+            plugin_name=PLUGIN_NAME, content=content.SerializeToString()
+        )
+        value = Summary.Value(
+            tag=SESSION_START_INFO_TAG, metadata=SummaryMetadata(plugin_data=data)
+        )
+        self._add(Event(wall_time=time.time(), summary=Summary(value=[value])))
 
     def flush(self) -> None:
         """Write what is buffered.

@@ -17,6 +17,8 @@ from hesrl.runs.tracking import Tracker
 
 HEADER = "global_step,wall_time,key,value\n"
 FLUSH_SECONDS = 5.0
+NOT_COMPARED = ("runs_dir", "robot_host", "track", "wandb_project", "capture_video")
+"""Settings that TensorBoard does not show among the hyperparameters."""
 
 
 class MetricsLog:
@@ -61,6 +63,10 @@ class MetricsLog:
         self._csv = AppendFile(run.metrics_csv)
         purge_step = None if resume_step is None else resume_step + 1
         self._events = EventFile(run.path, purge_step=purge_step)
+        if resume_step is None:
+            self._events.add_hyperparameters(
+                {name: value for name, value in run.settings.items() if name not in NOT_COMPARED}
+            )
         self._tracker = tracker
         self._last_flush = time.time()
 

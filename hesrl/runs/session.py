@@ -12,7 +12,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
-from hesrl.runs.directory import RunDirectory
+from hesrl.runs.directory import OF_A_COMMAND, RunDirectory
 from hesrl.runs.interrupts import HaltRequest, StopRequest
 from hesrl.runs.learning_curve import plot_learning_curve
 from hesrl.runs.metrics import MetricsLog, read_metric
@@ -70,7 +70,8 @@ class Session:
         self.checkpoint: dict[str, Any] | None = None
         if args.resume is None:
             config = dataclasses.asdict(args)  # type: ignore[call-overload]
-            del config["resume"]
+            for name in OF_A_COMMAND:
+                config.pop(name, None)
             config = {
                 name: str(value) if isinstance(value, Path) else value
                 for name, value in config.items()

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hesrl.errors import UserError
 from hesrl.runs import MetricsLog, RunDirectory, read_metric
@@ -44,6 +45,22 @@ def test_values_reach_both_files(run):
     for read in (rows, events):
         assert read(run, "losses/value_loss") == [(10, 0.5), (20, 0.25)]
         assert read(run, "charts/SPS") == [(10, 4000.0)]
+
+
+def test_settings_are_hyperparameters_in_tensorboard(make_run):
+    settings = {"learning_rate": 1e-3, "hidden": (64, 64), "note": None, "annealed": True}
+    run = make_run(config={**settings, "seed": 3, "runs_dir": "private"})
+    MetricsLog(run).close()
+    MetricsLog(run, resume_step=0).close()
+    events = EventAccumulator(str(run.path)).Reload()
+    content = HParamsPluginData.FromString(
+        events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    )
+    found = {
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in content.session_start_info.hparams.items()
+    }
+    assert found == {**settings, "hidden": "64 64", "note": "None", "seed": 3}
 
 
 @pytest.mark.parametrize("value", [0.1 + 0.2, 1e300, -5e-324, math.inf, -math.inf, math.nan])

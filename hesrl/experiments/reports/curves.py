@@ -23,7 +23,7 @@ from hesrl.runs.figures import check_format, write_figure
 from hesrl.settings import require_positive
 
 NOT_COMPARED = {
-    "seed", "runs_dir", "resume", "checkpoint_interval", "log_interval", "eval_interval",
+    "seed", "runs_dir", "resume", "config", "checkpoint_interval", "log_interval", "eval_interval",
     "eval_episodes", "capture_video", "track", "wandb_project", "compile", "threads", "robot_host",
 }  # fmt: skip
 """Settings in which the runs of one curve may differ: they do not change what is learned."""

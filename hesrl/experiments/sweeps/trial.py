@@ -25,7 +25,7 @@ TRAIN = "train "
 AGENTS = tuple(name.removeprefix(TRAIN) for name in COMMANDS if name.startswith(TRAIN))
 """The agents, by the names that ``hesrl train`` has for them."""
 
-OF_THE_SWEEP = ("seed", "runs_dir", "resume")
+OF_THE_SWEEP = ("seed", "runs_dir", "resume", "config")
 """Settings that a grid does not name: the sweep gives them to each run."""
 
 Settings = tuple[tuple[str, Any], ...]
