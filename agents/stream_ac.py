@@ -129,7 +129,11 @@ class Args(TrainingSettings):
     @classmethod
     def choices(cls) -> dict[str, Iterable[str]]:
         """Return the possible values of settings that are text, by the name of the setting."""
-        own = {"optimizer": OPTIMIZERS, "source": SOURCES, "compile": COMPILE}
+        own: dict[str, Iterable[str]] = {
+            "optimizer": OPTIMIZERS,
+            "source": SOURCES,
+            "compile": COMPILE,
+        }
         return {**super().choices(), **own}
 
     def check(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -42,6 +43,14 @@ def check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
 def is_image(space: gym.Space[Any]) -> bool:
     """Return whether observations are images of bytes, (H, W, C) or (C, H, W)."""
     return isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8
+
+
+def other_spaces(env_id: str, trained_in: str, run: Path) -> str:
+    """Return what is wrong with an environment in which the policy of a run cannot act."""
+    return (
+        f"{env_id}: observations or actions are others than those of {trained_in}, in which {run} "
+        "was trained"
+    )
 
 
 class BoxActions:

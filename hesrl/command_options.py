@@ -54,7 +54,7 @@ def options_of(args_class: type, defaults: Any = None) -> list[Option]:
     """
     written = {name: rest for cls in reversed(args_class.__mro__) for name, *rest in _written(cls)}
     hints = get_type_hints(args_class, include_extras=True)
-    choices = getattr(args_class, "choices", dict)()
+    choices: dict[str, Any] = getattr(args_class, "choices", dict)()
     common = getattr(args_class, "COMMON", ())
     options = []
     for field in dataclasses.fields(args_class):

@@ -49,6 +49,9 @@ COMMANDS = {
         "hesrl.rl.evaluate_run", "returns of the policy of a run", "runs/RUN --episodes 50"
     ),
     "play": Command("hesrl.rl.play_run", "watch the policy of a run", "runs/RUN --video run.mp4"),
+    "export": Command(
+        "hesrl.rl.export_run", "the policy of a run as ONNX, torch.export or SB3", "runs/RUN"
+    ),
     "sweep": Command(
         "hesrl.experiments.sweeps.sweep", "the training runs of a grid", "grid.yaml --jobs 2"
     ),

@@ -66,6 +66,7 @@ EXTRAS = {
     "Ray": ("ray", "sweeps on a cluster", "pip install 'hesrl[ray]'"),
     "video": ("imageio_ffmpeg", "--capture-video", "pip install 'hesrl[video]'"),
     "wandb": ("wandb", "--track", "pip install 'hesrl[track]'"),
+    "ONNX": ("onnxruntime", "hesrl export", "pip install 'hesrl[export]'"),
     "contrib": ("sb3_contrib", "RecurrentPPO, TQC and others", "pip install 'hesrl[contrib]'"),
 }
 """What else there is: module, what it is for, and how to get it."""

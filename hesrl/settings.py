@@ -79,7 +79,7 @@ def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
             start or args_class(), **settings_in_file(args_class, Path(file))
         )
     scale = _value_of("--scale", argv)
-    if scale in getattr(args_class, "SCALES", {}):
+    if scale is not None and scale in getattr(args_class, "SCALES", {}):
         return at_scale(args_class, scale)
     return start
 

@@ -11,9 +11,9 @@ import pytest
 
 from hesrl import __version__
 from hesrl.agents import ppo
-from hesrl.cli import COMMANDS, main, run_command
+from hesrl.cli import main, run_command
 from hesrl.command_options import options_of
-from hesrl.commands import FAMILIES
+from hesrl.commands import COMMANDS, FAMILIES
 
 
 class Result(NamedTuple):

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import tyro
 
 from hesrl.envs.episode_player import MAX_EPISODE_STEPS, Act
 from hesrl.envs.normalize import CLIP, Observations
 from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.spaces import other_spaces
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import env_options
@@ -111,7 +113,7 @@ def saved_policy(args: PlayingSettings) -> Iterator[SavedPolicy]:
         from hesrl.sb3.training import load_policy
 
         with load_policy(run, env_id, options, state) as (act, networks, spaces):
-            observation = Observations(spaces[0].dtype)
+            observation = Observations(np.float32)
             settings = {"env_options": options, "env": None}
             step = state["global_step"]
             yield SavedPolicy(run, env_id, act, observation, settings, None, step, networks, spaces)
@@ -151,16 +153,8 @@ def _agent(run: RunDirectory, env_id: str, envs: NormalizedEnvs, state: dict[str
     expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state["agent"].items()}
     if expected != found:
-        raise UserError(other_spaces(env_id, run))
+        raise UserError(other_spaces(env_id, run.settings["env_id"], run.path))
     agent.load_state_dict(state["agent"])
     statistics = state["envs"]["observation_statistics"]
     envs.observation_normalizer.load_state_dict(statistics)
     return agent
-
-
-def other_spaces(env_id: str, run: RunDirectory) -> str:
-    """Return what is wrong with an environment in which the policy of a run cannot act."""
-    return (
-        f"{env_id}: observations or actions are others than those of {run.settings['env_id']}, "
-        f"in which {run.path} was trained"
-    )

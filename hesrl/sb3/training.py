@@ -35,12 +35,11 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
 from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.real_time import real_time
-from hesrl.envs.spaces import is_image
+from hesrl.envs.spaces import is_image, other_spaces
 from hesrl.errors import UserError, one_line
 from hesrl.rl.actor_critic import ACTIVATIONS
 from hesrl.rl.env_options import env_options
 from hesrl.rl.optimizer_settings import hyperparameters
-from hesrl.rl.saved_policy import other_spaces
 from hesrl.rl.settings import RolloutSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import REMEDY
@@ -331,7 +330,7 @@ def load_policy(
         expected = {name: value.shape for name, value in model.policy.state_dict().items()}
         found = {name: value.shape for name, value in state["policy"].items()}
         if expected != found:
-            raise UserError(other_spaces(env_id, run))
+            raise UserError(other_spaces(env_id, run.settings["env_id"], run.path))
         model.policy.load_state_dict(state["policy"])
         _load_statistics(envs, state["statistics"])
 

@@ -17,7 +17,8 @@ from typing import Any, Union
 
 import tyro
 
-from hesrl.cli import COMMANDS, unknown_option
+from hesrl.cli import unknown_option
+from hesrl.commands import COMMANDS
 from hesrl.errors import UserError
 from hesrl.settings import defaults_for, flag, preset
 
