@@ -96,7 +96,10 @@ def _parse(
     rules = [line for line in lines if not line.strip("─-")]
     text = itertools.dropwhile(rules.__contains__, lines)
     words = " ".join(itertools.takewhile(lambda line: line not in rules, text))
-    raise UserError(f"{words.removeprefix('Error ').rstrip('.')}; --help lists the options")
+    words = (
+        words.removeprefix("Error ").rstrip(".").replace("Expected 1 values", "Expected 1 value")
+    )
+    raise UserError(f"{words}; --help lists the options")
 
 
 def _given(argv: Sequence[str]) -> frozenset[str]:

@@ -1,0 +1,242 @@
+"""Bad inputs, and what ``hesrl`` says to each: the table of docs/bad_input.md.
+
+`python -m tests.bad_inputs` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from hesrl.agents import ppo
+from hesrl.cli import main
+from hesrl.runs.checkpoint import FORMAT
+
+PAGE = Path(__file__).parents[1] / "docs" / "bad_input.md"
+
+COMMANDS = """\
+trian ppo
+train pop
+xyz
+train ppo word
+train ppo --sed 1
+train ppo --seed
+train ppo --seed one
+train ppo --seed 1.5
+train ppo --seed -1
+train ppo --total-timesteps 0
+train ppo --total-timesteps 1e2
+train ppo --total-timesteps 1e-2
+train ppo --gamma 1.5
+train ppo --gamma nan
+train ppo --learning-rate 0
+train ppo --eps -1e-3
+train ppo --optimizer adamw
+train ppo --optimizer adaggnmc
+train ppo --optimizer sgd --eps 0.1
+train ppo --betas 0.9
+train ppo --betas 0.9 1
+train ppo --activation gelu
+train ppo --compile yes
+train ppo --hidden-sizes 64 0
+train ppo --num-envs 0
+train ppo --num-minibatches 7
+train ppo --num-minibatches 2048
+train ppo --device gpu
+train ppo --env-id HalfCheeta-v5
+train ppo --env-id no_module:Nothing-v0
+train ppo --env-id a:b:c
+train ppo --env-id CartPole-v1 --variance-network
+train ppo --env-id CartPole-v1 --env-options speed
+train ppo --env-id CartPole-v1 --env-options speed=1
+train ppo --env-id CartPole-v1 --robot-host localhost
+train ppo --env-id bad_envs:Spaces-v0
+train ppo --env-id bad_envs:Raising-v0 --num-steps 64
+train ppo --env-id bad_envs:Reset-v0
+train ppo --env-id bad_envs:Shape-v0 --num-steps 64
+train ppo --env-id bad_envs:Values-v0 --num-steps 64
+train ppo --env-id bad_envs:Reward-v0 --num-steps 64
+train ppo --env-id bad_envs:NaN-v0 --num-steps 64
+train ppo --runs-dir /dev/null/runs
+train ppo --resume nowhere
+train ppo --resume runs/finished --seed 2
+train ppo --resume runs/finished --total-timesteps 100
+train a2c --resume runs/finished
+train ppo --resume runs/damaged
+train ppo --resume runs/pickled
+train ppo --resume runs/typed
+train ppo --resume runs/broken
+train ppo --resume runs/foreign
+train ppo --resume runs/unsaved
+train ppo --config nowhere.yaml
+train ppo --config words.yaml
+train ppo --config typo.yaml
+train ppo --config typed.yaml
+train a2c --checkpoint-interval 150
+train a2c --env-id HalfCheetah-v5 --total-timesteps 3
+train stream-ac --num-envs 4
+train stream-ac --learning-rate 1
+train stream-ac --gamma 1 --lamda 1
+train sb3-ppo --env-id bad_envs:Raising-v0 --num-steps 64
+train sb3-ppo --env-id bad_envs:Shape-v0 --num-steps 64
+train sb3-a2c --env-id bad_envs:NaN-v0
+evaluate nowhere
+evaluate runs/finished --env-id Acrobot-v1
+evaluate runs/finished --episodes 0
+evaluate runs/unsaved
+play runs/finished --video run.gif
+export runs/finished --formats pickle
+sweep
+sweep nowhere.yaml
+sweep words.yaml
+sweep agents --agents pop
+sweep agents --folder runs
+report nowhere
+plot curves nowhere
+bench agents --total-timesteps 10
+paper fig5 --scale tiny
+ur5 check
+""".splitlines()
+"""Arguments of ``hesrl``, in a folder that `prepared` fills."""
+
+ENVS = """
+import gymnasium as gym
+import numpy as np
+
+class Bad(gym.Env):
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = gym.spaces.Box(-1, 1, (2,))
+    steps = 0
+
+    def __init__(self, fault):
+        self.fault = fault
+        if fault == "Spaces":
+            self.action_space = gym.spaces.MultiBinary(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(4 if self.fault == "Reset" else 3), {}
+
+    def step(self, action):
+        self.steps += 1
+        fault = self.fault if self.steps == 10 else None
+        if fault == "Raising":
+            raise ValueError("joint limit\\nof joint 3")
+        obs = np.zeros(4 if fault == "Shape" else 3)
+        reward = {"Reward": None, "NaN": np.nan}.get(fault, 1.0)
+        return (obs, reward, False, False, {})[: 4 if fault == "Values" else 5]
+
+for fault in ("Spaces", "Raising", "Reset", "Shape", "Values", "Reward", "NaN"):
+    gym.register(f"{fault}-v0", entry_point=Bad, kwargs={"fault": fault})
+"""
+
+
+class Outcome(NamedTuple):
+    """What a command leaves."""
+
+    command: str
+    """Its arguments."""
+    status: int
+    """Exit status."""
+    lines: list[str]
+    """What it has said on standard error."""
+
+
+@contextlib.contextmanager
+def prepared() -> Iterator[None]:
+    """Work in a folder with environments, runs and files that something is wrong with."""
+    before, paths = os.getcwd(), list(sys.path)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        try:
+            _fill()
+            yield
+        finally:
+            os.chdir(before)
+            sys.path[:] = paths
+            torch.set_flush_denormal(False)
+
+
+def _fill() -> None:
+    Path("bad_envs.py").write_text(ENVS)
+    Path("words.yaml").write_text("just words\n")
+    Path("typo.yaml").write_text("gama: 0.9\n")
+    Path("typed.yaml").write_text("gamma: hello\n")
+    args = ppo.Args(
+        env_id="CartPole-v1", total_timesteps=256, num_steps=256, num_minibatches=2,
+        eval_episodes=1, compile="off", hidden_sizes=(4,),
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert ppo.main(args) == 0
+    (made,) = Path("runs").iterdir()
+    finished = made.rename("runs/finished")
+    for name in ("damaged", "pickled", "typed", "broken", "foreign", "unsaved"):
+        shutil.copytree(finished, f"runs/{name}")
+        Path(f"runs/{name}/summary.json").unlink()
+    saved = Path("runs/damaged/checkpoint.pt")
+    saved.write_bytes(saved.read_bytes()[:-1000])
+    code = io.BytesIO()
+    torch.save({"format": FORMAT, "state": Path}, code)
+    data = code.getvalue()
+    Path("runs/pickled/checkpoint.pt").write_bytes(data + hashlib.sha256(data).digest())
+    config = (finished / "config.yaml").read_text()
+    Path("runs/typed/config.yaml").write_text(config.replace("gamma: 0.99", "gamma: hello"))
+    Path("runs/broken/config.yaml").write_text("settings: [")
+    Path("runs/foreign/config.yaml").write_text("name: someone else's\n")
+    Path("runs/unsaved/checkpoint.pt").unlink()
+
+
+def outcomes() -> list[Outcome]:
+    """Return what each command leaves, run one after the other in this process."""
+    found = []
+    with prepared():
+        for command in COMMANDS:
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+                status = main(shlex.split(command))
+            found.append(Outcome(command, status, err.getvalue().splitlines()))
+    return found
+
+
+HEAD = """\
+# What goes wrong, and what is said
+
+A mistake in the input is one line on standard error, which says what is wrong, where, and what to
+do. The exit status is 2 for a mistake in the input, and 1 for an environment that broke or a number
+that is not finite; a run is kept up to its last checkpoint. A process that SIGINT or SIGTERM has
+stopped ends with 130 or 143.
+
+`tests/test_bad_inputs.py` gives each of these {number} commands, in a folder with broken
+environments, runs and files, and holds status and message. `python -m tests.bad_inputs` writes this
+page.
+
+| `hesrl …` | status | message |
+|---|---:|---|
+"""
+
+
+def page(found: list[Outcome]) -> str:
+    """Return the page."""
+    rows = [f"| `{o.command}` | {o.status} | {_cell(' '.join(o.lines))} |" for o in found]
+    return HEAD.format(number=len(found)) + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(outcomes()), encoding="utf-8")
+    print(PAGE)
