@@ -89,6 +89,7 @@ def test_resume_refuses_other_settings_and_agents_and_a_corrupt_checkpoint(here,
     err = refused(capsys, *PPO, *resume)
     assert err == f"error: {run}/config.yaml: gamma: 'hello' is not a number\n"
     (run / "config.yaml").write_text(config)
+    (run / "summary.json").unlink()  # as of a run that has not ended
     (run / "checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
     assert "checkpoint.pt" in refused(capsys, *PPO, *resume)
     (run / "checkpoint.pt").unlink()
