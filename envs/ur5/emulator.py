@@ -52,6 +52,7 @@ class Emulator:
             likewise.
         controller: What stands behind the ports.
         refused: How many lines were no commands.
+        speed: How many times faster than real time its clock runs.
 
     Raises:
         UserError: A port is in use, or the speed is not above 0.
@@ -71,7 +72,7 @@ class Emulator:
         if not 0 < speed < math.inf:
             raise UserError(f"--speed {speed}: must be above 0")
         self.controller = Controller(q)
-        self.refused = 0
+        self.refused, self.speed = 0, speed
         self._period, self._log = CYCLE / speed, log
         self._outbox: deque[tuple[float, bytes]] = deque()
         self._end = threading.Event()

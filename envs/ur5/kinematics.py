@@ -53,8 +53,9 @@ class Plane:
         q1, _, _, q4, q5, _ = np.asarray(q_ref, dtype=np.float64).tolist()
         self._a = -A3 - D5 * math.sin(q4) + D6 * math.sin(q5) * math.cos(q4)
         self._b = -D5 * math.cos(q4) - D6 * math.sin(q5) * math.sin(q4)
-        self._s1 = math.sin(q1)
-        self._y0 = math.cos(q1) * (D4 + D6 * math.cos(q5))
+        self._s1, self._c1 = math.sin(q1), math.cos(q1)
+        self._k = D4 + D6 * math.cos(q5)
+        self._y0 = self._c1 * self._k
 
     @property
     def shoulder(self) -> Pair:
@@ -65,6 +66,12 @@ class Plane:
     def reach(self) -> float:
         """Largest distance of the tool from the shoulder (m)."""
         return -A2 + math.hypot(self._a, self._b)
+
+    @property
+    def x_range(self) -> Pair:
+        """Smallest and largest x of the tool (m)."""
+        middle, most = -self._s1 * self._k, abs(self._c1) * self.reach
+        return middle - most, middle + most
 
     def position(self, shoulder: float, elbow: float) -> Pair:
         """Return y and z of the tool (m).

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from hesrl.envs.ur5 import urscript
+from hesrl.envs.ur5.bounds import check
 from hesrl.envs.ur5.protocol import State
 from hesrl.errors import EnvironmentFault
 
@@ -37,7 +38,9 @@ def connect(host: str, port: int, timeout: float = FIRST_PACKET) -> socket.socke
 
     Raises:
         EnvironmentFault: The controller cannot be reached.
+        UserError: There can be no such port.
     """
+    check("port", port)
     try:
         connection = socket.create_connection((host, port), timeout)
     except OSError as error:

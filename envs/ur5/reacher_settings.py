@@ -6,9 +6,19 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from hesrl.envs.ur5.arm import TICK
-from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.bounds import check
+from hesrl.envs.ur5.kinematics import Pair, Plane, forward
 from hesrl.errors import UserError
+
+BOX_X = (-0.2, 0.2)
+"""Smallest and largest x of the tool (m), which no setting lets shoulder and elbow leave."""
+LEAST_SHARE = 1e-3
+"""Least share of the angles of shoulder and elbow that bring the tool into the box."""
+_GRID = 150
+"""Angles of either joint that are tried for it."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,11 @@ class ReacherSettings:
     q_ref: tuple[float, ...] = (1.58724391, -2.4, 1.5, -0.71790582, 1.63685572, 1.00910473)
     """joint angles at the start (6,), rad"""
     joints: tuple[int, int] = (1, 2)
-    """the joints that move, counted from 0: shoulder and elbow"""
+    """the joints that move, counted from 0: always shoulder and elbow"""
     box_low: Pair = (-0.3, 0.5)
     """smallest y and z that the tool may have (m)"""
     box_high: Pair = (0.4, 1.0)
-    """largest y and z (m); x cannot leave [−0.2, 0.2] while only shoulder and elbow move"""
+    """largest y and z (m)"""
     joint_low: Pair = (math.radians(-180), math.radians(-120))
     """smallest angles of shoulder and elbow (rad)"""
     joint_high: Pair = (math.radians(-60), math.radians(130))
@@ -49,14 +59,51 @@ class ReacherSettings:
     """how far inside its limits a joint must be to move freely again (rad)"""
 
     def __post_init__(self) -> None:
-        for name in ("speed_limit", "acceleration", "dt", "episode_time", "t_min"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UserError(f"{name} is {value}; it must be a finite number above 0")
+        for name, value in vars(self).items():
+            check(name, value)
         for name, unit, whole in (("dt", TICK, "8 ms"), ("episode_time", self.dt, "dt")):
             value = getattr(self, name)
             if not math.isclose(value, unit * round(value / unit), rel_tol=1e-9):
                 raise UserError(f"{name} is {value} s; it must be a multiple of {whole}")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Refuse a box or limits that are empty, out of reach, or not around the start."""
+        for what, buffer in (("box", self.box_buffer), ("joint", self.joint_buffer)):
+            low, high = getattr(self, f"{what}_low"), getattr(self, f"{what}_high")
+            if not all(a + 2 * buffer < b for a, b in zip(low, high, strict=True)):
+                raise UserError(
+                    f"{what}_low is {low} and {what}_high {high}: each number of {what}_high has "
+                    f"to be larger by more than {2 * buffer:g}"
+                )
+        plane, start = Plane(self.q_ref), [self.q_ref[joint] for joint in self.joints]
+        if not BOX_X[0] <= plane.x_range[0] <= plane.x_range[1] <= BOX_X[1]:
+            raise UserError(
+                f"q_ref is {self.q_ref}: joint 0 has to be nearer to π/2 or −π/2 rad, so that x of "
+                f"the tool stays from {BOX_X[0]} to {BOX_X[1]} m"
+            )
+        for what, numbers in (("joint", start), ("box", plane.position(*start))):
+            low, high = getattr(self, f"{what}_low"), getattr(self, f"{what}_high")
+            if not all(a <= x <= b for a, x, b in zip(low, numbers, high, strict=True)):
+                place = "shoulder and elbow" if what == "joint" else "y and z of the tool"
+                raise UserError(
+                    f"q_ref is {self.q_ref}: {place} at the start are "
+                    f"({numbers[0]:.3f}, {numbers[1]:.3f}); they must be from {low} to {high} "
+                    f"({what}_low, {what}_high)"
+                )
+        q = np.tile(self.q_ref, (_GRID, _GRID, 1))
+        q[..., self.joints] = np.stack(
+            np.meshgrid(*np.linspace(self.joint_low, self.joint_high, _GRID).T), axis=-1
+        )
+        places, buffer = forward(q)[..., 1:], self.box_buffer
+        inside = (places >= np.add(self.box_low, buffer)) & (
+            places <= np.subtract(self.box_high, buffer)
+        )
+        if (share := float(inside.all(axis=-1).mean())) < LEAST_SHARE:
+            raise UserError(
+                f"box_low is {self.box_low} and box_high {self.box_high}: {100 * share:.2g} % of "
+                f"the angles of the joints reach it; it must be {100 * LEAST_SHARE:g} % at least"
+            )
 
     @cached_property
     def ticks_per_step(self) -> int:

@@ -33,6 +33,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.real_time import RealTimeEnv
+from hesrl.envs.ur5.bounds import check
 from hesrl.envs.ur5.cycle_counts import CycleCounts
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
@@ -49,6 +50,10 @@ from hesrl.errors import EnvironmentFault, UserError
 
 HOST_VARIABLE = "HESRL_UR5_HOST"
 """Environment variable with the address of the controller, for programs that name none."""
+NOBODY_IS_NEAR = "nobody-is-near"
+"""What `UR5ReacherReal` wants to be told before it unlocks an arm by itself."""
+_PATIENT = 10.0
+"""Largest age of the newest packet that an emulator with a faster clock is allowed (s)."""
 _ROUNDING = 1e-3
 """A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
 _HALT = 3.0
@@ -71,12 +76,15 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         port: TCP port of its real-time interface.
         render_mode: ``"rgb_array"`` for pictures, or None.
         dashboard_port: TCP port of its dashboard.
-        auto_unlock: Whether a reset ends a protective stop by itself, after 5 s. Universal Robots
-            forbid this; it is for emulators, and for arms near which nobody can be.
+        auto_unlock: `NOBODY_IS_NEAR` lets a reset end a protective stop by itself, after 5 s.
+            Universal Robots forbid this; it is for emulators, and for arms that nobody can be near.
         reconnects: How many more times a reset tries after a lost connection.
         reconnect_wait: Time between two attempts (s).
         stale_after: Largest age of the newest packet (s).
-        reset_speed: Largest speed of a joint on the way to the start (rad/s).
+        reset_speed: Largest speed of a joint on the way to the start (rad/s); ``speed_limit`` if
+            None, which it cannot exceed.
+        emulator_speed: How many times faster than real time the controller's clock runs; 1, or 2
+            and more at an emulator, whose packets may then be older.
         **settings: Fields of `ReacherSettings`, such as ``speed_limit=1.0``.
 
     Attributes:
@@ -95,35 +103,47 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         render_mode: str | None = None,
         *,
         dashboard_port: int = DASHBOARD_PORT,
-        auto_unlock: bool = False,
+        auto_unlock: bool | str = False,
         reconnects: int = 3,
         reconnect_wait: float = 1.0,
         stale_after: float = 0.1,
-        reset_speed: float = 1.0,
+        reset_speed: float | None = None,
+        emulator_speed: float = 1.0,
         **settings: Any,
     ) -> None:
         host = host or os.environ.get(HOST_VARIABLE)
-        if not host:
+        if not isinstance(host, str) or not host:
             raise UserError(
                 f"no address of a UR controller: pass host=…, or set {HOST_VARIABLE} (127.0.0.1 "
                 "for hesrl ur5 emulator)"
             )
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
-        for name, value in (("stale_after", stale_after), ("reset_speed", reset_speed)):
-            if not 0 < value < math.inf:
-                raise UserError(f"{name} is {value}; it must be a finite number above 0")
-        if reconnects < 0 or not 0 <= reconnect_wait < math.inf:
+        if auto_unlock not in (False, NOBODY_IS_NEAR):
             raise UserError(
-                f"reconnects is {reconnects} and reconnect_wait {reconnect_wait} s; neither can "
-                "be negative"
+                f"auto_unlock is {auto_unlock!r}; the arm moves without a person who has looked at "
+                f"it, which Universal Robots forbid: write {NOBODY_IS_NEAR!r} to confirm, or False"
             )
-        self.render_mode = render_mode
         self.settings = ReacherSettings(**settings)
+        speed_limit = self.settings.speed_limit
+        reset_speed = speed_limit if reset_speed is None else reset_speed
+        check("emulator_speed", emulator_speed)
+        if 1 < emulator_speed < 2:
+            raise UserError(f"emulator_speed is {emulator_speed}; it must be 1, or at least 2")
+        check("stale_after", stale_after, high=_PATIENT if emulator_speed > 1 else None)
+        check("reset_speed", reset_speed, high=speed_limit)
+        for name, value in (
+            ("reconnects", reconnects),
+            ("reconnect_wait", reconnect_wait),
+            ("port", port),
+            ("dashboard_port", dashboard_port),
+        ):
+            check(name, value)
+        self.render_mode = render_mode
         self.observation_space = observation_space(self.settings)
         self.action_space = action_space()
         self._host, self._port, self._dashboard_port = host, port, dashboard_port
-        self._auto_unlock, self._stale_after = auto_unlock, stale_after
+        self._auto_unlock, self._stale_after = bool(auto_unlock), stale_after
         self._reconnects, self._reconnect_wait = reconnects, reconnect_wait
         self._reset_speed = reset_speed
         self._task = Task(self.settings)

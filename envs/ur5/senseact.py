@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.protocol import State
-from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
 from hesrl.errors import UserError
 
@@ -71,7 +70,7 @@ class UR5ReacherSenseAct(UR5ReacherReal):
 
     Args:
         *args: As `UR5ReacherReal` takes them.
-        **options: As `UR5ReacherReal` takes them, with the ``joints`` that SenseAct moves, 1 and 2.
+        **options: As `UR5ReacherReal` takes them.
 
     Raises:
         UserError: SenseAct is not there, there is no address, or an argument is impossible.
@@ -80,11 +79,6 @@ class UR5ReacherSenseAct(UR5ReacherReal):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._link_class = load_link().SenseActLink
         super().__init__(*args, **options)
-        if self.settings.joints != ReacherSettings.joints:
-            raise UserError(
-                f"joints is {self.settings.joints}; backend 'senseact' moves only "
-                f"{ReacherSettings.joints}"
-            )
 
     def halt(self) -> None:
         """Stop the arm at once and close the connection; a signal handler may call it."""

@@ -62,4 +62,5 @@ def patient(monkeypatch):
     """Makes the links of commands as patient with a busy machine as `reacher` does."""
     for link in (Driver, UR5ReacherReal):
         monkeypatch.setitem(link.__init__.__kwdefaults__, "stale_after", STALE_AFTER)
+    monkeypatch.setitem(UR5ReacherReal.__init__.__kwdefaults__, "emulator_speed", 10.0)
     monkeypatch.setitem(Driver.__init__.__kwdefaults__, "t_min", 0.08)

@@ -79,6 +79,7 @@ class Served:
         code = "import sys; from hesrl.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "ur5", "emulator", *ports, "--speed", str(speed)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.speed = speed
         ports = re.findall(r"port (\d+)", self.process.stdout.readline())
         self.port, self.dashboard_port, self._control_port = map(int, ports)
 
@@ -99,7 +100,9 @@ class Served:
 
 def reacher(emulator, backend="driver", **options):
     """Return the environment at an emulator; a busy machine may delay packets and commands."""
-    defaults = {"stale_after": STALE_AFTER, "t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
+    speed = emulator.speed
+    defaults = {"stale_after": STALE_AFTER if speed > 1 else 0.2, "emulator_speed": speed}
+    defaults |= {"t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
     ports = {"port": emulator.port, "dashboard_port": emulator.dashboard_port}
     return make_real("127.0.0.1", backend=backend, **ports, **{**defaults, **options})
 

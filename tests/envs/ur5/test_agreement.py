@@ -51,7 +51,7 @@ def with_times(times):
 
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_the_arm_does_what_the_simulation_does(backend, name):
-    served = Served(speed=1.0)
+    served = Served(speed=2.0)
     env = reacher(served, backend)
     act = env._act
 

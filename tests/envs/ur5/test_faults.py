@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5 import start
+from hesrl.envs.ur5.real import NOBODY_IS_NEAR
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
     ACTION,
@@ -134,7 +135,7 @@ ERRORS = {
 
 @pytest.mark.parametrize("line", ERRORS)
 def test_an_emergency_is_an_error_in_the_step_and_in_the_reset(controller, backend, line):
-    env = reacher(controller, backend, auto_unlock=True)
+    env = reacher(controller, backend, auto_unlock=NOBODY_IS_NEAR)
     env.reset(seed=0)
     play(env, 5)
     controller.control(line)
@@ -214,7 +215,7 @@ def test_a_fault_during_a_reset(emulator, command, line, message):
 
 
 def protectively_stopped(controller, backend="driver"):
-    env = reacher(controller, backend, auto_unlock=True)
+    env = reacher(controller, backend, auto_unlock=NOBODY_IS_NEAR)
     env.reset(seed=0)
     play(env, 2)
     controller.control("protective_stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ START = (-2.4, 1.5)
 WISH = Command(0.3, -0.2, 1.4)
 # 6 mm and 17 mm to the left of the box.
 LEFT, FURTHER_LEFT = (-2.93, 1.53), (-2.95, 1.53)
+
+
+def settings(**others):
+    """Settings that the task refuses."""
+    return SimpleNamespace(**{**vars(SETTINGS), **others})
 
 
 def make():
@@ -76,13 +82,13 @@ def test_at_the_point_of_return_the_arm_stands():
 
 def test_an_arm_too_short_to_return_stops():
     # Stretched out, with the box far away.
-    guards = Guards(ReacherSettings(box_low=(0.9, 1.9), box_high=(1.1, 2.1)), PLANE)
+    guards = Guards(settings(box_low=(0.9, 1.9), box_high=(1.1, 2.1)), PLANE)
     assert guards(WISH, START, START, (0.3, 0.3))[:2] == (0.0, 0.0)
 
 
 def wide(**limits):
     """Guards without a box to leave."""
-    return Guards(ReacherSettings(box_low=(-9.0, -9.0), box_high=(9.0, 9.0), **limits), PLANE)
+    return Guards(settings(box_low=(-9.0, -9.0), box_high=(9.0, 9.0), **limits), PLANE)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +115,6 @@ def test_within_the_buffer_a_joint_beyond_by_its_target_turns_inward():
 
 
 def test_the_box_comes_before_the_joints():
-    guards = Guards(ReacherSettings(joint_high=(-3.0, 1.0)), PLANE)
+    guards = Guards(settings(joint_high=(-3.0, 1.0)), PLANE)
     guards(WISH, LEFT, LEFT, (0.0, 0.0))
     assert guards.active == "box"

@@ -15,7 +15,7 @@ def test_the_example_runs_at_the_emulator(capsys):
     address = 'host="127.0.0.1"'
     assert address in example
     with emulate() as emulator:
-        options = f"{address}, port={emulator.port}, stale_after=5.0"
+        options = f"{address}, port={emulator.port}, stale_after=5.0, emulator_speed=10"
         exec(example.replace(address, options), {})
         commands = list(emulator.controller.commands)
     assert capsys.readouterr().out == "no fault\n"

@@ -17,6 +17,7 @@ TARGET = {"target": (0.1, 0.8)}
 
 def test_the_environment_is_one_of_gymnasium(controller, backend):
     options = {"port": controller.port, "backend": backend, "stale_after": STALE_AFTER}
+    options["emulator_speed"] = controller.speed
     made = make_env("hesrl/UR5ReacherReal-v0", host="127.0.0.1", **options)
     check_env(made.unwrapped, skip_render_check=True)
     made.close()
@@ -108,9 +109,9 @@ def begin_at(emulator, way):
 def test_a_reset_slows_down_on_a_long_way(emulator):
     begin_at(emulator, [0, 0.8, -1.2, 0, 0, 0])
     emulator.control("clear")
-    env = reacher(emulator, reset_speed=0.5)
+    env = reacher(emulator, reset_speed=0.2)
     env.reset(seed=0)
-    assert 0.2 < emulator.controller.max_speed <= 0.5
+    assert 0.1 < emulator.controller.max_speed <= 0.2
     env.close()
 
 
@@ -128,11 +129,7 @@ def test_a_joint_that_has_to_stay_is_not_moved_far(emulator):
     [
         ({"host": None}, f"no address.*{HOST_VARIABLE}"),
         ({"render_mode": "human"}, "render_mode 'human'"),
-        ({"stale_after": 0}, "stale_after is 0"),
         ({"reset_speed": float("nan")}, "reset_speed is nan"),
-        ({"reconnects": -1}, "reconnects is -1"),
-        ({"reconnect_wait": -1}, "reconnect_wait -1"),
-        ({"speed_limit": -1}, "speed_limit is -1"),
     ],
 )
 def test_impossible_arguments_are_named(monkeypatch, options, message):

@@ -27,7 +27,7 @@ AGENT = """
 import os, sys, time
 from hesrl.envs.ur5.real import UR5ReacherReal
 
-env = UR5ReacherReal("127.0.0.1", int(sys.argv[1]), stale_after=5.0)
+env = UR5ReacherReal("127.0.0.1", int(sys.argv[1]), stale_after=5.0, emulator_speed=2.0)
 
 def act(count):
     for t in range(count):
@@ -138,7 +138,7 @@ def agent(emulator, ending):
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
 def test_the_arm_comes_to_rest_when_the_agent_is_killed_or_stopped(signum):
-    with emulate(speed=1.0) as emulator, agent(emulator, "act(10**9)") as process:
+    with emulate(speed=2.0) as emulator, agent(emulator, "act(10**9)") as process:
         arm, moving = emulator.controller.arm, []
         record = lambda: moving.append(arm.time) if arm.is_moving else None  # noqa: E731
         before_cycles(emulator, *[record] * 10**5)
@@ -163,7 +163,7 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_arm_is_stopped_however_the_agent_ends(ending):
     expected = ENDINGS[ending]
-    with emulate(speed=1.0) as emulator, agent(emulator, ending) as process:
+    with emulate(speed=2.0) as emulator, agent(emulator, ending) as process:
         if expected == "KeyboardInterrupt":
             process.send_signal(signal.SIGINT)
         assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
@@ -173,7 +173,7 @@ def test_the_arm_is_stopped_however_the_agent_ends(ending):
 
 
 def test_the_arm_stops_half_a_second_after_the_agent_falls_silent():
-    with emulate(speed=1.0) as emulator, agent(emulator, "time.sleep(60)"):
+    with emulate(speed=2.0) as emulator, agent(emulator, "time.sleep(60)"):
         assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
         sent = [time for time, line in emulator.controller.commands if line.startswith("speedj")]
         stop, _ = emulator.controller.commands[-1]

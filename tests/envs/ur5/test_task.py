@@ -38,11 +38,11 @@ def test_an_episode_is_100_steps_of_5_ticks():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"speed_limit": 0.0}, "speed_limit is 0.0; it must be a finite number above 0"),
+        ({"speed_limit": 0.0}, "speed_limit is 0.0; it must be a number from 0.01 to 1 rad/s"),
         ({"acceleration": math.inf}, "acceleration is inf"),
         ({"t_min": math.nan}, "t_min is nan"),
         ({"dt": 0.03}, "dt is 0.03 s; it must be a multiple of 8 ms"),
-        ({"dt": 0.001}, "dt is 0.001 s; it must be a multiple of 8 ms"),
+        ({"dt": 0.001}, "dt is 0.001; it must be a number from 0.008 to 0.2 s"),
         ({"episode_time": 3.99}, "episode_time is 3.99 s; it must be a multiple of dt"),
     ],
 )

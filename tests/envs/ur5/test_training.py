@@ -20,6 +20,11 @@ FAST = ("t_min=0.08",)
 """What `SHORT` needs besides where the emulator's clock runs ten times as fast."""
 
 
+def short(emulator):
+    """Options of the environment for episodes of 10 steps."""
+    return (f"port={emulator.port}", f"emulator_speed={emulator.speed}", *SHORT)
+
+
 def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000, agent="ppo"):
     """Start training in episodes of 10 steps."""
     if agent != "stream_ac":
@@ -27,7 +32,7 @@ def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000,
     return start(
         agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1",
         f"--total-timesteps={steps}", "--compile=off",
-        "--eval-episodes=1", *options, "--env-options", f"port={emulator.port}", *SHORT,
+        "--eval-episodes=1", *options, "--env-options", *short(emulator),
         *env_options, cwd=cwd,
     )  # fmt: skip
 
@@ -50,7 +55,7 @@ def pauses(emulator):
 
 
 def test_learning_lies_between_episodes_and_delays_no_step(tmp_path):
-    with emulate(speed=1.0) as emulator:
+    with emulate(speed=2.0) as emulator:
         options = "--num-minibatches=5", "--update-epochs=200", "--optimizer=adam"
         process = train(emulator, tmp_path, *options, env_options=(), num_steps=10, steps=20)
         connections = 0
@@ -86,11 +91,11 @@ def test_a_stream_learns_in_every_cycle_and_writes_in_none(tmp_path, monkeypatch
     monkeypatch.setattr(
         stream_ac, "learn", lambda *args: learned.append(envs[-1]._steps) or learn(*args)
     )
-    with emulate(speed=1.0) as emulator:
+    with emulate(speed=2.0) as emulator:
         args = stream_ac.Args(
             env_id="hesrl/UR5ReacherReal-v0", robot_host="127.0.0.1", total_timesteps=40,
             log_interval=5, checkpoint_interval=20, compile="off", eval_episodes=1,
-            env_options=(f"port={emulator.port}", *SHORT), runs_dir=tmp_path,
+            env_options=short(emulator), runs_dir=tmp_path,
         )  # fmt: skip
         assert stream_ac.main(args) == 0
         rests = pauses(emulator)

@@ -44,7 +44,7 @@ def test_the_settings_reach_senseact(served):
     assert state["max_acceleration"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("options", [{"joints": (0, 1)}, {"dt": 0.0431}, {"host": None}])
+@pytest.mark.parametrize("options", [{"dt": 0.0431}, {"host": None}])
 def test_impossible_arguments_are_refused(monkeypatch, options):
     monkeypatch.delenv(HOST_VARIABLE, raising=False)
     with pytest.raises(UserError):
@@ -88,7 +88,8 @@ AGENT = """
 import sys, time
 from hesrl.envs.ur5 import make_real
 
-env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", stale_after=5.0)
+options = {"stale_after": 5.0, "emulator_speed": 2.0}
+env = make_real("127.0.0.1", int(sys.argv[1]), backend="senseact", **options)
 env.reset(seed=0)
 t = 0
 
@@ -114,7 +115,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_arm_is_stopped_however_the_agent_ends(ending):
-    serving = Served(speed=1.0)
+    serving = Served(speed=2.0)
     command = [sys.executable, "-c", AGENT + ending, str(serving.port)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as agent:
