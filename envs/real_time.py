@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from typing import Any, TypeVar
 
 import gymnasium as gym
 
+from hesrl.errors import UserError
+
+CONFIRMATION = "move"
+"""What has to be typed before something moves."""
 ObsT = TypeVar("ObsT")
 ActT = TypeVar("ActT")
 
@@ -22,6 +27,11 @@ class RealTimeEnv(gym.Env[ObsT, ActT]):
     @abstractmethod
     def max_episode_steps(self) -> int:
         """Steps after which an episode ends."""
+
+    @property
+    @abstractmethod
+    def motion(self) -> str:
+        """What moves and how fast, for the person who has to agree."""
 
     @abstractmethod
     def halt(self) -> None:
@@ -39,3 +49,43 @@ def real_time(env: gym.Env[Any, Any]) -> RealTimeEnv[Any, Any] | None:
     """Return the environment within its wrappers if it is one in real time."""
     inner = env.unwrapped
     return inner if isinstance(inner, RealTimeEnv) else None
+
+
+def confirm(what: str) -> None:
+    """Ask before something moves.
+
+    Args:
+        what: What will move, and how fast.
+
+    Raises:
+        UserError: The answer is another than `CONFIRMATION`.
+    """
+    print(f"The arm will move {what}. Keep a hand at the emergency stop.")
+    try:
+        answer = input(f"Type {CONFIRMATION} to go on: ")
+    except EOFError:
+        answer = ""
+    if answer.strip() != CONFIRMATION:
+        raise UserError("not confirmed; nothing has moved")
+
+
+def confirm_motion(env: gym.Env[Any, Any], *, yes: bool) -> None:
+    """Say what an environment in real time will move, and ask for it; simulated ones pass.
+
+    Args:
+        env: The environment, within its wrappers.
+        yes: Whether a script has confirmed it already.
+
+    Raises:
+        UserError: It is not confirmed, or there is nobody to ask.
+    """
+    if (arm := real_time(env)) is None:
+        return
+    if yes:
+        print(f"moving {arm.motion}")
+        return
+    if not sys.stdin.isatty():
+        raise UserError(
+            f"this moves {arm.motion}: confirm it at a terminal, or give --yes in a script"
+        )
+    confirm(arm.motion)

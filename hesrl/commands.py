@@ -87,6 +87,11 @@ COMMANDS = {
         "play episodes and see how time is kept",
         "--host 192.168.1.10 --episodes 2",
     ),
+    "ur5 home": Command(
+        "hesrl.envs.ur5.commands.home",
+        "show the way to the start, and go it slowly",
+        "--host 192.168.1.10",
+    ),
     "ur5 jog": Command(
         "hesrl.envs.ur5.commands.jog",
         "move shoulder and elbow slowly",

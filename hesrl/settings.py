@@ -122,7 +122,8 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
 
     Raises:
         Finished: The run has ended, and is not to be extended.
-        UserError: ``args`` sets something besides ``resume`` and a larger ``total_timesteps``,
+        UserError: ``args`` sets something besides ``resume``, ``yes`` and a larger
+            ``total_timesteps``,
             another agent or version made the run, a value in its config.yaml has another type, or
             the run has no checkpoint.
     """
@@ -131,7 +132,7 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
     fields = {field.name: field for field in dataclasses.fields(args)}  # type: ignore[arg-type]
     defaults = type(args)()
     given = {n for n in fields if getattr(args, n) != getattr(defaults, n)} | args.given
-    for name in sorted(given - {"resume", "total_timesteps"}):
+    for name in sorted(given - {"resume", "yes", "total_timesteps"}):
         raise UserError(
             f"{flag(name)} does not go with --resume, which takes the run's own settings"
         )
@@ -155,7 +156,8 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
         raise Finished(
             f"{run.path} is finished after {before:,} steps; a larger --total-timesteps extends it"
         )
-    return type(args)(**{**settings, "resume": args.resume, "total_timesteps": total})
+    of_command = {name: getattr(args, name) for name in ("resume", "yes") if name in fields}
+    return type(args)(**{**settings, **of_command, "total_timesteps": total})
 
 
 def flag(name: str) -> str:

@@ -53,13 +53,9 @@ class Arm:
     """
 
     def __init__(self, q: ArrayLike) -> None:
-        self.q_target = six(q, "joint angles")
-        self.q_actual = self.q_target.copy()
-        self.qd_target, self.qdd_target, self.qd_actual = np.zeros((3, 6))
         self._ticks = 0
         self._waiting: deque[tuple[int, Callable[[], Motion]]] = deque()
-        self._motion: Motion | None = None
-        self._deceleration = 0.0
+        self.put(q)
 
     @property
     def time(self) -> float:
@@ -71,6 +67,15 @@ class Arm:
         """Whether a joint moves, or a command that moves one is being obeyed."""
         speeds = np.abs([self.qd_target, self.qd_actual])
         return self._motion is not None or bool(speeds.max() > REST_SPEED)
+
+    def put(self, q: ArrayLike) -> None:
+        """Be at rest at joint angles (6,), rad, without a way there, and forget all commands."""
+        self.q_target = six(q, "joint angles")
+        self.q_actual = self.q_target.copy()
+        self.qd_target, self.qdd_target, self.qd_actual = np.zeros((3, 6))
+        self._waiting.clear()
+        self._motion: Motion | None = None
+        self._deceleration = 0.0
 
     def speedj(self, qd: ArrayLike, a: float, t_min: float) -> None:
         """Accelerate, linearly in the space of the joints, to given speeds.

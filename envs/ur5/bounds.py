@@ -24,6 +24,8 @@ class Bound(NamedTuple):
     """Whether the numbers have to be whole."""
 
 
+LOWEST = 0.1
+"""What elbow, wrist and tool keep above the foot of the arm (m); the links are 6 cm thick."""
 _TURN = 2 * math.pi
 BOUNDS = {
     "speed_limit": Bound((0.01,), (1.0,), "rad/s"),
@@ -34,8 +36,8 @@ BOUNDS = {
     "t_min": Bound((0.008,), (0.1,), "s"),
     "q_ref": Bound(6 * (-_TURN,), 6 * (_TURN,), "rad"),
     "joints": Bound((1, 2), (1, 2), whole=True),
-    "box_low": Bound((-0.95, 0.1), (0.95, 1.05), "m"),
-    "box_high": Bound((-0.95, 0.1), (0.95, 1.05), "m"),
+    "box_low": Bound((-0.95, LOWEST), (0.95, 1.05), "m"),
+    "box_high": Bound((-0.95, LOWEST), (0.95, 1.05), "m"),
     "joint_low": Bound(2 * (-_TURN,), 2 * (_TURN,), "rad"),
     "joint_high": Bound(2 * (-_TURN,), 2 * (_TURN,), "rad"),
     "box_buffer": Bound((0.0,), (0.05,), "m"),
@@ -47,7 +49,7 @@ BOUNDS = {
     "dashboard_port": Bound((1,), (65535,), whole=True),
     "emulator_speed": Bound((1.0,), (100.0,)),
 }
-"""Bounds by the name of the option. Every z of a box is at least 0.1 m above the floor."""
+"""Bounds by the name of the option. Every z of a box is at least `LOWEST`."""
 
 
 def check(name: str, value: Any, high: float | None = None) -> None:

@@ -44,6 +44,7 @@ class Controller:
 
     def __init__(self, q: ArrayLike) -> None:
         self.arm, self.faults = Arm(q), Faults()
+        self._start = self.arm.q_target
         self.safety_mode = NORMAL
         self.commands: deque[tuple[float, str]] = deque(maxlen=4096)
         self.max_speed = self.max_acceleration = 0.0
@@ -75,6 +76,10 @@ class Controller:
         self.faults = Faults()
         self.max_speed = self.max_acceleration = 0.0
         self.enter(NORMAL)
+
+    def put_back(self) -> None:
+        """Let the arm be where it began, at rest, without a way there."""
+        self.arm.put(self._start)
 
     def obey(self, line: str) -> None:
         """Take a line of URScript.

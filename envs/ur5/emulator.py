@@ -5,9 +5,10 @@ stops. Its control port takes one fault per line:
 
     protective_stop        emergency_stop        safety_mode 1        drop
     silent on              fragment 700          delay 0.3            clear            state
+    put_back
 
-`hesrl.envs.ur5.emulated_faults` lists the faults. ``clear`` ends all faults, and ``state`` is
-answered with the arm's state as JSON.
+`hesrl.envs.ur5.emulated_faults` lists the faults. ``clear`` ends all faults, ``put_back``
+puts the arm where it began, and ``state`` is answered with the arm's state as JSON.
 """
 
 from __future__ import annotations
@@ -171,6 +172,8 @@ class Emulator:
         elif name == "clear":
             self.controller.clear()
             self._outbox.clear()
+        elif name == "put_back":
+            self.controller.put_back()
         elif name == "protective_stop":
             self.controller.enter(PROTECTIVE_STOP)
         elif name == "emergency_stop":

@@ -31,15 +31,32 @@ Pair = tuple[float, float]
 
 def forward(q: ArrayLike) -> NDArray[np.float64]:
     """Return the tool's position (…, 3), x, y and z in m, for joint angles (…, 6) in rad."""
+    places: NDArray[np.float64] = elbow_wrist_tool(q)[..., 2, :]
+    return places
+
+
+def elbow_wrist_tool(q: ArrayLike) -> NDArray[np.float64]:
+    """Return the positions of elbow, wrist and tool (…, 3, 3), m, for angles (…, 6) in rad."""
     q1, q2, q3, q4, q5, _ = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
     b = q2 + q3 + q4
     s5 = np.sin(q5)
-    rho = -A2 * np.cos(q2) - A3 * np.cos(q2 + q3) - D5 * np.sin(b) + D6 * s5 * np.cos(b)
-    k = D4 + D6 * np.cos(q5)
-    x = -np.sin(q1) * k + np.cos(q1) * rho
-    y = np.cos(q1) * k + np.sin(q1) * rho
-    z = D1 + A2 * np.sin(q2) + A3 * np.sin(q2 + q3) - D5 * np.cos(b) - D6 * s5 * np.sin(b)
-    return np.stack([x, y, z], axis=-1)
+    rho_elbow, z_elbow = -A2 * np.cos(q2), D1 + A2 * np.sin(q2)
+    rho_wrist, z_wrist = rho_elbow - A3 * np.cos(q2 + q3), z_elbow + A3 * np.sin(q2 + q3)
+    rho_tool = rho_wrist - D5 * np.sin(b) + D6 * s5 * np.cos(b)
+    z_tool = z_wrist - D5 * np.cos(b) - D6 * s5 * np.sin(b)
+    rho = np.stack([rho_elbow, rho_wrist, rho_tool])
+    z = np.stack([z_elbow, z_wrist, z_tool])
+    k = np.stack([np.zeros_like(q1), np.full_like(q1, D4), D4 + D6 * np.cos(q5)])
+    x, y = -np.sin(q1) * k + np.cos(q1) * rho, np.cos(q1) * k + np.sin(q1) * rho
+    return np.moveaxis(np.stack([x, y, z]), (0, 1), (-1, -2))
+
+
+def in_base_frame(places: ArrayLike) -> NDArray[np.float64]:
+    """Return places (…, 3), m, in the base frame of Universal Robots, or from it into ours.
+
+    The task has SenseAct's frame, which is turned by half a turn around z.
+    """
+    return np.asarray(places, dtype=np.float64) * [-1.0, -1.0, 1.0]
 
 
 class Plane:

@@ -82,11 +82,12 @@ class Link(ABC):
 
     Attributes:
         where: Name of the controller, for messages.
+        host: Its address.
         stale_after: Largest age of the newest packet (s).
     """
 
     def __init__(self, host: str, port: int, stale_after: float) -> None:
-        self.where = address(host, port)
+        self.where, self.host = address(host, port), host
         self.stale_after = stale_after
         self._fault: str | None = None
         self._state: State | None = None

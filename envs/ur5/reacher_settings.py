@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from hesrl.envs.ur5.arm import TICK
-from hesrl.envs.ur5.bounds import check
-from hesrl.envs.ur5.kinematics import Pair, Plane, forward
+from hesrl.envs.ur5.bounds import LOWEST, check
+from hesrl.envs.ur5.kinematics import Pair, Plane, elbow_wrist_tool, forward
 from hesrl.errors import UserError
 
 BOX_X = (-0.2, 0.2)
@@ -91,6 +91,11 @@ class ReacherSettings:
                     f"({numbers[0]:.3f}, {numbers[1]:.3f}); they must be from {low} to {high} "
                     f"({what}_low, {what}_high)"
                 )
+        if (lowest := float(elbow_wrist_tool(self.q_ref)[:, 2].min())) < LOWEST:
+            raise UserError(
+                f"q_ref is {self.q_ref}: elbow, wrist or tool would be at z = {lowest:.3f} m; it "
+                f"must be {LOWEST} m at least"
+            )
         q = np.tile(self.q_ref, (_GRID, _GRID, 1))
         q[..., self.joints] = np.stack(
             np.meshgrid(*np.linspace(self.joint_low, self.joint_high, _GRID).T), axis=-1

@@ -38,13 +38,23 @@ from hesrl.envs.ur5.cycle_counts import CycleCounts
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
-from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.kinematics import Pair, in_base_frame
 from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
-from hesrl.envs.ur5.reacher_settings import ReacherSettings
+from hesrl.envs.ur5.reacher_settings import BOX_X, ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
-from hesrl.envs.ur5.start import PATIENCE, STOP, check_ready, go_to_start, stop, unlock
+from hesrl.envs.ur5.start import (
+    FIRST_WAY,
+    MOVED,
+    PATIENCE,
+    STOP,
+    check_ready,
+    checked_way,
+    go,
+    stop,
+    unlock,
+)
 from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
 from hesrl.errors import EnvironmentFault, UserError
 
@@ -58,8 +68,10 @@ _ROUNDING = 1e-3
 """A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
 _HALT = 3.0
 """Deceleration of a stop from outside, which is also a lost link's (rad/s²)."""
-_MOVED = 0.02
-"""A joint that has turned by more than this has not rested (rad)."""
+_STILL = 0.05
+"""What a joint may be off that the task leaves at rest (rad)."""
+_SILENCE = 0.6
+"""Longest time that the last action is followed after it was observed (s)."""
 _TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
 """Safety modes that at most truncate an episode; the others are errors."""
 
@@ -153,12 +165,28 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._steps = 0
         self._observed = self._due = self._arrived = -math.inf
         self._start_angles = np.array(self.settings.q_ref)
+        self._left: NDArray[np.float64] | None = None
         self._counts = CycleCounts()
 
     @property
     def max_episode_steps(self) -> int:
         """Actions in an episode."""
         return self.settings.max_episode_steps
+
+    @property
+    def motion(self) -> str:
+        """What moves and how fast, for the person who has to agree; in UR's base frame."""
+        settings = self.settings
+        corners = [[BOX_X[0], *settings.box_low], [BOX_X[1], *settings.box_high]]
+        low, high = np.sort(in_base_frame(corners), axis=0)
+        box = ", ".join(
+            f"{axis} {a:g} … {b:g}" for axis, a, b in zip("xyz", low, high, strict=True)
+        )
+        return (
+            f"shoulder and elbow of the arm at {self._host}:{self._port} at up to "
+            f"{settings.speed_limit:g} rad/s, with the tool in the box {box} m (UR's base frame), "
+            f"and all joints to the start before each episode at up to {self._reset_speed:g} rad/s"
+        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -271,6 +299,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
     def _observe(self, state: State) -> tuple[NDArray[np.float32], float]:
         """Return observation and reward; NaN if the state has been observed before."""
+        self._left = state.q_actual
         if state.time <= self._observed:
             return np.full(8, np.nan, dtype=np.float32), math.nan
         self._observed = state.time
@@ -280,7 +309,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         """Begin the cycles of an episode with a new packet, if the arm still rests at the start."""
         state = self._wait(link, link.state.time, "a new packet")
         moved = float(np.abs(state.q_actual - self._start_angles).max())
-        if moved > _MOVED and state.stop is None:
+        if moved > MOVED and state.stop is None:
             raise EnvironmentFault(f"{link.where}: moved by {moved:.2g} rad since the reset")
         self._due = state.time
         self._counts.begin()
@@ -353,7 +382,22 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             unlock(link, self._host, self._dashboard_port)
         check_ready(link)
         stop(link)
-        return _next_packet(link, go_to_start(link, self.settings, self._reset_speed))
+        longest = None if self._is_own(link.state) else FIRST_WAY
+        way = checked_way(link, self.settings, longest)
+        return _next_packet(link, go(link, way, self._reset_speed))
+
+    def _is_own(self, state: State) -> bool:
+        """Whether the task can have brought the arm to where it is.
+
+        That is between the start and where it was last observed, as far as a stop takes it.
+        """
+        if self._left is None:
+            return False
+        settings, start = self.settings, np.array(self.settings.q_ref)
+        speed, room = settings.speed_limit, np.full(6, _STILL)
+        room[list(settings.joints)] += speed * _SILENCE + speed**2 / (2 * settings.acceleration)
+        low, high = np.minimum(self._left, start) - room, np.maximum(self._left, start) + room
+        return bool(((low <= state.q_actual) & (state.q_actual <= high)).all())
 
     def _connected(self) -> Link:
         """Return the link, a new one where its connection is lost."""

@@ -8,14 +8,15 @@ from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED, ask
 from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.protocol import PROTECTIVE_STOP, State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
+from hesrl.envs.ur5.way import OUTSIDE_BOX, Way, way_between
 from hesrl.errors import EnvironmentFault
 
 PATIENCE = 2.0
 """What every wait allows beyond the time that it should take (s)."""
-SHORTEST_TIME = 2.0
-"""Shortest time of the movement to the start (s)."""
-STILL_TOLERANCE = 0.5
-"""How far from the start the joints may be that the task does not move (rad)."""
+FIRST_WAY = 0.3
+"""By what a joint may turn in a reset from where the task has not brought the arm (rad)."""
+MOVED = 0.02
+"""A joint that has turned by more than this has not rested (rad)."""
 STOP = 2.0
 """Deceleration of a stop that is no fault (rad/s²)."""
 _ACCELERATION = 1.0
@@ -77,35 +78,63 @@ def stop(link: Link) -> State:
     return state
 
 
-def go_to_start(link: Link, settings: ReacherSettings, speed: float) -> State:
-    """Move an arm that rests to ``settings.q_ref``.
+def checked_way(link: Link, settings: ReacherSettings, longest: float | None = None) -> Way:
+    """Return the way of an arm to the start, before anything moves, if it may go there.
 
     Args:
         link: The link to the controller.
-        settings: The start, and the joints that move in the task.
+        settings: The start and the box.
+        longest: Largest angle by which a joint may turn (rad); None where the task has brought
+            the arm to where it is.
+
+    Raises:
+        EnvironmentFault: A joint is further off, or elbow, wrist or tool come too near to the
+            floor or too far outside the box.
+    """
+    way = way_between(link.state.q_actual, settings.q_ref, settings)
+    home = f"hesrl ur5 home --host {link.host} shows the way and goes it slowly"
+    if longest is not None and (turn := float(way.turns.max())) > longest:
+        joint = int(way.turns.argmax())
+        raise EnvironmentFault(
+            f"{link.where}: joint {joint} is {turn:.2f} rad from the start "
+            f"({way.begin[joint]:.3f}, not {way.end[joint]:.3f} rad), and a first reset moves none "
+            f"by more than {longest} rad; {home}"
+        )
+    if (too_low := way.too_low) is not None:
+        raise EnvironmentFault(
+            f"{link.where}: on the straight way to the start {too_low}; bring the arm nearer to "
+            "the start at the pendant"
+        )
+    if way.outside > OUTSIDE_BOX:
+        raise EnvironmentFault(
+            f"{link.where}: on the straight way to the start the tool would come {way.outside:.2f} "
+            f"m outside the box, more than {OUTSIDE_BOX} m; {home}"
+        )
+    return way
+
+
+def go(link: Link, way: Way, speed: float) -> State:
+    """Move an arm that rests along a way that has been checked.
+
+    Args:
+        link: The link to the controller.
+        way: From where the arm rests.
         speed: Largest speed of a joint on the way (rad/s).
 
     Returns:
-        What the first packet says that shows the arm at rest there.
+        What the first packet says that shows the arm at rest at the end.
 
     Raises:
-        EnvironmentFault: A joint that does not move in the task is far off, so that somebody has
-            to look first; or the arm is stopped or does not arrive.
+        EnvironmentFault: The arm is somewhere else, is stopped or does not arrive.
     """
-    start = np.array(settings.q_ref)
-    way = np.abs(start - link.state.q_actual)
-    for joint in range(6):
-        if joint not in settings.joints and way[joint] > STILL_TOLERANCE:
-            raise EnvironmentFault(
-                f"{link.where}: joint {joint} is {way[joint]:.2f} rad from the start; bring it "
-                f"within {STILL_TOLERANCE} rad of {start[joint]:.3f} rad at the pendant"
-            )
-    # The largest speed of a movement is less than twice the mean.
-    duration = max(SHORTEST_TIME, 2 * float(way.max()) / speed)
-    link.movej(settings.q_ref, _ACCELERATION, speed, duration)
+    moved = float(np.abs(link.state.q_actual - way.begin).max())
+    if moved > MOVED:
+        raise EnvironmentFault(f"{link.where}: moved by {moved:.2g} rad since its way was checked")
+    duration = way.duration(speed)
+    link.movej(tuple(way.end.tolist()), _ACCELERATION, speed, duration)
 
     def arrived(state: State) -> bool:
-        return _rests(state) and bool(np.abs(state.q_actual - start).max() < _ARRIVED)
+        return _rests(state) and bool(np.abs(state.q_actual - way.end).max() < _ARRIVED)
 
     state = link.wait(
         lambda state: state.stop is not None or arrived(state),

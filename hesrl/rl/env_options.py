@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.real_time import confirm_motion
 from hesrl.errors import UserError
 from hesrl.rl.settings import TrainingSettings
 from hesrl.settings import flag
@@ -41,7 +42,9 @@ def env_options(options: Sequence[str], robot_host: str | None) -> dict[str, Any
 def check_real_time(
     args: TrainingSettings, envs: NormalizedEnvs, num_steps: int | None = None
 ) -> None:
-    """Refuse settings with which training would interrupt an environment in real time.
+    """Refuse settings with which training would interrupt an environment in real time, and ask.
+
+    What it will move is said, and has to be confirmed.
 
     Args:
         args: Settings of the agent.
@@ -50,7 +53,8 @@ def check_real_time(
             None for an agent that never stops.
 
     Raises:
-        UserError: A rollout is not whole episodes, or an evaluation falls into training.
+        UserError: A rollout is not whole episodes, an evaluation falls into training, or the motion
+            is not confirmed.
     """
     steps = envs.episode_steps
     if steps is None:
@@ -67,3 +71,4 @@ def check_real_time(
                 f"{flag(name)}: would interrupt {args.env_id}, which runs in real time and is "
                 "there only once; leave it out"
             )
+    confirm_motion(envs.lend(), yes=args.yes)

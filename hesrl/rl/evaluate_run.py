@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from hesrl.envs.episode_player import EpisodePlayer
+from hesrl.envs.real_time import confirm_motion
 from hesrl.rl.saved_policy import PlayingSettings, saved_policy
 from hesrl.runs.interrupts import HaltRequest
 from hesrl.runs.summary import counted
@@ -16,6 +17,8 @@ from hesrl.runs.summary import counted
 class Args(PlayingSettings):
     """Play episodes with the policy of a run's last checkpoint, which stays as it is."""
 
+    yes: bool = False
+    """whether a robot may move without being asked for at the terminal, for scripts"""
 
 def main(args: Args) -> int:
     """Play, and print the return of each episode, their mean and standard deviation.
@@ -26,6 +29,8 @@ def main(args: Args) -> int:
         EnvironmentFault: As `EpisodePlayer.play` does.
     """
     with saved_policy(args) as policy, HaltRequest(policy.halt):
+        if (env := policy.player_settings["env"]) is not None:
+            confirm_motion(env, yes=args.yes)
         player = EpisodePlayer(
             policy.env_id,
             policy.observation,

@@ -65,6 +65,8 @@ class TrainingSettings:
     """arguments of the environment, such as max_episode_steps=500; for a robot, speed_limit=0.1"""
     robot_host: str | None = None
     """address of the robot's controller; None: the address in HESRL_UR5_HOST"""
+    yes: bool = False
+    """whether a robot may move without being asked for at the terminal, for scripts"""
     normalize_observations: bool = True
     """whether vectors of observations are scaled by their statistics and clipped"""
     normalize_rewards: bool = True

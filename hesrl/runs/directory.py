@@ -21,7 +21,7 @@ from hesrl.runs.provenance import provenance
 
 FORMAT = "hesrl run 1"
 
-OF_A_COMMAND = {"resume", "config"}
+OF_A_COMMAND = {"resume", "config", "yes"}
 """Settings of a command that are no part of its run."""
 
 

@@ -57,7 +57,7 @@ def test_what_cannot_be_is_one_line(tmp_path, capsys, monkeypatch, agent, option
 
 @pytest.mark.parametrize(("setting", "value"), [("eval_interval", 100), ("capture_video", True)])
 def test_nothing_may_interrupt_what_runs_in_real_time(setting, value):
-    settings = {"env_id": REAL, "eval_interval": None, "capture_video": False}
+    settings = {"env_id": REAL, "eval_interval": None, "capture_video": False, "yes": True}
     envs = NormalizedEnvs(REAL, 1, seed=1, gamma=0.9, env_options={"host": "x"})
     check_real_time(SimpleNamespace(**settings), envs, num_steps=200)
     option = "--" + setting.replace("_", "-")

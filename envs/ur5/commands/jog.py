@@ -7,19 +7,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, Command, Guards
 from hesrl.envs.ur5.kinematics import Pair, Plane, forward
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import REALTIME_PORT, State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
-from hesrl.envs.ur5.start import PATIENCE, check_ready, go_to_start, stop
+from hesrl.envs.ur5.start import PATIENCE, check_ready, stop
 from hesrl.errors import EnvironmentFault, UserError
 
 FASTEST = 0.1
 """Largest speed of a joint that can be asked for (rad/s)."""
-CONFIRMATION = "move"
-"""What has to be typed before the arm moves."""
 _IN_PLANE = 0.02
 """How far the other joints may be from the start for the box to be where it is said (rad)."""
 _GAIN = 5.0
@@ -40,8 +39,6 @@ class Args:
     """by which angle to turn the shoulder (rad)"""
     elbow: float = 0.0
     """by which angle to turn the elbow (rad)"""
-    to_start: bool = False
-    """move all joints to the start of the task instead"""
     speed: float = 0.05
     """largest speed of a joint (rad/s), at most 0.1"""
 
@@ -102,23 +99,21 @@ def main(args: Args) -> int:
         raise UserError(f"--speed {args.speed}: must be above 0 and at most {FASTEST} rad/s")
     if not (math.isfinite(args.shoulder) and math.isfinite(args.elbow)):
         raise UserError(f"--shoulder {args.shoulder} --elbow {args.elbow}: must be finite")
-    if args.to_start == bool(args.shoulder or args.elbow):
-        raise UserError("give either --to-start, or --shoulder or --elbow with an angle (rad)")
+    if not (args.shoulder or args.elbow):
+        raise UserError("give --shoulder or --elbow with an angle (rad)")
     settings = ReacherSettings()
     driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(RETURN_ACCELERATIONS)))
     try:
         check_ready(driver)
-        if args.to_start:
-            confirm(f"all joints to the start, at up to {args.speed} rad/s")
-            stop(driver)
-            state = go_to_start(driver, settings, args.speed)
-        else:
-            goal = _goal(driver, settings, args)
-            confirm(
-                f"shoulder by {args.shoulder:+.4f} and elbow by {args.elbow:+.4f} rad, at up to "
-                f"{args.speed} rad/s"
-            )
-            state = move_by(driver, settings, goal, args.speed)
+        _goal(driver, settings, args)
+        confirm(
+            f"shoulder by {args.shoulder:+.4f} and elbow by {args.elbow:+.4f} rad, at up to "
+            f"{args.speed} rad/s"
+        )
+        check_ready(driver)
+        # From where the arm is now: it may have been moved before the answer came.
+        goal = _goal(driver, settings, args)
+        state = move_by(driver, settings, goal, args.speed)
     except KeyboardInterrupt:
         print("interrupted: the arm gets a stop", file=sys.stderr)
         return 130
@@ -138,7 +133,7 @@ def _goal(driver: Driver, settings: ReacherSettings, args: Args) -> Pair:
         if joint not in settings.joints and off > _IN_PLANE:
             raise UserError(
                 f"joint {joint} is {off:.3f} rad from the start, so that the box cannot be kept; "
-                "use --to-start first"
+                "use hesrl ur5 home first"
             )
     shoulder, elbow = pair(q, settings.joints)
     goal = (shoulder + args.shoulder, elbow + args.elbow)
@@ -154,18 +149,3 @@ def _goal(driver: Driver, settings: ReacherSettings, args: Args) -> Pair:
                 f"{written[2]}"
             )
     return goal
-
-
-def confirm(what: str) -> None:
-    """Ask on the terminal before the arm moves.
-
-    Raises:
-        UserError: The answer is another than `CONFIRMATION`.
-    """
-    print(f"The arm will move {what}. Keep a hand at the emergency stop.")
-    try:
-        answer = input(f"Type {CONFIRMATION} to go on: ")
-    except EOFError:
-        answer = ""
-    if answer.strip() != CONFIRMATION:
-        raise UserError("not confirmed; nothing has moved")

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import gymnasium as gym
 
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.real_time import real_time
-from hesrl.envs.ur5.commands.jog import confirm
+from hesrl.envs.real_time import confirm, real_time
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.protocol import REALTIME_PORT
 from hesrl.errors import EnvironmentFault, UserError
@@ -80,7 +79,7 @@ def main(args: Args) -> int:
     env = make_env("hesrl/UR5ReacherReal-v0", **options)
     arm = real_time(env)
     assert arm is not None
-    confirm(f"shoulder and elbow at random within the box, at up to {args.speed_limit} rad/s")
+    confirm(f"at random {arm.motion}")
     returns, times = [], []
     try:
         for episode in range(args.episodes):

@@ -46,6 +46,7 @@ def controller(request, backend):
     """An emulator for either backend, with all that a port can be asked for."""
     serving = request.getfixturevalue("emulator" if backend == "driver" else "served")
     serving.control("clear")
+    serving.control("put_back")
     return serving
 
 

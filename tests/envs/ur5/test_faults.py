@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from hesrl.envs.ur5 import start
+from hesrl.envs.ur5 import start, way
 from hesrl.envs.ur5.real import NOBODY_IS_NEAR
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
@@ -44,7 +44,7 @@ LINK_FAULTS = {
 def impatient(monkeypatch):
     """Waits that fail end soon."""
     monkeypatch.setattr(start, "PATIENCE", 0.3)
-    monkeypatch.setattr(start, "SHORTEST_TIME", 0.2)
+    monkeypatch.setattr(way, "SHORTEST_TIME", 0.2)
 
 
 @pytest.mark.parametrize("line", LINK_FAULTS)

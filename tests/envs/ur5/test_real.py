@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5.real import HOST_VARIABLE, UR5ReacherReal
-from hesrl.errors import EnvironmentFault, UserError
+from hesrl.errors import UserError
 from tests.envs.ur5.emulated import STALE_AFTER, commands, eventually, reacher, rests
 
 TARGET = {"target": (0.1, 0.8)}
@@ -95,32 +95,6 @@ def test_the_end_of_an_episode_and_closing_stop_the_arm(emulator):
     env.close()
     assert eventually(lambda: emulator.state()["connections"] == 0)
     env.reset()
-    env.close()
-
-
-def begin_at(emulator, way):
-    """Let the arm begin elsewhere than at the start."""
-    goal = emulator.controller.arm.q_target + np.array(way)
-    emulator.controller.arm.movej(goal, 1.0, 1.0, 1.0)
-    assert eventually(lambda: np.abs(emulator.controller.arm.q_actual - goal).max() < 1e-3)
-    assert rests(emulator)
-
-
-def test_a_reset_slows_down_on_a_long_way(emulator):
-    begin_at(emulator, [0, 0.8, -1.2, 0, 0, 0])
-    emulator.control("clear")
-    env = reacher(emulator, reset_speed=0.2)
-    env.reset(seed=0)
-    assert 0.1 < emulator.controller.max_speed <= 0.2
-    env.close()
-
-
-def test_a_joint_that_has_to_stay_is_not_moved_far(emulator):
-    begin_at(emulator, [0, 0, 0, 0, 0.6, 0])
-    env = reacher(emulator)
-    with pytest.raises(EnvironmentFault, match=r"joint 4 is 0\.60 rad from the start; bring it"):
-        env.reset()
-    assert not commands(emulator, "movej")
     env.close()
 
 

@@ -31,7 +31,7 @@ def train(emulator, cwd, *options, env_options=FAST, num_steps=20, steps=20_000,
         options = f"--num-steps={num_steps}", *options
     return start(
         agent, "--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1",
-        f"--total-timesteps={steps}", "--compile=off",
+        f"--total-timesteps={steps}", "--compile=off", "--yes",
         "--eval-episodes=1", *options, "--env-options", *short(emulator),
         *env_options, cwd=cwd,
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_a_stream_learns_in_every_cycle_and_writes_in_none(tmp_path, monkeypatch
     with emulate(speed=2.0) as emulator:
         args = stream_ac.Args(
             env_id="hesrl/UR5ReacherReal-v0", robot_host="127.0.0.1", total_timesteps=40,
-            log_interval=5, checkpoint_interval=20, compile="off", eval_episodes=1,
+            log_interval=5, checkpoint_interval=20, compile="off", eval_episodes=1, yes=True,
             env_options=short(emulator), runs_dir=tmp_path,
         )  # fmt: skip
         assert stream_ac.main(args) == 0
@@ -131,7 +131,7 @@ def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(
         assert f"--resume {run.relative_to(tmp_path)}" in out
         assert load_checkpoint(run / "checkpoint.pt")["global_step"] == 20
         emulator.control("clear")
-        status, out, err = resume("ppo", run, cwd=tmp_path)
+        status, out, err = resume("ppo", run, "--yes", cwd=tmp_path)
         assert (status, err) == (0, "") and "it starts a new episode" in out
     steps = [step for step, *_ in rows(run)]
     assert steps == sorted(steps) and steps[-1] == 60

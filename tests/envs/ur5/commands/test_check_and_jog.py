@@ -10,7 +10,7 @@ import pytest
 
 from hesrl.cli import run_command
 from hesrl.envs.ur5.commands import check, jog, serve_emulator
-from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, rests
+from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, pause, rests
 
 
 @pytest.fixture
@@ -93,23 +93,27 @@ def test_jog_moves_two_joints_slowly(run, emulator, answers):
     assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
 
 
-def test_jog_to_the_start(run, emulator, answers):
-    emulator.controller.arm.movej(np.array(SETTINGS.q_ref) + 0.1, 1.0, 1.0, 1.0)
-    assert eventually(lambda: emulator.controller.arm.q_actual[0] > SETTINGS.q_ref[0] + 0.099)
-    assert rests(emulator)
-    emulator.control("clear")
-    answers("move")
-    assert run(jog, "--to-start", "--speed", "0.1")[0] == 0
-    np.testing.assert_allclose(emulator.controller.arm.q_actual, SETTINGS.q_ref, atol=0.01)
-    assert 0.02 < emulator.controller.max_speed <= 0.1
-
-
 @pytest.mark.parametrize("answer", ["", "yes", "MOVE"])
 def test_jog_moves_nothing_without_the_confirmation(run, emulator, answers, answer):
     answers(answer)
     status, printed = run(jog, "--shoulder", "0.05")
     assert status == 2 and "error: not confirmed; nothing has moved" in printed
     assert not commands(emulator, "speedj") and not commands(emulator, "movej")
+
+
+def test_jog_computes_its_goal_after_the_confirmation(run, emulator, monkeypatch):
+    arm = emulator.controller.arm
+
+    def moved_meanwhile(prompt):
+        arm.put(np.add(SETTINGS.q_ref, [0, 0, -0.2, 0, 0, 0]))
+        pause(emulator, 0.2)
+        return "move"
+
+    monkeypatch.setattr(builtins, "input", moved_meanwhile)
+    status, _ = run(jog, "--elbow", "0.05", "--speed", "0.1")
+    way = arm.q_actual - SETTINGS.q_ref
+    assert status == 0
+    np.testing.assert_allclose(way, [0, 0, -0.15, 0, 0, 0], atol=0.003)
 
 
 def test_jog_without_a_terminal_moves_nothing(run, emulator, monkeypatch):
@@ -124,8 +128,7 @@ def test_jog_without_a_terminal_moves_nothing(run, emulator, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give either --to-start, or"),
-        (["--to-start", "--elbow", "1"], "give either --to-start, or"),
+        ([], "give --shoulder or --elbow with an angle"),
         (["--elbow", "nan"], "must be finite"),
         (["--elbow", "0.1", "--speed", "0.2"], "--speed 0.2: must be above 0 and at most 0.1"),
         (["--shoulder", "1.5"], "this would bring the tool to y, z"),
@@ -145,7 +148,7 @@ def test_jog_refuses_an_arm_in_another_plane(run, emulator, answers):
     assert rests(emulator)
     answers("move")
     status, printed = run(jog, "--elbow", "0.1")
-    assert status == 2 and "joint 0 is 0.1" in printed and "--to-start first" in printed
+    assert status == 2 and "joint 0 is 0.1" in printed and "hesrl ur5 home first" in printed
 
 
 def test_jog_stops_when_it_is_interrupted(run, emulator, answers, monkeypatch):

@@ -11,6 +11,7 @@ from tests.envs.ur5.emulated import reacher
 def env(served):
     """The environment at the emulator, not reset yet."""
     served.control("clear")
+    served.control("put_back")
     made = reacher(served, "senseact")
     yield made
     made.close()
