@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from hesrl.envs.ur5.arm import Arm
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED
 from hesrl.envs.ur5.emulated_faults import Faults
-from hesrl.envs.ur5.kinematics import forward
+from hesrl.envs.ur5.kinematics import forward, in_base_frame
 from hesrl.envs.ur5.protocol import (
     CYCLE,
     NORMAL,
@@ -112,6 +112,11 @@ class Controller:
             self._released_at = self.arm.time + RELEASING
         return UNLOCKED
 
+    def _tool(self, q: ArrayLike) -> list[float]:
+        """Return x, y and z of the tool (m), in the base frame, for joint angles (6,)."""
+        x, y, z = in_base_frame(forward(q)).tolist()
+        return [x, y, z + self.faults.tool_offset]
+
     def _make_packet(self) -> bytes:
         arm, size = self.arm, self.faults.size
         packet = pack(
@@ -123,8 +128,8 @@ class Controller:
             q_actual=np.full(6, np.nan) if self.faults.not_finite else arm.q_actual,
             qd_actual=arm.qd_actual,
             # Rotations are not emulated.
-            tool_vector_actual=[*forward(arm.q_actual), 0, 0, 0],
-            tool_vector_target=[*forward(arm.q_target), 0, 0, 0],
+            tool_vector_actual=[*self._tool(arm.q_actual), 0, 0, 0],
+            tool_vector_target=[*self._tool(arm.q_target), 0, 0, 0],
             robot_mode=self.faults.robot_mode,
             joint_modes=253,
             safety_mode=self.safety_mode,

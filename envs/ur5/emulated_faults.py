@@ -24,6 +24,8 @@ class Faults:
     """size of a packet in bytes; a smaller one than the layout's is only claimed"""
     not_finite: bool = False
     """sends NaN for the joint angles"""
+    tool_offset: float = 0.0
+    """how far above the flange the tool is that the packets tell of, m"""
     robot_mode: int = 7
     """7 is running, 3 power off"""
     refuses: bool = False

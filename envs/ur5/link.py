@@ -10,8 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.bounds import check
+from hesrl.envs.ur5.kinematics import forward, in_base_frame
 from hesrl.envs.ur5.protocol import State
 from hesrl.errors import EnvironmentFault
 
@@ -19,6 +23,8 @@ FIRST_PACKET = 2.0
 """Longest time that connecting may take, and the first packet after it (s)."""
 STOP_ACCELERATION = 3.0
 """Deceleration of the stop that ends a link (rad/s²)."""
+SAME_PLACE = 0.005
+"""Largest distance between the controller's tool and ours at the same joint angles (m)."""
 _LAST_WORDS = 0.1
 """Longest time that the controller gets for reading the last line (s)."""
 
@@ -70,6 +76,26 @@ def close_after_reading(connection: socket.socket) -> None:
         while time.monotonic() < end and connection.recv(1 << 16):
             pass
     connection.close()
+
+
+def other_place(state: State) -> str | None:
+    """Return where the tool is according to a packet and to its joint angles, if they differ.
+
+    Args:
+        state: What the packet says.
+    """
+    said, computed = state.tool_vector_actual[:3], in_base_frame(forward(state.q_actual))
+    if (distance := float(np.linalg.norm(said - computed))) <= SAME_PLACE:
+        return None
+    return (
+        f"it has the tool at ({_place(said)}) m, but the joint angles of a UR5 without a tool give "
+        f"({_place(computed)}) m, {1e3 * distance:.0f} mm away: another arm, a tool (TCP) that is "
+        "set at the pendant, or another frame; nothing moves"
+    )
+
+
+def _place(place: NDArray[np.float64]) -> str:
+    return ", ".join(f"{number:.4f}" for number in place)
 
 
 class Link(ABC):
@@ -157,7 +183,9 @@ class Link(ABC):
 
     def _wait_for_first_packet(self, timeout: float) -> None:
         try:
-            self.wait(lambda state: True, timeout, "the first packet")
+            state = self.wait(lambda state: True, timeout, "the first packet")
+            if (difference := other_place(state)) is not None:
+                raise EnvironmentFault(f"{self.where}: {difference}")
         except EnvironmentFault:
             self.close()
             raise

@@ -98,7 +98,7 @@ class State(NamedTuple):
     qd_actual: NDArray[np.float64]
     """Their speeds (6,), rad/s."""
     tool_vector_actual: NDArray[np.float64]
-    """Position of the tool (m) and its rotation vector (rad), (6,)."""
+    """Position of the tool (m) and its rotation vector (rad) in the base frame, (6,)."""
     robot_mode: int
     """`RUNNING` when the arm obeys."""
     safety_mode: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from hesrl.envs.ur5.link import address, connect
+from hesrl.envs.ur5.link import SAME_PLACE, address, connect, other_place
 from hesrl.envs.ur5.protocol import (
     REALTIME_PORT,
     RUNNING,
@@ -101,6 +101,7 @@ def main(args: Args) -> int:
     received = listen(args.host, args.port, args.seconds)
     state = received.state
     x, y, z, *rotation = state.tool_vector_actual
+    difference = other_place(state)
     running = "running" if state.robot_mode == RUNNING else "not running"
     safety = SAFETY_MODES.get(state.safety_mode, "unknown")
     for name, value in {
@@ -112,10 +113,11 @@ def main(args: Args) -> int:
         "joints": ", ".join(f"{angle:.4f}" for angle in state.q_actual) + " rad",
         "tool": f"x {x:.4f}, y {y:.4f}, z {z:.4f} m, rotation vector "
         + ", ".join(f"{angle:.4f}" for angle in rotation)
-        + " rad",
+        + " rad (base frame)",
+        "kinematics": difference or f"as a UR5's, within {1e3 * SAME_PLACE:g} mm",
         "robot mode": f"{state.robot_mode} ({running})",
         "safety mode": f"{state.safety_mode} ({safety})",
         "the arm": "would obey" if state.stop is None else f"would not obey: {state.stop}",
     }.items():
         print(f"{name:12} {value}")
-    return 0 if state.stop is None else 1
+    return 0 if state.stop is None and difference is None else 1

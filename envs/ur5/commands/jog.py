@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, Command, Guards
-from hesrl.envs.ur5.kinematics import Pair, Plane, forward
+from hesrl.envs.ur5.kinematics import Pair, Plane, forward, in_base_frame
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import REALTIME_PORT, State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
@@ -119,9 +119,9 @@ def main(args: Args) -> int:
         return 130
     finally:
         driver.close()
-    x, y, z = forward(state.q_actual)
+    x, y, z = in_base_frame(forward(state.q_actual))
     print(f"joints {', '.join(f'{q:.4f}' for q in state.q_actual)} rad")
-    print(f"tool x {x:.4f}, y {y:.4f}, z {z:.4f} m")
+    print(f"tool x {x:.4f}, y {y:.4f}, z {z:.4f} m in the base frame")
     return 0
 
 
@@ -138,8 +138,10 @@ def _goal(driver: Driver, settings: ReacherSettings, args: Args) -> Pair:
     shoulder, elbow = pair(q, settings.joints)
     goal = (shoulder + args.shoulder, elbow + args.elbow)
     y, z = Plane(settings.q_ref).position(*goal)
+    (y_low, z_low), (y_high, z_high) = settings.box_low, settings.box_high
     for name, values, low, high in (
-        ("the tool to y, z", (y, z), settings.box_low, settings.box_high),
+        # In the base frame, whose y is the other way round.
+        ("the tool to y, z", (-y, z), (-y_high, z_low), (-y_low, z_high)),
         ("shoulder, elbow to", goal, settings.joint_low, settings.joint_high),
     ):
         if not all(a <= value <= b for a, value, b in zip(low, values, high, strict=True)):

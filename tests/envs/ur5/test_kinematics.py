@@ -14,11 +14,11 @@ Q_REF = ReacherSettings().q_ref
 PLANE = Plane(Q_REF)
 
 
-def pose(q):
-    """Multiply the six transformations between the links (4, 4)."""
+def frames(q):
+    """Multiply the transformations between the links: the frame of each link (6, 4, 4)."""
     a, d = (0, A2, A3, 0, 0, 0), (D1, 0, 0, D4, D5, D6)
     alpha = (math.pi / 2, 0, 0, math.pi / 2, -math.pi / 2, 0)
-    transform = np.eye(4)
+    transform, found = np.eye(4), []
     for angle, a_i, d_i, alpha_i in zip(q, a, d, alpha, strict=True):
         c, s, ca, sa = math.cos(angle), math.sin(angle), math.cos(alpha_i), math.sin(alpha_i)
         transform = transform @ [
@@ -27,7 +27,13 @@ def pose(q):
             [0, sa, ca, d_i],
             [0, 0, 0, 1],
         ]
-    return transform
+        found.append(transform)
+    return np.array(found)
+
+
+def pose(q):
+    """The frame of the last link, which holds the tool (4, 4)."""
+    return frames(q)[-1]
 
 
 def random_pairs(n, seed=0):

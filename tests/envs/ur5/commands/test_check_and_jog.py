@@ -46,13 +46,29 @@ def test_check_prints_what_the_controller_sends_and_sends_nothing(run, emulator)
         "packets of 1060 bytes",
         "per second, cycle 8.0 ms",
         "1.5872, -2.4000, 1.5000, -0.7179, 1.6369, 1.0091 rad",
-        "x -0.1041, y 0.0194, z 0.7700 m",
+        "x 0.1041, y -0.0194, z 0.7700 m",
+        "kinematics   as a UR5's, within 5 mm",
         "7 (running)",
         "1 (normal)",
         "would obey",
     ):
         assert text in printed
     assert not emulator.controller.commands and not emulator.refused
+
+
+def test_check_fails_where_the_tool_is_elsewhere(run, emulator):
+    emulator.control("tool_offset 0.1")
+    pause(emulator, 0.1)
+    status, printed = run(check, "--seconds", "0.1")
+    assert status == 1 and "it has the tool at (0.1041, -0.0194, 0.8700) m" in printed
+
+
+def test_places_are_in_the_base_frame_of_universal_robots(run, emulator, answers):
+    answers("move")
+    status, printed = run(jog, "--shoulder", "0.01", "--speed", "0.1")
+    assert status == 0 and "tool x 0.10" in printed and "y -0.02" in printed
+    status, printed = run(jog, "--shoulder", "1.5")
+    assert status == 2 and "has to be from (-0.400, 0.500) to (0.300, 1.000)" in printed
 
 
 def test_check_fails_where_the_arm_is_stopped(run, emulator):
