@@ -92,6 +92,11 @@ COMMANDS = {
         "show the way to the start, and go it slowly",
         "--host 192.168.1.10",
     ),
+    "ur5 guards": Command(
+        "hesrl.envs.ur5.commands.guards",
+        "how far a random policy gets beyond the box",
+        "--episodes 100",
+    ),
     "ur5 jog": Command(
         "hesrl.envs.ur5.commands.jog",
         "move shoulder and elbow slowly",

@@ -24,7 +24,7 @@ class Bound(NamedTuple):
     """Whether the numbers have to be whole."""
 
 
-LOWEST = 0.1
+LOWEST = 0.08
 """What elbow, wrist and tool keep above the foot of the arm (m); the links are 6 cm thick."""
 _TURN = 2 * math.pi
 BOUNDS = {

@@ -1,43 +1,31 @@
-"""The guards that turn the arm back where it leaves the box or the limits of a joint.
+"""The guards that keep tool, wrist and elbow where they may be, and the joints within their limits.
 
-They look at the arm once per action, before it is sent, as SenseAct's do. Box first: where the
-angles that the controller asks for bring the tool out of the box, the arm goes back towards the
-nearest point inside, at 0.1 rad/s in the space of the joints, with the acceleration
+They look at the arm before a command is sent. First, where the angles that the controller asks for
+have the tool outside the box all the same, the arm goes back towards the nearest point inside, at
+0.1 rad/s in the space of the joints, with the acceleration
 
-    a = clip(max|qd| v₀ / 0.05, 2, 5),    v₀ = max|qd| when the tool left the box.
+    a = clip(max|qd| v₀ / 0.05, brake, 5),    v₀ = max|qd| when the tool left the box.
 
-Then the joints: one beyond its limit gets the speed of the faster joint, inward.
+Then the joints: one beyond its limit gets the speed of the faster joint, inward. These two are
+SenseAct's. Last comes foresight: a command after which the arm could not stop in time is sent
+with three quarters, a half or a quarter of its speeds, or for one joint only, or the arm brakes,
+with the deceleration
 
-The arm needs time to turn back. In simulation, under any constant action from the start pose, the
-tool got 4 cm outside the box at a speed limit of 0.3 rad/s, and 17 cm at one of 1.0 rad/s; a joint
-got 0.04 and 0.26 rad beyond its limit. Leave that room around the box.
+    brake = clip(speed_limit² / 0.05, 2, 5), but not below the acceleration of the task.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
-from hesrl.envs.ur5.kinematics import Pair, Plane
+from hesrl.envs.ur5.foresight import DECELERATIONS, STOPPING_ANGLE, Foresight
+from hesrl.envs.ur5.kinematics import Command, Pair, Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 RETURN_SPEED = 0.1
 """Norm of the joints' speeds on the way back into the box (rad/s)."""
-RETURN_ACCELERATIONS = (2.0, 5.0)
-"""Smallest and largest acceleration of the way back (rad/s²)."""
-STOPPING_ANGLE = 0.05
-"""Angle from which the acceleration of the way back follows (rad)."""
-
-
-class Command(NamedTuple):
-    """What the arm is asked to do until the next command."""
-
-    shoulder: float
-    """Speed of the shoulder (rad/s)."""
-    elbow: float
-    """Speed of the elbow (rad/s)."""
-    acceleration: float
-    """Acceleration of the joint whose speed changes most (rad/s²)."""
+_PARTS = ((0.75, 0.75), (0.5, 0.5), (0.25, 0.25), (0.0, 1.0), (1.0, 0.0))
+"""Parts of the speeds of shoulder and elbow that are tried where the whole is too much."""
 
 
 class Guards:
@@ -46,12 +34,15 @@ class Guards:
     Args:
         settings: Box and limits.
         plane: The arm.
+        brake: Deceleration of a stop (rad/s²); None for that of the speed limit.
 
     Attributes:
-        active: The guard that replaced the last command: ``"box"``, ``"joint"`` or None.
+        active: The guard that replaced the last command: ``"box"``, ``"floor"``, ``"joint"`` or
+            None.
+        brake: Deceleration of a stop (rad/s²).
     """
 
-    def __init__(self, settings: ReacherSettings, plane: Plane) -> None:
+    def __init__(self, settings: ReacherSettings, plane: Plane, brake: float | None = None) -> None:
         self._settings, self._plane = settings, plane
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
             settings.box_low,
@@ -59,6 +50,12 @@ class Guards:
         )
         (self._shoulder_low, self._elbow_low) = settings.joint_low
         (self._shoulder_high, self._elbow_high) = settings.joint_high
+        if brake is None:
+            least, most = DECELERATIONS
+            brake = min(max(settings.speed_limit**2 / STOPPING_ANGLE, least), most)
+            brake = max(brake, settings.acceleration)
+        self.brake = brake
+        self._foresight = Foresight(settings, plane, brake)
         self.reset()
 
     def reset(self) -> None:
@@ -66,8 +63,11 @@ class Guards:
         self.active: str | None = None
         self._return_point: Pair | None = None
         self._exit_speed = 0.0
+        self._before = Command(0.0, 0.0, self.brake)
 
-    def __call__(self, command: Command, q_target: Pair, q: Pair, qd: Pair) -> Command:
+    def __call__(
+        self, command: Command, q_target: Pair, q: Pair, qd: Pair, qd_target: Pair
+    ) -> Command:
         """Return the command, or what takes its place.
 
         Args:
@@ -75,20 +75,36 @@ class Guards:
             q_target: Angles of shoulder and elbow that the controller asks for, rad.
             q: Their angles, rad.
             qd: Their speeds, rad/s.
+            qd_target: The speeds that the controller asks for, rad/s.
         """
+        self._before = sent = self._guarded(command, q_target, q, qd, qd_target)
+        return sent
+
+    def _guarded(
+        self, command: Command, q_target: Pair, q: Pair, qd: Pair, qd_target: Pair
+    ) -> Command:
         shoulder, elbow = q_target
         y, z = self._plane.position(shoulder, elbow)
         if not (self._y_low <= y <= self._y_high and self._z_low <= z <= self._z_high):
             self.active = "box"
             return self._into_box(y, z, q, qd)
         self.active = self._return_point = None
-        if (
+        if not (
             self._shoulder_low <= shoulder <= self._shoulder_high
             and self._elbow_low <= elbow <= self._elbow_high
         ):
+            self.active = "joint"
+            command = self._into_limits(command, q)
+        look = self._foresight.obstacle
+        obstacle = look(command, self._before, q_target, qd_target, (y, z))
+        if obstacle is None:
             return command
-        self.active = "joint"
-        return self._into_limits(command, q)
+        self.active = obstacle
+        for part_1, part_2 in _PARTS:
+            slower = Command(part_1 * command.shoulder, part_2 * command.elbow, self.brake)
+            if look(slower, self._before, q_target, qd_target, (y, z)) is None:
+                return slower
+        return Command(0.0, 0.0, self.brake)
 
     def _into_box(self, y: float, z: float, q: Pair, qd: Pair) -> Command:
         fastest = max(map(abs, qd))
@@ -102,8 +118,7 @@ class Guards:
         way = [there - here for there, here in zip(self._return_point, q, strict=True)]
         length = math.hypot(*way)
         scale = RETURN_SPEED / length if length > 0 else 0.0
-        least, most = RETURN_ACCELERATIONS
-        a = min(max(fastest * self._exit_speed / STOPPING_ANGLE, least), most)
+        a = min(max(fastest * self._exit_speed / STOPPING_ANGLE, self.brake), DECELERATIONS[1])
         return Command(way[0] * scale, way[1] * scale, a)
 
     def _into_limits(self, command: Command, q: Pair) -> Command:

@@ -16,6 +16,7 @@ When only the shoulder (q₂) and the elbow (q₃) move, this is an arm of two r
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +28,17 @@ A2, A3 = -0.425, -0.39225
 
 Pair = tuple[float, float]
 """Of the shoulder and the elbow, or y and z."""
+
+
+class Command(NamedTuple):
+    """What the arm is asked to do until the next command."""
+
+    shoulder: float
+    """Speed of the shoulder (rad/s)."""
+    elbow: float
+    """Speed of the elbow (rad/s)."""
+    acceleration: float
+    """Acceleration of the joint whose speed changes most (rad/s²)."""
 
 
 def forward(q: ArrayLike) -> NDArray[np.float64]:

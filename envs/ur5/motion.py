@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.envs.ur5.guards import Command
-from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.kinematics import Command, Pair
 from hesrl.envs.ur5.protocol import State
 
 _ROUNDING = 1e-9
@@ -60,16 +59,17 @@ def pair(numbers: NDArray[np.float64], joints: tuple[int, int]) -> Pair:
     return float(numbers[shoulder]), float(numbers[elbow])
 
 
-def law_for(joints: tuple[int, int], command: Callable[[Pair, Pair, Pair], Command]) -> Law:
+def law_for(joints: tuple[int, int], command: Callable[[Pair, Pair, Pair, Pair], Command]) -> Law:
     """Return the law that moves shoulder and elbow and leaves the other joints at rest.
 
     Args:
         joints: Which joints these are, counted from 0.
-        command: Gives their speeds, from their target angles, angles (rad) and speeds (rad/s).
+        command: Gives their speeds, from their target angles, angles (rad), speeds and
+            target speeds (rad/s).
     """
 
     def law(state: State) -> Motion:
-        vectors = state.q_target, state.q_actual, state.qd_actual
+        vectors = state.q_target, state.q_actual, state.qd_actual, state.qd_target
         shoulder, elbow, a = command(*(pair(numbers, joints) for numbers in vectors))
         speeds = [0.0] * 6
         speeds[joints[0]], speeds[joints[1]] = shoulder, elbow

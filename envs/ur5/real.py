@@ -37,7 +37,8 @@ from hesrl.envs.ur5.bounds import check
 from hesrl.envs.ur5.cycle_counts import CycleCounts
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
-from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, RETURN_SPEED
+from hesrl.envs.ur5.foresight import DECELERATIONS
+from hesrl.envs.ur5.guards import RETURN_SPEED
 from hesrl.envs.ur5.kinematics import Pair, in_base_frame
 from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.motion import Limits, law_for, pair
@@ -79,9 +80,10 @@ _TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
 class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     """The task of `hesrl.envs.ur5.task` with an action every ``dt`` of the controller's clock.
 
-    ``info`` has ``"distance"``, from tool to target (m), ``"guard"``: ``"box"`` or ``"joint"``
-    where one replaced the action, and, of a step, ``"late"``: whether the agent took longer than
-    ``dt``, so that the step is later. Guards look at every packet, thus also between two actions.
+    ``info`` has ``"distance"``, from tool to target (m), ``"guard"``: ``"box"``, ``"floor"`` or
+    ``"joint"`` where one replaced the action, and, of a step, ``"late"``: whether the agent took
+    longer than ``dt``, so that the step is later. Guards look at every packet, thus also
+    between two actions.
 
     Args:
         host: Address of the controller; that in ``HESRL_UR5_HOST`` if None.
@@ -350,7 +352,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             self._port,
             limits=Limits(
                 max(self.settings.speed_limit, RETURN_SPEED),
-                max(self.settings.acceleration, *RETURN_ACCELERATIONS),
+                max(self.settings.acceleration, *DECELERATIONS),
             ),
             t_min=self.settings.t_min,
             stale_after=self._stale_after,

@@ -19,8 +19,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from hesrl.envs.ur5.guards import Guards
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.link import Link
+from hesrl.envs.ur5.motion import pair
 from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.real import UR5ReacherReal
 from hesrl.errors import UserError
@@ -65,8 +67,9 @@ def load_link() -> ModuleType:
 class UR5ReacherSenseAct(UR5ReacherReal):
     """The environment `UR5ReacherReal` with SenseAct between it and the controller.
 
-    Two things differ. SenseAct's guards check the arm once per action. After an agent is killed,
-    the arm gets the last speeds for another half second.
+    Three things differ. The guards look once per action, and brake with the acceleration of the
+    task, so that the arm turns back earlier. SenseAct's own guards come after them. After an agent
+    is killed, the arm gets the last speeds for another half second.
 
     Args:
         *args: As `UR5ReacherReal` takes them.
@@ -79,6 +82,9 @@ class UR5ReacherSenseAct(UR5ReacherReal):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._link_class = load_link().SenseActLink
         super().__init__(*args, **options)
+        # SenseAct changes speeds with the acceleration of the task only.
+        brake = self.settings.acceleration
+        self._task.guards = Guards(self.settings, self._task.plane, brake)
 
     def halt(self) -> None:
         """Stop the arm at once and close the connection; a signal handler may call it."""
@@ -101,14 +107,18 @@ class UR5ReacherSenseAct(UR5ReacherReal):
         self._senseact.reacher.begin(self._task.target)
 
     def _act(self, action: Pair) -> None:
-        shoulder, elbow = action
-        limit = self.settings.speed_limit
-        self._senseact.act((shoulder * limit, elbow * limit))
+        state, joints = self._senseact.state, self.settings.joints
+        vectors = state.q_target, state.q_actual, state.qd_actual, state.qd_target
+        shoulder, elbow, _ = self._task.command(action, *(pair(v, joints) for v in vectors))
+        self._senseact.act((shoulder, elbow))
 
     def _measured(self, state: State) -> tuple[NDArray[np.float32], float]:
         obs, reward = self._senseact.reacher.observe()
+        # Not the speeds that the guards have left of it.
+        obs[6:] = self._task.action
         return obs, reward
 
     def _info(self) -> dict[str, Any]:
         reacher = self._senseact.reacher
-        return {"distance": reacher.distance, "guard": reacher.guard}
+        guard = reacher.guard or self._task.guards.active
+        return {"distance": reacher.distance, "guard": guard}

@@ -22,7 +22,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, LAG, TICK
-from hesrl.envs.ur5.guards import Command
+from hesrl.envs.ur5.kinematics import Command
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
 from hesrl.envs.ur5.task import Task, action_space, observation_space
@@ -33,7 +33,8 @@ class UR5ReacherSim(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     """The simulated UR5 Reacher; `hesrl.envs.ur5.task` describes observation, action and reward.
 
     ``reset(options={"target": (y, z)})`` names the target (m). ``info`` has ``"distance"``, from
-    tool to target (m), and ``"guard"``: ``"box"`` or ``"joint"`` where one replaced the action.
+    tool to target (m), and ``"guard"``: ``"box"``, ``"floor"`` or ``"joint"`` where one
+    replaced the action.
 
     Args:
         render_mode: ``"rgb_array"`` for pictures, or None.
@@ -143,7 +144,7 @@ class UR5ReacherSim(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         if self._steps >= self.settings.max_episode_steps:
             raise ResetNeeded("UR5ReacherSim: no episode is running; call reset() before step()")
-        command = self._task.command(action, self._q_target, self._q, self._qd)
+        command = self._task.command(action, self._q_target, self._q, self._qd, self._qd_target)
         if self._randomization:
             factor = self._speed_factor
             command = Command(

@@ -32,8 +32,8 @@ from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.ur5.arm import MAX_SPEED, TICK
-from hesrl.envs.ur5.guards import Command, Guards
-from hesrl.envs.ur5.kinematics import Pair, Plane
+from hesrl.envs.ur5.guards import Guards
+from hesrl.envs.ur5.kinematics import Command, Pair, Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.errors import UserError, one_line
 
@@ -130,6 +130,7 @@ class Task:
         guards: The guards.
         target: y and z of the target (m).
         distance: From tool to target when it was last observed (m).
+        action: The action before, as observed, in units of the speed limit.
     """
 
     def __init__(self, settings: ReacherSettings) -> None:
@@ -138,7 +139,7 @@ class Task:
         self.guards = Guards(settings, self.plane)
         self.target: Pair = (math.nan, math.nan)
         self.distance = math.nan
-        self._action: Pair = (0.0, 0.0)
+        self.action: Pair = (0.0, 0.0)
 
     def reset(self, rng: np.random.Generator, options: dict[str, Any] | None = None) -> None:
         """Begin an episode: a new target, and zero for the action before.
@@ -152,10 +153,12 @@ class Task:
         """
         target = target_of(options, self.settings)
         self.target = target or sample_target(self.settings, self.plane, rng)
-        self._action = (0.0, 0.0)
+        self.action = (0.0, 0.0)
         self.guards.reset()
 
-    def command(self, action: ArrayLike, q_target: Pair, q: Pair, qd: Pair) -> Command:
+    def command(
+        self, action: ArrayLike, q_target: Pair, q: Pair, qd: Pair, qd_target: Pair
+    ) -> Command:
         """Return what to send for an action, after the guards.
 
         Args:
@@ -163,14 +166,15 @@ class Task:
             q_target: Angles of shoulder and elbow that the controller asks for, rad.
             q: Their angles, rad.
             qd: Their speeds, rad/s.
+            qd_target: The speeds that the controller asks for, rad/s.
 
         Raises:
             ValueError: The action is not two finite numbers; nothing has changed then.
         """
-        self._action = shoulder, elbow = clipped_action(action)
+        self.action = shoulder, elbow = clipped_action(action)
         limit = self.settings.speed_limit
         command = Command(shoulder * limit, elbow * limit, self.settings.acceleration)
-        return self.guards(command, q_target, q, qd)
+        return self.guards(command, q_target, q, qd, qd_target)
 
     def observe(self, q: Pair, qd: Pair) -> tuple[NDArray[np.float32], float]:
         """Return the observation (8,) and the reward, and set `distance`.
@@ -186,7 +190,7 @@ class Task:
         self.distance = distance = math.sqrt(dy * dy + dz * dz)
         limit = settings.speed_limit
         obs = np.array(
-            [shoulder, elbow, shoulder_speed / limit, elbow_speed / limit, dy, dz, *self._action],
+            [shoulder, elbow, shoulder_speed / limit, elbow_speed / limit, dy, dz, *self.action],
             dtype=np.float32,
         )
         return obs, reward(distance, settings.dt)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.driver import Driver
-from hesrl.envs.ur5.guards import RETURN_ACCELERATIONS, Command, Guards
-from hesrl.envs.ur5.kinematics import Pair, Plane, forward, in_base_frame
+from hesrl.envs.ur5.foresight import DECELERATIONS
+from hesrl.envs.ur5.guards import Guards
+from hesrl.envs.ur5.kinematics import Command, Pair, Plane, forward, in_base_frame
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import REALTIME_PORT, State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
@@ -63,11 +64,11 @@ def move_by(driver: Driver, settings: ReacherSettings, goal: Pair, speed: float)
     def left(q_target: Pair) -> Pair:
         return goal[0] - q_target[0], goal[1] - q_target[1]
 
-    def command(q_target: Pair, q: Pair, qd: Pair) -> Command:
+    def command(q_target: Pair, q: Pair, qd: Pair, qd_target: Pair) -> Command:
         way = left(q_target)
         scale = min(_GAIN, speed / max(map(abs, way))) if any(way) else 0.0
         wanted = Command(scale * way[0], scale * way[1], settings.acceleration)
-        return guards(wanted, q_target, q, qd)
+        return guards(wanted, q_target, q, qd, qd_target)
 
     def distance() -> float:
         return max(map(abs, left(pair(driver.state.q_target, settings.joints))))
@@ -102,7 +103,7 @@ def main(args: Args) -> int:
     if not (args.shoulder or args.elbow):
         raise UserError("give --shoulder or --elbow with an angle (rad)")
     settings = ReacherSettings()
-    driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(RETURN_ACCELERATIONS)))
+    driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(DECELERATIONS)))
     try:
         check_ready(driver)
         _goal(driver, settings, args)

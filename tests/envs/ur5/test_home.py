@@ -122,7 +122,7 @@ def test_an_arm_that_was_moved_between_two_episodes_is_found_out(emulator):
     ("angles", "message"),
     [
         ((-2.0, 0.0), r"the tool would come 0\.08 m outside the box, more than 0\.05 m"),
-        ((-1.1, 2.2), r"the tool would come to z = -0\.00 m, below 0\.1 m; bring the arm nearer"),
+        ((-1.1, 2.2), r"the tool would come to z = -0\.00 m, below 0\.08 m; bring the arm nearer"),
     ],
 )
 def test_the_way_is_checked_at_every_reset(emulator, angles, message):
@@ -174,8 +174,8 @@ def test_home_shows_the_way_and_goes_it_slowly(run_home, emulator, answer, tmp_p
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        (2 * np.pi * SHOULDER, r"the tool would come to z = -0.\d+ m, below 0.1 m"),
-        (-4 * ELBOW, "m, below 0.1 m; bring the arm nearer to the start at the pendant"),
+        (2 * np.pi * SHOULDER, r"the tool would come to z = -0.\d+ m, below 0.08 m"),
+        (-4 * ELBOW, "m, below 0.08 m; bring the arm nearer to the start at the pendant"),
     ],
 )
 def test_home_refuses_a_way_near_the_floor(run_home, emulator, answer, way, message):

@@ -53,7 +53,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 def test_the_observation_holds_what_the_table_says():
     task = started(speed_limit=0.5)
-    task.command([0.25, -1.5], START, START, (0.0, 0.0))
+    task.command([0.25, -1.5], START, START, (0.0, 0.0), (0.0, 0.0))
     obs, _ = task.observe(START, (0.1, -0.2))
     y, z = PLANE.position(*START)
     expected = [*START, 0.2, -0.4, y - 0.1, z - 0.7, 0.25, -1.0]
@@ -63,7 +63,7 @@ def test_the_observation_holds_what_the_table_says():
 
 def test_no_action_is_before_the_first():
     task = started()
-    task.command([1, 1], START, START, (0, 0))
+    task.command([1, 1], START, START, (0, 0), (0, 0))
     task.reset(np.random.default_rng(0))
     assert task.observe(START, (0.0, 0.0))[0][6:].tolist() == [0, 0]
 
@@ -114,10 +114,12 @@ def test_options_may_name_the_target_and_nothing_else():
 
 def test_an_action_is_scaled_and_clipped_to_the_speed_limit():
     task = started()
-    assert task.command([0.5, -0.1], START, START, (0, 0)) == pytest.approx((0.15, -0.03, 1.4))
-    extreme = task.command(np.float32([1e30, -7]), START, START, (0, 0))
+    assert task.command([0.5, -0.1], START, START, (0, 0), (0, 0)) == pytest.approx(
+        (0.15, -0.03, 1.4)
+    )
+    extreme = task.command(np.float32([1e30, -7]), START, START, (0, 0), (0, 0))
     assert extreme == (0.3, -0.3, 1.4)
-    assert task.command(np.array([1, 0]), START, START, (0, 0)) == (0.3, 0.0, 1.4)
+    assert task.command(np.array([1, 0]), START, START, (0, 0), (0, 0)) == (0.3, 0.0, 1.4)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_malformed_actions_are_refused_before_anything_changes(action):
     task = started()
     before, _ = task.observe(START, (0.0, 0.0))
     with pytest.raises(ValueError, match="an action must be two finite numbers") as error:
-        task.command(action, (0.0, 0.0), START, (0.0, 0.0))
+        task.command(action, (0.0, 0.0), START, (0.0, 0.0), (0.0, 0.0))
     assert "\n" not in str(error.value)
     assert np.array_equal(task.observe(START, (0.0, 0.0))[0], before)
     assert task.guards.active is None
@@ -157,7 +159,7 @@ def test_the_observation_space_holds_all_that_can_be_observed():
     for _ in range(500):
         q, qd = rng.uniform(-2 * math.pi, 2 * math.pi, 2), rng.uniform(-3.1, 3.1, 2)
         task.target = tuple(rng.choice([[-0.3, 0.5], [0.4, 1.0]], axis=0))
-        task.command(rng.uniform(-3, 3, 2), START, START, (0, 0))
+        task.command(rng.uniform(-3, 3, 2), START, START, (0, 0), (0, 0))
         assert space.contains(task.observe(tuple(q), tuple(qd))[0])
     assert space.low[6:].tolist() == [-1, -1] and space.high[6:].tolist() == [1, 1]
     assert space.is_bounded()
