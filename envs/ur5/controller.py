@@ -8,7 +8,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hesrl.envs.ur5.arm import Arm
+from hesrl.envs.ur5.arm import TICK, Arm
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED
 from hesrl.envs.ur5.emulated_faults import Faults
 from hesrl.envs.ur5.kinematics import forward, in_base_frame
@@ -48,7 +48,7 @@ class Controller:
         self.safety_mode = NORMAL
         self.commands: deque[tuple[float, str]] = deque(maxlen=4096)
         self.max_speed = self.max_acceleration = 0.0
-        self._stopped_at, self._released_at = 0.0, math.inf
+        self._stopped_at, self._released_at, self._gained = 0.0, math.inf, 0.0
         self._packet = b""
 
     def cycle(self) -> bytes:
@@ -90,7 +90,10 @@ class Controller:
         name, joints, options = parse(line)
         if self.safety_mode == NORMAL and not self.faults.deaf:
             if name == "speedj":
-                self.arm.speedj(joints, options.get("a", math.nan), options.get("t", CYCLE))
+                speeds = np.multiply(joints, self.faults.scale)
+                if self.faults.ignored >= 0:
+                    speeds[self.faults.ignored] = 0.0
+                self.arm.speedj(speeds, options.get("a", math.nan), options.get("t", CYCLE))
             elif name == "movej":
                 a, v = options.get("a", 1.4), options.get("v", 1.05)
                 self.arm.movej(joints, a, v, options.get("t", 0.0))
@@ -118,21 +121,22 @@ class Controller:
         return [x, y, z + self.faults.tool_offset]
 
     def _make_packet(self) -> bytes:
-        arm, size = self.arm, self.faults.size
+        arm, faults, size = self.arm, self.faults, self.faults.size
+        self._gained += (faults.clock_rate - 1) * TICK
         packet = pack(
             max(size, PACKET.itemsize),
-            time=arm.time,
+            time=arm.time + self._gained + self.faults.clock_ahead,
             q_target=arm.q_target,
             qd_target=arm.qd_target,
             qdd_target=arm.qdd_target,
-            q_actual=np.full(6, np.nan) if self.faults.not_finite else arm.q_actual,
+            q_actual=np.full(6, np.nan) if faults.not_finite else arm.q_actual + faults.turns,
             qd_actual=arm.qd_actual,
             # Rotations are not emulated.
             tool_vector_actual=[*self._tool(arm.q_actual), 0, 0, 0],
             tool_vector_target=[*self._tool(arm.q_target), 0, 0, 0],
-            robot_mode=self.faults.robot_mode,
+            robot_mode=faults.robot_mode,
             joint_modes=253,
             safety_mode=self.safety_mode,
-            speed_scaling=1,
+            speed_scaling=faults.speed_scaling,
         )
         return size.to_bytes(4, "big", signed=True) + packet[4:]

@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.link import (
@@ -28,6 +29,7 @@ from hesrl.envs.ur5.link import (
     send_stop,
 )
 from hesrl.envs.ur5.motion import Law, Limits
+from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import REALTIME_PORT, Frames, ProtocolError, unpack
 from hesrl.errors import one_line
 
@@ -43,6 +45,7 @@ class Driver(Link):
         stale_after: Largest age of the newest packet (s).
         silence: How long a law is followed unless it is given again (s).
         timeout: Longest time that connecting may take, and the first packet after it (s).
+        clock_speed: How many times faster than ours the controller's clock runs.
 
     Raises:
         EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
@@ -58,8 +61,9 @@ class Driver(Link):
         stale_after: float = 0.1,
         silence: float = 0.5,
         timeout: float = FIRST_PACKET,
+        clock_speed: float = 1.0,
     ) -> None:
-        super().__init__(host, port, stale_after)
+        super().__init__(host, port, stale_after, Watch(limits.speed, clock_speed, stale_after))
         self._limits, self._t_min, self._silence = limits, t_min, silence
         self._law: Law | None = None
         self._law_given = -math.inf
@@ -92,11 +96,13 @@ class Driver(Link):
 
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
         """Do what `Link.movej` says."""
-        self._command(urscript.movej(q, a, v, t))
+        self._command(
+            urscript.movej(q, a, v, t), lambda: self.watch.sent_way(self.state.q_target, q)
+        )
 
     def stop(self, a: float = STOP_ACCELERATION) -> None:
         """Do what `Link.stop` says."""
-        self._command(urscript.stopj(a))
+        self._command(urscript.stopj(a), lambda: self.watch.sent_stop(a, time.monotonic()))
 
     def close(self) -> None:
         """Do what `Link.close` says."""
@@ -114,11 +120,12 @@ class Driver(Link):
         self._finalizer()
         self._changed.notify_all()
 
-    def _command(self, line: bytes) -> None:
+    def _command(self, line: bytes, note: Callable[[], None]) -> None:
         with self._changed:
             self._check()
             self._law = None
             self._send(line)
+            note()
             self._check()
 
     def _send(self, line: bytes) -> None:
@@ -135,6 +142,7 @@ class Driver(Link):
         if time.monotonic() - self._law_given > self._silence:
             self._law = None
             self._send(urscript.stopj(STOP_ACCELERATION))
+            self.watch.sent_stop(STOP_ACCELERATION, time.monotonic())
             return
         motion = self._law(self.state)
         try:
@@ -144,6 +152,11 @@ class Driver(Link):
             self._fail(str(error))
             raise
         self._send(line)
+        self.watch.sent_speeds(motion.qd, motion.a, self._t_min, time.monotonic())
+
+    def _age(self) -> float:
+        """Return how long ago the newest packet came (s)."""
+        return time.monotonic() - self._arrival
 
     def _time_left(self) -> float:
         """Return how long the next packet may still take (s)."""
@@ -159,13 +172,17 @@ class Driver(Link):
             if self._fault is not None:
                 return False
             try:
+                if self._time_left() < -self.stale_after:
+                    # Packets have come meanwhile, but nobody looked at them.
+                    self._fail(f"this program was halted for {self._age():.2g} s")
+                    return False
                 if isinstance(data, bytes) and data:
                     self._take(self._frames.feed(data))
                 elif data is not None:
                     cause = data.strerror if isinstance(data, OSError) else "closed by it"
                     self._fail(f"the connection is lost: {cause}")
                 if self._time_left() <= 0:
-                    self._fail(f"no new packet for {time.monotonic() - self._arrival:.2g} s")
+                    self._fail(f"no new packet for {self._age():.2g} s")
             except ProtocolError as error:
                 self._fail(str(error))
             except Exception as error:
@@ -184,6 +201,9 @@ class Driver(Link):
             self._state, self._arrival = state, time.monotonic()
             self._deadline = self._arrival + self.stale_after
             self._packets += len(packets)
+            if (fault := self.watch.fault(state, self._arrival)) is not None:
+                self._fail(fault)
+                return
             self._send_law()
             self._changed.notify_all()
 

@@ -32,6 +32,18 @@ class Faults:
     """closes every connection as soon as it is made"""
     deaf: bool = False
     """does not obey commands"""
+    scale: float = 1.0
+    """asks these many times the speeds that it is told"""
+    ignored: int = -1
+    """a joint that does not turn; -1 for none"""
+    clock_rate: float = 1.0
+    """speed of the clock in its packets, from now on"""
+    clock_ahead: float = 0.0
+    """by how much this clock is ahead, s"""
+    speed_scaling: float = 1.0
+    """part of the speed that the pendant allows, which is only told of"""
+    turns: float = 0.0
+    """by how much the angles in its packets are too large, rad"""
     dashboard_silent: bool = False
     """the dashboard does not answer"""
     stays_locked: bool = False

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.bounds import check
 from hesrl.envs.ur5.kinematics import forward, in_base_frame
+from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import State
 from hesrl.errors import EnvironmentFault
 
@@ -25,6 +26,8 @@ STOP_ACCELERATION = 3.0
 """Deceleration of the stop that ends a link (rad/s²)."""
 SAME_PLACE = 0.005
 """Largest distance between the controller's tool and ours at the same joint angles (m)."""
+_FIRST_PACKETS = 0.3
+"""Time in which the speed of the controller's clock is measured (s)."""
 _LAST_WORDS = 0.1
 """Longest time that the controller gets for reading the last line (s)."""
 
@@ -105,14 +108,17 @@ class Link(ABC):
         host: Address of the controller.
         port: TCP port of its real-time interface.
         stale_after: Largest age of the newest packet (s).
+        watch: Looks at what the controller does.
 
     Attributes:
+        watch: Looks at what the controller does: whoever sends a command tells it.
         where: Name of the controller, for messages.
         host: Its address.
         stale_after: Largest age of the newest packet (s).
     """
 
-    def __init__(self, host: str, port: int, stale_after: float) -> None:
+    def __init__(self, host: str, port: int, stale_after: float, watch: Watch) -> None:
+        self.watch = watch
         self.where, self.host = address(host, port), host
         self.stale_after = stale_after
         self._fault: str | None = None
@@ -183,7 +189,13 @@ class Link(ABC):
 
     def _wait_for_first_packet(self, timeout: float) -> None:
         try:
-            state = self.wait(lambda state: True, timeout, "the first packet")
+            self.wait(lambda state: True, timeout, "the first packet")
+            begin = self.arrival
+            state = self.wait(
+                lambda state: self.arrival >= begin + _FIRST_PACKETS, timeout, "more packets"
+            )
+            if (fault := self.watch.clock_fault(state, self.arrival)) is not None:
+                raise EnvironmentFault(f"{self.where}: {fault}")
             if (difference := other_place(state)) is not None:
                 raise EnvironmentFault(f"{self.where}: {difference}")
         except EnvironmentFault:

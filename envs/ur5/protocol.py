@@ -99,6 +99,8 @@ class State(NamedTuple):
     """Their speeds (6,), rad/s."""
     tool_vector_actual: NDArray[np.float64]
     """Position of the tool (m) and its rotation vector (rad) in the base frame, (6,)."""
+    speed_scaling: float
+    """Part of the speed that the pendant allows."""
     robot_mode: int
     """`RUNNING` when the arm obeys."""
     safety_mode: int
@@ -151,13 +153,13 @@ def unpack(packet: bytes) -> State:
             )
         modes.append(int(mode))
     joints_and_pose = []
-    for name in ("time", *State._fields[1:6]):
+    for name in State._fields[:7]:
         numbers = fields[name].astype(np.float64)
         if not np.isfinite(numbers).all():
             raise ProtocolError(f"{name} of a packet is {numbers.tolist()}: not finite")
         joints_and_pose.append(numbers)
-    time, *vectors = joints_and_pose
-    return State(float(time), *vectors, *modes)
+    time, *vectors, speed_scaling = joints_and_pose
+    return State(float(time), *vectors, float(speed_scaling), *modes)
 
 
 class Frames:

@@ -159,7 +159,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._host, self._port, self._dashboard_port = host, port, dashboard_port
         self._auto_unlock, self._stale_after = bool(auto_unlock), stale_after
         self._reconnects, self._reconnect_wait = reconnects, reconnect_wait
-        self._reset_speed = reset_speed
+        self._reset_speed, self._emulator_speed = reset_speed, emulator_speed
         self._task = Task(self.settings)
         self._link: Link | None = None
         self._picture: Picture | None = None
@@ -356,6 +356,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             ),
             t_min=self.settings.t_min,
             stale_after=self._stale_after,
+            clock_speed=self._emulator_speed,
         )
 
     def _started(self) -> State:

@@ -93,7 +93,11 @@ class UR5ReacherSenseAct(UR5ReacherReal):
 
     def _connect(self) -> Link:
         link: Link = self._link_class(
-            self._host, self._port, self.settings, stale_after=self._stale_after
+            self._host,
+            self._port,
+            self.settings,
+            stale_after=self._stale_after,
+            clock_speed=self._emulator_speed,
         )
         return link
 

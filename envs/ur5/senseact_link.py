@@ -19,8 +19,10 @@ from typing import Any, NoReturn
 import numpy as np
 from senseact.devices.ur import ur_utils
 
+from hesrl.envs.ur5.guards import RETURN_SPEED
 from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, connect
+from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import State, unpack
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact import gymnasium_as_gym
@@ -28,6 +30,8 @@ from hesrl.envs.ur5.senseact_communicator import END_TIME
 from hesrl.envs.ur5.senseact_reacher import Reacher
 from hesrl.errors import EnvironmentFault
 
+_HOLD = 0.5
+"""How long SenseAct sends an action again (s)."""
 _POLL = 0.0005
 """Time between two looks for a new packet (s)."""
 
@@ -40,6 +44,7 @@ class SenseActLink(Link):
         port: TCP port of its real-time interface.
         settings: The numbers of the task.
         stale_after: Largest age of the newest packet (s).
+        clock_speed: How many times faster than ours the controller's clock runs.
 
     Attributes:
         reacher: SenseAct's environment.
@@ -49,9 +54,17 @@ class SenseActLink(Link):
     """
 
     def __init__(
-        self, host: str, port: int, settings: ReacherSettings, *, stale_after: float = 0.1
+        self,
+        host: str,
+        port: int,
+        settings: ReacherSettings,
+        *,
+        stale_after: float = 0.1,
+        clock_speed: float = 1.0,
     ) -> None:
-        super().__init__(host, port, stale_after)
+        speed = max(settings.speed_limit, RETURN_SPEED)
+        super().__init__(host, port, stale_after, Watch(speed, clock_speed, stale_after))
+        self._acceleration = settings.acceleration
         self.reacher = _made(settings, host, connect(host, port))
         self._communicator = self.reacher.communicator
         self.reacher.start()
@@ -81,14 +94,21 @@ class SenseActLink(Link):
         # SenseAct would acknowledge a protective stop.
         if self.state.stop is None:
             self._locked(lambda: self.reacher.act(np.array(speeds)))
+            if self.reacher.guard is None:
+                qd = (0.0, *speeds, 0.0, 0.0, 0.0)
+                self.watch.sent_speeds(qd, self._acceleration, _HOLD, time.monotonic())
+            else:
+                self.watch.sent_unknown()
 
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
         """Do what `Link.movej` says."""
         self._command("MOVEJ", *q, a, v, t, 0.0)
+        self.watch.sent_way(self.state.q_target, q)
 
     def stop(self, a: float = STOP_ACCELERATION) -> None:
         """Do what `Link.stop` says."""
         self._command("STOPJ", a)
+        self.watch.sent_stop(a, time.monotonic())
 
     def _looking(self) -> AbstractContextManager[None]:
         self._check()
@@ -126,6 +146,8 @@ class SenseActLink(Link):
             (packet,), (self._arrival,), (number,) = self._window = window
             self._state, self._packets = unpack(packet.tobytes()), number + 1
             self._deadline = self._arrival + self.stale_after
+            if (fault := self.watch.fault(self._state, self._arrival)) is not None:
+                self._break(fault)
 
     def _command(self, name: str, *numbers: float) -> None:
         self._check()

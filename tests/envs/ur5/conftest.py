@@ -59,9 +59,10 @@ def linked(controller, backend):
 
 
 @pytest.fixture
-def patient(monkeypatch):
+def patient(monkeypatch, emulator):
     """Makes the links of commands as patient with a busy machine as `reacher` does."""
     for link in (Driver, UR5ReacherReal):
         monkeypatch.setitem(link.__init__.__kwdefaults__, "stale_after", STALE_AFTER)
-    monkeypatch.setitem(UR5ReacherReal.__init__.__kwdefaults__, "emulator_speed", 10.0)
+    monkeypatch.setitem(UR5ReacherReal.__init__.__kwdefaults__, "emulator_speed", emulator.speed)
     monkeypatch.setitem(Driver.__init__.__kwdefaults__, "t_min", 0.08)
+    monkeypatch.setitem(Driver.__init__.__kwdefaults__, "clock_speed", emulator.speed)

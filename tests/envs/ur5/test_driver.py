@@ -21,6 +21,7 @@ QD = (0.0, 0.1, -0.2, 0.0, 0.0, 0.0)
 
 def connect(emulator, **options):
     defaults = {"limits": LIMITS, "stale_after": STALE_AFTER, "t_min": 0.2}
+    defaults["clock_speed"] = emulator.speed
     return Driver("127.0.0.1", emulator.port, **{**defaults, **options})
 
 
@@ -80,7 +81,7 @@ def test_a_speed_holds_for_one_cycle_unless_asked_otherwise(emulator):
 
 
 def test_the_watchdog_waits_half_a_second_and_a_packet_lives_a_tenth(emulator):
-    driver = Driver("127.0.0.1", emulator.port, limits=LIMITS)
+    driver = Driver("127.0.0.1", emulator.port, limits=LIMITS, clock_speed=10.0)
     assert (driver._silence, driver.stale_after) == (0.5, 0.1)
     driver.close()
 

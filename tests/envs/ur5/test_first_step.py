@@ -13,6 +13,7 @@ from tests.envs.ur5.emulated import before_cycles, commands, eventually, pause, 
 
 def test_a_pause_before_the_first_action_is_no_delay(env, emulator):
     env.reset(seed=0)
+    assert eventually(lambda: commands(emulator, "movej"))
     sent = len(emulator.controller.commands)
     pause(emulator, 20.0)
     assert len(emulator.controller.commands) == sent

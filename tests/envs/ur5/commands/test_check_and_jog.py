@@ -16,7 +16,7 @@ from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, pau
 @pytest.fixture
 def emulator():
     """An emulator whose clock is slow enough for `jog`, which gives up on that clock."""
-    with emulate(speed=2.0) as serving:
+    with emulate(speed=3.0) as serving:
         yield serving
 
 
