@@ -93,8 +93,8 @@ COMMANDS = {
         "--host 192.168.1.10",
     ),
     "ur5 guards": Command(
-        "hesrl.envs.ur5.commands.guards",
-        "how far a random policy gets beyond the box",
+        "hesrl.envs.ur5.commands.guard_check",
+        "see in simulation what guards allow",
         "--episodes 100",
     ),
     "ur5 jog": Command(

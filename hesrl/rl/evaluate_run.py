@@ -20,6 +20,7 @@ class Args(PlayingSettings):
     yes: bool = False
     """whether a robot may move without being asked for at the terminal, for scripts"""
 
+
 def main(args: Args) -> int:
     """Play, and print the return of each episode, their mean and standard deviation.
 
