@@ -118,7 +118,7 @@ def env_states(envs: Sequence[gym.Env[Any, Any]]) -> dict[str, Any] | None:
     Returns:
         Nested dicts and lists of tensors and numbers, fit for a checkpoint.
     """
-    inner = [env.unwrapped for env in envs]
+    inner: list[Any] = [env.unwrapped for env in envs]
     if not all(isinstance(env, MujocoEnv) for env in inner):
         return None
     models, data = [env.model for env in inner], [env.data for env in inner]

@@ -156,8 +156,10 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
         raise Finished(
             f"{run.path} is finished after {before:,} steps; a larger --total-timesteps extends it"
         )
-    of_command = {name: getattr(args, name) for name in ("resume", "yes") if name in fields}
-    return type(args)(**{**settings, **of_command, "total_timesteps": total})
+    settings |= {"resume": args.resume, "total_timesteps": total}
+    if "yes" in fields:
+        settings["yes"] = getattr(args, "yes")  # noqa: B009
+    return type(args)(**settings)
 
 
 def flag(name: str) -> str:

@@ -65,6 +65,7 @@ class Watch:
         self._first: tuple[float, float] | None = None
         self._time, self._delay = -math.inf, math.inf
         self._way: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._is_known = False
         self._forget()
 
     def sent_speeds(self, qd: tuple[float, ...], a: float, hold: float, now: float) -> None:

@@ -158,8 +158,12 @@ def unpack(packet: bytes) -> State:
         if not np.isfinite(numbers).all():
             raise ProtocolError(f"{name} of a packet is {numbers.tolist()}: not finite")
         joints_and_pose.append(numbers)
-    time, *vectors, speed_scaling = joints_and_pose
-    return State(float(time), *vectors, float(speed_scaling), *modes)
+    time, q_target, qd_target, q_actual, qd_actual, tool, scaling = joints_and_pose
+    robot_mode, safety_mode = modes
+    return State(
+        float(time), q_target, qd_target, q_actual, qd_actual, tool, float(scaling), robot_mode,
+        safety_mode,
+    )  # fmt: skip
 
 
 class Frames:

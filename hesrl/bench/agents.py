@@ -154,7 +154,7 @@ def measure_sb3(agent: str, processes: bool, args: Args, seed: int) -> tuple[flo
     if agent == "a2c":  # whose default is RMSprop
         policy |= {"optimizer_class": torch.optim.Adam, "optimizer_kwargs": {"eps": adam["eps"]}}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        makers = [make] * args.num_envs
+        makers: list[Callable[[], Any]] = [make] * args.num_envs
         plain = SubprocVecEnv(makers, "fork") if processes else DummyVecEnv(makers)
         envs = VecNormalize(plain, gamma=settings.gamma)
         model = getattr(stable_baselines3, TITLES[agent])(

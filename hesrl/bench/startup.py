@@ -56,4 +56,5 @@ def main(agent: str, env_id: str, compile: str, num_envs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:-1], int(sys.argv[-1]))
+    agent, env_id, how, count = sys.argv[1:]
+    main(agent, env_id, how, int(count))

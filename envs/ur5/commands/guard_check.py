@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Args:
 class _Watched(UR5ReacherSim):
     """A simulation that notes the angles of shoulder and elbow in every cycle of the controller."""
 
-    def __init__(self, **options: float) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.seen: list[Pair] = []
 
