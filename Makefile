@@ -17,13 +17,15 @@ STAMP = $(VENV)/.installed
 # What a PyTorch can break: its graph, its operations, and recording and replaying them.
 TORCH_TESTS = tests/curvature tests/losses tests/optim tests/train_step
 
-.PHONY: help train test test-torch torture lint FORCE
+.PHONY: help train test test-torch torture lint docs release FORCE
 
 help:
 	@echo 'make train   train PPO with AdaHesScale on HalfCheetah-v5  (ARGS="--seed 2 …": options)'
 	@echo 'make test    run the tests                                 (ARGS="-k ppo …": some of them)'
 	@echo 'make torture run 10,000 random graphs beside a reference     (ARGS="--seed 7 …": others)'
 	@echo 'make lint    check style and types'
+	@echo 'make docs    build the site into build/site'
+	@echo 'make release build, check and try out the packages in dist/'
 	@echo 'make test-torch TORCH=2.12.1   run the tests of the engine under another PyTorch'
 	@echo
 	@echo 'Each installs hesrl into $(VENV) first, when that is missing or out of date.'
@@ -51,13 +53,31 @@ test-torch: $(if $(TORCH),$(STAMP))
 # mypy does not follow package_dir: it finds hesrl.agents, hesrl.envs and hesrl.configs through
 # links in build/mypy, which setup.cfg names.
 lint: $(STAMP)
-	@$(VENV)/bin/python -m ruff check $(PACKAGES) tests
-	@$(VENV)/bin/python -m ruff format --check $(PACKAGES) tests
+	@$(VENV)/bin/python -m ruff check $(PACKAGES) tests docs
+	@$(VENV)/bin/python -m ruff format --check $(PACKAGES) tests docs
 	@rm -rf build/mypy && mkdir -p build/mypy/hesrl
 	@for package in agents envs configs; do \
 	    ln -s ../../../$$package build/mypy/hesrl/$$package || exit 1; \
 	done
 	@$(VENV)/bin/python -m mypy
+
+# A warning is an error.
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo 'the site is in build/site'
+
+# What is uploaded is tried out: installed into an environment of its own, with the pinned set.
+RELEASE_VENV = build/release
+
+release: $(STAMP)
+	@rm -rf dist $(RELEASE_VENV)
+	@$(VENV)/bin/python -m build --no-isolation --outdir dist .
+	@$(VENV)/bin/python -m twine check --strict dist/*
+	@$(VENV)/bin/python -m venv $(RELEASE_VENV)
+	@$(RELEASE_VENV)/bin/python -m pip install -qq -c constraints.txt dist/*.whl
+	@cd $(RELEASE_VENV) && \
+	    if bin/hesrl doctor --help >/dev/null 2>&1; then bin/hesrl doctor; else bin/hesrl --help; fi
+	@echo 'dist/ is ready: twine upload dist/*'
 
 # Makes the environment from the first Python that will do. `--clear` repairs a broken environment;
 # any other folder of that name is left as it is.
@@ -81,7 +101,7 @@ MAKE_VENV = \
 
 PIP_INSTALL = $(VENV)/bin/python -m pip install
 PINS = $(if $(TORCH),$(VENV)/constraints.txt,constraints.txt)
-INSTALL_HESRL = $(PIP_INSTALL) -c $(PINS) -e '.[dev]'
+INSTALL_HESRL = $(PIP_INSTALL) -c $(PINS) -e '.[dev,docs]'
 
 # The stamp holds the checkout's path, because an environment that was copied or moved along with
 # it still runs the old one.

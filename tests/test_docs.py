@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from hesrl import losses, optim
@@ -57,8 +58,19 @@ def run_examples(page, check, tmp_path):
     return run.stdout.splitlines()
 
 
+@pytest.mark.parametrize("name", ["your_model", "how_hesscale_works", "choosing", "adding_a_rule"])
+def test_the_short_pages_run_and_print_what_they_say(name, capsys):
+    page = (ROOT / "docs" / f"{name}.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    script = "\n".join([*examples, CHECK if name == "adding_a_rule" else ""])
+    exec(compile(script, name, "exec"), {"__name__": name})
+    lines = capsys.readouterr().out.splitlines()
+    assert bool(lines) == ("print(" in page)
+    assert all(f"    {line}\n" in page for line in lines)
+
+
 def test_the_curvature_page_runs_and_prints_what_it_says(tmp_path):
-    _, *table = run_examples(PAGE, CHECK, tmp_path)
+    _, *table = run_examples(PAGE, "", tmp_path)
     assert len(table) == 13
     assert all(f"    {line}\n" in PAGE for line in table)
 

@@ -24,11 +24,8 @@ class Scaled(CurvatureOptimizer):
     the average beside their state, arm their parameters with ``"hesscale"``, and pay for it.
     Σ H u² = 0 gives η_max. The sum runs over one group: actor and critic are two.
 
-    Args:
-        params: Parameters, named or not, or parameter groups.
-        *args: The other arguments of the optimizer, as are all further options.
-        delta: Δ, in the unit of the loss (default 1e-8).
-        max_scale: η_max, dimensionless (default 1).
+    The optimizer keeps its own arguments. Two are new: ``delta`` is Δ, in the unit of the loss
+    (default 1e-8), and ``max_scale`` is η_max, dimensionless (default 1).
     """
 
     OPTIONS: ClassVar[dict[str, Any]] = {"delta": 1e-8, "max_scale": 1.0}

@@ -81,7 +81,7 @@ def safety_table() -> str:
 
 
 TABLES = {
-    "README.md": eager_table,
+    "docs/your_model.md": eager_table,
     "docs/train_step.md": compiled_table,
     "docs/optimizers.md": safety_table,
 }
