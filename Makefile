@@ -53,8 +53,8 @@ test-torch: $(if $(TORCH),$(STAMP))
 # mypy does not follow package_dir: it finds hesrl.agents, hesrl.envs and hesrl.configs through
 # links in build/mypy, which setup.cfg names.
 lint: $(STAMP)
-	@$(VENV)/bin/python -m ruff check $(PACKAGES) tests docs
-	@$(VENV)/bin/python -m ruff format --check $(PACKAGES) tests docs
+	@$(VENV)/bin/python -m ruff check $(PACKAGES) tests docs/*.py docs/*.ipynb
+	@$(VENV)/bin/python -m ruff format --check $(PACKAGES) tests docs/*.py docs/*.ipynb
 	@rm -rf build/mypy && mkdir -p build/mypy/hesrl
 	@for package in agents envs configs; do \
 	    ln -s ../../../$$package build/mypy/hesrl/$$package || exit 1; \
