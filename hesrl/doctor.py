@@ -56,13 +56,11 @@ class Finding(NamedTuple):
 
 
 EXTRAS = {
-    "EnvPool": ("envpool", "many environments at a time", "pip install envpool"),
     "SenseAct": (
         "senseact",
         "a UR5 through SenseAct",
         "pip install --no-deps git+https://github.com/kindredresearch/SenseAct",
     ),
-    "RTDE": ("rtde_control", "UR arms through ur-rtde", "pip install ur-rtde"),
     "Ray": ("ray", "sweeps on a cluster", "pip install 'hesrl[ray]'"),
     "video": ("imageio_ffmpeg", "--capture-video", "pip install 'hesrl[video]'"),
     "wandb": ("wandb", "--track", "pip install 'hesrl[track]'"),
@@ -71,7 +69,7 @@ EXTRAS = {
 }
 """What else there is: module, what it is for, and how to get it."""
 
-DISTRIBUTIONS = {"rtde_control": "ur-rtde", "imageio_ffmpeg": "imageio-ffmpeg"}
+DISTRIBUTIONS = {"imageio_ffmpeg": "imageio-ffmpeg"}
 """Names of packages whose module has another one."""
 
 
