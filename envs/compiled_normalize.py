@@ -30,7 +30,7 @@ def compiled_normalize() -> Callable[..., None] | None:
     name = hashlib.sha256(repr(parts).encode()).hexdigest()
     try:
         folder = cache_folder()
-        path = folder / f"{name}.so"
+        path = folder / f"normalize-{name}.so"
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
                 made = os.path.join(scratch, "normalize.so")

@@ -20,7 +20,7 @@ LOCAL = Library("local", ("torch",), small_models.families, small_models.find)
 def table(tmp_path_factory):
     """The rows of all families, and where they were written."""
     path = tmp_path_factory.mktemp("coverage") / "new" / "coverage.csv"
-    args = Args(output=path, timeout=200.0, rounds=1, families=tuple(FOUND))
+    args = Args(out=path, timeout=200.0, rounds=1, families=tuple(FOUND))
     return {row.family: row for row in run_families([LOCAL], args, [])}, path
 
 
@@ -57,14 +57,14 @@ def test_the_table_has_all_rows(table):
 
 
 def test_a_family_that_takes_too_long_is_a_row(tmp_path):
-    args = Args(output=tmp_path / "t.csv", timeout=0.5, rounds=0, families=("slow",))
+    args = Args(out=tmp_path / "t.csv", timeout=0.5, rounds=0, families=("slow",))
     (row,) = run_families([LOCAL], args, [])
     assert (row.result, row.detail) == ("timeout", "more than 0.5 s")
 
 
 def test_rows_are_written_one_by_one_and_kept_when_resumed(tmp_path):
     path = tmp_path / "t.csv"
-    args = Args(output=path, rounds=0, families=("good", "missing"))
+    args = Args(out=path, rounds=0, families=("good", "missing"))
     rows = run_families([LOCAL], args, [])
     assert next(rows).family == "good"
     rows.close()  # stopped
@@ -132,7 +132,7 @@ def test_the_summary_counts_what_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(coverage.importlib.util, "find_spec", lambda name: name == "local" or None)
     path = tmp_path / "t.csv"
     families = ("good", "missing", "broken")
-    args = Args(libraries=("local", "absent"), families=families, output=path, rounds=0)
+    args = Args(libraries=("local", "absent"), families=families, out=path, rounds=0)
     assert coverage.main(args) == 0
     out = capsys.readouterr().out
     assert "absent is not installed and left out: pip install absent" in out
@@ -155,7 +155,7 @@ def test_mistakes(settings, message, tmp_path, monkeypatch):
     monkeypatch.setattr(coverage, "LIBRARIES", {**coverage.LIBRARIES, "local": LOCAL})
     monkeypatch.setattr(coverage.importlib.util, "find_spec", lambda name: name == "local" or None)
     with pytest.raises(UserError, match=message):
-        coverage.main(Args(output=tmp_path / "t.csv", **settings))
+        coverage.main(Args(out=tmp_path / "t.csv", **settings))
     assert not (tmp_path / "t.csv").exists()
 
 

@@ -149,6 +149,7 @@ def test_without_a_compiler_one_line_says_so(tmp_path):
         cwd=ROOT,
     )
     assert run.stdout == "replayed\n"
-    (line,) = run.stderr.splitlines()
+    compiling, line = run.stderr.splitlines()
+    assert compiling.startswith("compiling the training step")
     assert line.startswith("training steps are replayed, not compiled: ")
     assert "compiler" in line
