@@ -64,9 +64,10 @@ def speed_of(folder: Path) -> float:
 def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """Time the parts of an agent while its ``main`` runs.
 
-    Whole rollouts, batches, updates and rows are timed, after the first row of metrics. Physics
-    and acting, which alternate within a rollout, are timed afterwards on their own; what is left
-    of a rollout is statistics and bookkeeping.
+    Whole rollouts, batches, updates and rows are timed, after the first row of metrics, and steps
+    of environments that step together. The physics of one environment, and acting, which alternate
+    within a rollout, are timed afterwards on their own; what is left of a rollout is statistics and
+    bookkeeping.
 
     Args:
         agent: The module of the agent.
@@ -77,11 +78,12 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """
     parts = Parts()
     with contextlib.ExitStack() as stack:
-        rollouts, batches, updates, rows, episodes, checkpoints = (
+        rollouts, batches, updates, rows, episodes, checkpoints, together = (
             stack.enter_context(timed_calls(owner, name))
             for owner, name in (
                 (agent, "rollout"), (agent, "make_batch"), (TrainStep, "__call__"),
                 (Session, "log"), (Session, "log_episode"), (Session, "save"),
+                (BatchedEnvs, "step"),
             )
         )  # fmt: skip
         yield parts
@@ -93,12 +95,8 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
         return sum(call.seconds for call in calls) / steps
 
     storage = counted[-1].result
-    envs, acting = counted[-1].arguments[:2]
-    parts["physics"] = (
-        seconds_of_physics(env_id)
-        if envs.together is None
-        else _seconds_together(envs.together, storage) / storage.obs.shape[1]
-    )
+    acting = counted[-1].arguments[1]
+    parts["physics"] = seconds(together) or seconds_of_physics(env_id)
     parts["acting"] = _seconds_of_acting(acting, storage) / storage.obs.shape[1]
     parts["statistics"] = seconds(rollouts) - parts["physics"] - parts["acting"]
     parts["advantages"] = seconds(batches)
@@ -120,15 +118,6 @@ def seconds_of_physics(env_id: str) -> float:
             env.reset()
     env.close()
     return total / SAMPLES
-
-
-def _seconds_together(together: BatchedEnvs, storage: Any) -> float:
-    """Return the seconds of stepping all environments once, in threads."""
-    actions = np.clip(storage.actions, -1, 1)
-    start = time.perf_counter()
-    for step in range(SAMPLES // 10):
-        together.step(actions[step % len(actions)])
-    return (time.perf_counter() - start) / (SAMPLES // 10)
 
 
 def _seconds_of_acting(acting: Any, storage: Any) -> float:
