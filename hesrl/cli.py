@@ -93,7 +93,7 @@ def _parse(
             **preset,
         )
     lines = [line.strip("│ ") for line in box.getvalue().splitlines()[1:]]
-    rules = [line for line in lines if not line.strip("─-")]
+    rules = [line for line in lines if not line.strip("─-╰╯")]
     text = itertools.dropwhile(rules.__contains__, lines)
     words = " ".join(itertools.takewhile(lambda line: line not in rules, text))
     words = (

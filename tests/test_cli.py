@@ -166,6 +166,7 @@ def test_mistake_is_one_line(hesrl, arguments, message):
     status, _, err = hesrl(*arguments)
     assert status == 2 and message in err
     assert err.startswith("error: ") and err.count("\n") == 1
+    assert not {"│", "─", "╰", "╯"} & set(err)
 
 
 def test_option_of_the_wrong_type_is_named(hesrl):

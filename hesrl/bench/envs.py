@@ -28,6 +28,7 @@ from hesrl.envs.mujoco_tasks import TASKS
 from hesrl.errors import UserError
 from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
+from hesrl.settings import require_positive
 
 ENV_IDS = tuple(sorted(f"{task.__name__.removesuffix('Env')}-v5" for task in TASKS))
 """The tasks."""
@@ -137,9 +138,7 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    for name in ("num_envs", "compared_steps", "steps", "rounds"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
+    require_positive(args, "num_envs env_threads compared_steps steps rounds")
     threads = cores() if args.env_threads is None else args.env_threads
     for env_id in args.env_ids:
         reason = why_not_batched(make_env(env_id))

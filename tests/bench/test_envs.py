@@ -45,8 +45,9 @@ def test_all_tasks_are_there():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rounds": 0}, "--rounds must be at least 1"),
-        ({"compared_steps": 0}, "--compared-steps must be at least 1"),
+        ({"rounds": 0}, "--rounds 0: must be greater than zero"),
+        ({"env_threads": 0}, "--env-threads 0: must be greater than zero"),
+        ({"compared_steps": 0}, "--compared-steps 0: must be greater than zero"),
         ({"env_ids": ("Pendulum-v1",)}, "--env-ids Pendulum-v1: cannot step in threads, because"),
     ],
 )
