@@ -24,6 +24,7 @@ class SessionSettings(Protocol):
     seed: int
     runs_dir: Path
     resume: Path | None
+    yes: bool
     env_id: str
     total_timesteps: int
     optimizer: str
@@ -156,9 +157,7 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
         raise Finished(
             f"{run.path} is finished after {before:,} steps; a larger --total-timesteps extends it"
         )
-    settings |= {"resume": args.resume, "total_timesteps": total}
-    if "yes" in fields:
-        settings["yes"] = getattr(args, "yes")  # noqa: B009
+    settings |= {"resume": args.resume, "yes": args.yes, "total_timesteps": total}
     return type(args)(**settings)
 
 
