@@ -99,7 +99,8 @@ class Store:
         with _errors(path):
             if not read_only:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            mode = "ro" if read_only else "rwc"
+            # A killed writer leaves a journal, which even a reader has to roll back.
+            mode = "rw" if read_only else "rwc"
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode={mode}",
                 uri=True,
@@ -110,12 +111,16 @@ class Store:
             store = cls(path, connection)
             with contextlib.ExitStack() as undo:
                 undo.callback(connection.close)
-                store._check_version()
+                store._check_version(read_only)
+                if read_only:
+                    connection.execute("PRAGMA query_only = ON")
                 undo.pop_all()
         return store
 
-    def _check_version(self) -> None:
+    def _check_version(self, read_only: bool) -> None:
         tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not tables and read_only:
+            raise UserError(f"no results in {self.path.parent} yet: the sweep is just beginning")
         if not tables:
             self._connection.executescript(SCHEMA)
         if self._pragma("application_id") != APPLICATION:

@@ -2,6 +2,8 @@
 
 import math
 import sqlite3
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -49,6 +51,37 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path, full_disk):
         with pytest.raises(UserError, match=r"results.sqlite: .*; check the folder and the free"):
             store.write(*(Record(t, "done", curve=np.ones((100, 3))) for t in trials))
         assert [record.trial for record in store.records()] == trials[:1]
+
+
+KILLED_WRITER = """
+import os, signal, sys
+from hesrl.experiments.sweeps.store import FILE, Store
+with Store.open(sys.argv[1]) as store:
+    connection = store._connection
+    connection.execute("PRAGMA cache_size = 1")  # changed pages reach the file before a commit
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE results SET status = 'lost', curve = zeroblob(100000)")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_read_without_what_it_did_not_finish(tmp_path):
+    trials = [Trial("ppo", SETTINGS, seed) for seed in range(20)]
+    with Store.open(tmp_path) as store:
+        store.write(*(Record(trial, "done", curve=CURVE) for trial in trials))
+    subprocess.run([sys.executable, "-c", KILLED_WRITER, str(tmp_path)])
+    assert (tmp_path / f"{FILE}-journal").stat().st_size > 0
+    with Store.open(tmp_path, read_only=True) as store:
+        assert [record.status for record in store.records()] == ["done"] * 20
+        with pytest.raises(UserError, match="attempt to write a readonly database"):
+            store.write(Record(trials[0]))
+
+
+def test_a_store_that_is_just_being_made_is_not_read(tmp_path):
+    (tmp_path / FILE).touch()
+    with pytest.raises(UserError, match=r"^no results in .* yet: the sweep is just beginning"):
+        Store.open(tmp_path, read_only=True)
+    assert (tmp_path / FILE).stat().st_size == 0
 
 
 def test_what_is_no_store_of_this_version_is_refused(tmp_path):
