@@ -22,13 +22,15 @@ from hesrl.losses.entropy import (
 from hesrl.losses.gaussian import (
     GaussianA2CLoss,
     GaussianNLLLoss,
-    GaussianSurrogateLoss,
     GaussianTerms,
-    SurrogateTerms,
     gaussian_a2c,
     gaussian_nll,
-    gaussian_surrogate,
     variance_derivatives,
+)
+from hesrl.losses.gaussian_surrogate import (
+    GaussianSurrogateLoss,
+    SurrogateTerms,
+    gaussian_surrogate,
 )
 from hesrl.losses.operation import ClosedFormLoss, Terms
 from hesrl.losses.supervised import CrossEntropyLoss, MSELoss, cross_entropy, mse

@@ -4,6 +4,9 @@ With q = softmax(z) and the indicator δ_a of the action taken, for each sample
 
     ∂log π/∂z = δ_a − q,      ∂²log π/∂z² = −q (1 − q)
 
+With ``curvature="fisher"`` a loss takes, in place of its second derivative, Fisher's diagonal of
+the policy, whatever the data: q (1 − q).
+
 A logit of −∞ is an action that cannot be taken: it has probability and derivatives zero.
 """
 
@@ -15,6 +18,7 @@ from torch import Tensor
 from hesrl.losses.checks import (
     require_classes,
     require_constant,
+    require_curvature,
     require_positive,
     require_shape,
 )
@@ -32,7 +36,11 @@ def _log_policy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def categorical_a2c(
-    logits: Tensor, actions: Tensor, advantages: Tensor, reduction: str = "mean"
+    logits: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    reduction: str = "mean",
+    curvature: str = "exact",
 ) -> Terms:
     """The policy-gradient loss ``ℓ_n = −A_n log π(a_n)`` of a categorical policy.
 
@@ -45,11 +53,13 @@ def categorical_a2c(
         actions: a (N,), integers from 0 to K − 1.
         advantages: A (N,).
         reduction: "mean", "sum" or "none".
+        curvature: "exact", or "fisher".
     """
     logprobs, slope, variance = _log_policy(logits, actions)
     w = (advantages / -divisor(len(logits), reduction)).unsqueeze(1)
     loss = -reduce(advantages * logprobs, reduction)
-    return Terms(loss, grad=w * slope, hess=-w * variance)
+    weight = 1 / divisor(len(logits), reduction) if curvature == "fisher" else -w
+    return Terms(loss, grad=w * slope, hess=weight * variance)
 
 
 def categorical_surrogate(
@@ -59,6 +69,7 @@ def categorical_surrogate(
     advantages: Tensor,
     clip_coef: float,
     reduction: str = "mean",
+    curvature: str = "exact",
 ) -> RatioTerms:
     """PPO's clipped surrogate, see `surrogate`, of a categorical policy.
 
@@ -75,32 +86,42 @@ def categorical_surrogate(
         advantages: A (N,).
         clip_coef: ε, the largest change of the probability ratio that is rewarded.
         reduction: "mean", "sum" or "none".
+        curvature: "exact", or "fisher".
     """
     logprobs, slope, variance = _log_policy(logits, actions)
     terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
     w = terms.grad.unsqueeze(1)
-    hess = w * (slope * slope - variance)
+    if curvature == "fisher":
+        hess = variance / divisor(len(logits), reduction)
+    else:
+        hess = w * (slope * slope - variance)
     return RatioTerms(terms.loss, terms.logratio, grad=w * slope, hess=hess)
 
 
 class CategoricalA2CLoss(ClosedFormLoss, form=categorical_a2c):
     """`categorical_a2c` as one operation of the autograd graph."""
 
+    def __init__(self, reduction: str = "mean", curvature: str = "exact") -> None:
+        super().__init__(reduction)
+        require_curvature(curvature)
+        self.curvature = curvature
+
     def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
         """Return the loss."""
         require_shape("logits", logits, "(N, K)")
         require_classes("actions", actions, logits)
         require_constant("advantages", advantages, "logits", logits.shape[:1])
-        return self.operation(logits, actions, advantages, (self.reduction,))
+        return self.operation(logits, actions, advantages, (self.reduction, self.curvature))
 
 
 class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
     """`categorical_surrogate` as one operation of the autograd graph."""
 
-    def __init__(self, clip_coef: float, reduction: str = "mean") -> None:
+    def __init__(self, clip_coef: float, reduction: str = "mean", curvature: str = "exact") -> None:
         super().__init__(reduction)
         require_positive("clip_coef", clip_coef)
-        self.clip_coef = clip_coef
+        require_curvature(curvature)
+        self.clip_coef, self.curvature = clip_coef, curvature
 
     def forward(
         self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
@@ -110,6 +131,5 @@ class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
         require_classes("actions", actions, logits)
         require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
         require_constant("advantages", advantages, "logits", logits.shape[:1])
-        return self.operation(
-            logits, actions, old_logprobs, advantages, (self.clip_coef, self.reduction)
-        )
+        settings = self.clip_coef, self.reduction, self.curvature
+        return self.operation(logits, actions, old_logprobs, advantages, settings)

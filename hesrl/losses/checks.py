@@ -67,6 +67,12 @@ def require_scale_name(name: str) -> None:
         raise ValueError(f"scale must be 'log_std' or 'variance', not {name!r}")
 
 
+def require_curvature(curvature: str) -> None:
+    """Refuse anything but the two curvatures that a policy loss can have at its outputs."""
+    if curvature not in ("exact", "fisher"):
+        raise ValueError(f"curvature must be 'exact' or 'fisher', not {curvature!r}")
+
+
 def require_scale(name: str, scale: Tensor, shape: tuple[int, ...]) -> None:
     """Refuse a log σ or σ² that is neither of the mean's shape nor shared by all samples."""
     n, k = shape

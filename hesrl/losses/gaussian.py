@@ -5,6 +5,9 @@ With u = (x − μ)²/σ², ``log π(x) = Σ_j −½ u − log σ − ½ log 2π
     ∂log π/∂μ = (x − μ)/σ²       ∂²log π/∂μ² = −1/σ²
     ∂log π/∂log σ = u − 1        ∂²log π/∂(log σ)² = −2u
 
+With ``curvature="fisher"`` a loss takes, in place of its second derivatives, Fisher's diagonal of
+the policy, whatever the data: 1/σ² at μ, 2 at log σ and ½/v² at v = σ².
+
 Index legend: N samples, K dimensions. log σ is (N, K), or (K,) or (1, K) if all samples share it.
 Without reduction, each sample's loss has its derivatives by a shared log σ: they are (N, K).
 """
@@ -22,14 +25,13 @@ from torch import Tensor
 from hesrl.curvature.estimators.likelihood import Edges, Output, separable
 from hesrl.losses.checks import (
     require_constant,
-    require_positive,
+    require_curvature,
     require_positive_variance,
     require_scale,
     require_scale_name,
     require_shape,
 )
 from hesrl.losses.operation import ClosedFormLoss, Form, divisor, reduce, spread
-from hesrl.losses.surrogate import surrogate
 
 
 class GaussianTerms(NamedTuple):
@@ -47,28 +49,29 @@ class GaussianTerms(NamedTuple):
     """∂²L/∂(log σ)², of the shape of log σ."""
 
 
-class SurrogateTerms(NamedTuple):
-    """PPO's surrogate of a Gaussian, log r (N,), and the derivatives as in `GaussianTerms`."""
-
-    loss: Tensor
-    logratio: Tensor
-    grad_mean: Tensor
-    grad_log_std: Tensor
-    hess_mean: Tensor
-    hess_log_std: Tensor
-
-
-def _log_normalizer(k: int) -> float:
+def log_normalizer(k: int) -> float:
+    """Return the constant ½ K log 2π of log π."""
     return 0.5 * math.log(2 * math.pi) * k
 
 
-def _shared(derivative: Tensor, log_std: Tensor, reduction: str) -> Tensor:
+def sum_shared(derivative: Tensor, log_std: Tensor, reduction: str) -> Tensor:
     """Sum the derivatives of a reduced loss over the samples that share a log σ."""
     return derivative if reduction == "none" else derivative.sum_to_size(log_std.shape)
 
 
+def fisher(inv_std: Tensor, z: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+    """Return Fisher's 1/σ² at μ and 2 at log σ, both (N, K), reduced as a loss is."""
+    each = torch.full_like(z, 1 / divisor(len(z), reduction))
+    return each * (inv_std * inv_std), 2 * each
+
+
 def gaussian_a2c(
-    mean: Tensor, log_std: Tensor, actions: Tensor, advantages: Tensor, reduction: str = "mean"
+    mean: Tensor,
+    log_std: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    reduction: str = "mean",
+    curvature: str = "exact",
 ) -> GaussianTerms:
     """The policy-gradient loss ``ℓ_n = −A_n log π(x_n)`` of a diagonal Gaussian policy.
 
@@ -80,19 +83,27 @@ def gaussian_a2c(
     inv_std = torch.exp(-log_std)
     z = (actions - mean) * inv_std
     u = z * z
-    logprobs = -(0.5 * u + log_std).sum(-1) - _log_normalizer(z.shape[-1])
+    logprobs = -(0.5 * u + log_std).sum(-1) - log_normalizer(z.shape[-1])
     w = (advantages / -divisor(len(z), reduction)).unsqueeze(-1)
+    if curvature == "fisher":
+        hess_mean, hess_log_std = fisher(inv_std, z, reduction)
+    else:
+        hess_mean, hess_log_std = -w * (inv_std * inv_std), -2 * w * u
     return GaussianTerms(
         -reduce(advantages * logprobs, reduction),
         grad_mean=w * z * inv_std,
-        grad_log_std=_shared(w * (u - 1), log_std, reduction),
-        hess_mean=-w * (inv_std * inv_std),
-        hess_log_std=_shared(-2 * w * u, log_std, reduction),
+        grad_log_std=sum_shared(w * (u - 1), log_std, reduction),
+        hess_mean=hess_mean,
+        hess_log_std=sum_shared(hess_log_std, log_std, reduction),
     )
 
 
 def gaussian_nll(
-    mean: Tensor, log_std: Tensor, targets: Tensor, reduction: str = "mean"
+    mean: Tensor,
+    log_std: Tensor,
+    targets: Tensor,
+    reduction: str = "mean",
+    curvature: str = "exact",
 ) -> GaussianTerms:
     """The negative log-likelihood ``ℓ_n = −log π(x_n)`` of a diagonal Gaussian.
 
@@ -102,54 +113,7 @@ def gaussian_nll(
     For the arguments see `gaussian_surrogate`, with targets x for actions. (The mean of
     `torch.nn.GaussianNLLLoss` is over all N K entries, and it leaves out ½ log 2π.)
     """
-    return gaussian_a2c(mean, log_std, targets, mean.new_ones(len(mean)), reduction)
-
-
-def gaussian_surrogate(
-    mean: Tensor,
-    log_std: Tensor,
-    actions: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    clip_coef: float,
-    reduction: str = "mean",
-) -> SurrogateTerms:
-    """PPO's clipped surrogate, see `surrogate`, of a diagonal Gaussian policy.
-
-    With w = −r A, zero where clipped:
-
-        ∂ℓ/∂μ = w (x − μ)/σ²,      ∂²ℓ/∂μ² = w (u − 1)/σ²
-        ∂ℓ/∂log σ = w (u − 1),     ∂²ℓ/∂(log σ)² = w [(u − 1)² − 2u]
-
-    A mean is over the N samples.
-
-    Args:
-        mean: μ (N, K), in the unit of the actions.
-        log_std: log σ (N, K), (1, K) or (K,).
-        actions: x (N, K).
-        old_logprobs: log π_old(x) (N,).
-        advantages: A (N,).
-        clip_coef: ε, the largest change of the probability ratio that is rewarded.
-        reduction: "mean", "sum" or "none".
-    """
-    inv_std = torch.exp(-log_std)
-    z = (actions - mean) * inv_std
-    u = z * z
-    # Both without the constant of log π, which cancels.
-    logprobs = -(0.5 * u + log_std).sum(-1)
-    old_logprobs = old_logprobs + _log_normalizer(z.shape[-1])
-    terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
-    w = terms.grad.unsqueeze(-1)
-    u1 = u - 1
-    w_u1 = w * u1
-    return SurrogateTerms(
-        terms.loss,
-        terms.logratio,
-        grad_mean=w * z * inv_std,
-        grad_log_std=_shared(w_u1, log_std, reduction),
-        hess_mean=w_u1 * (inv_std * inv_std),
-        hess_log_std=_shared(torch.sub(w_u1 * u1, w * u, alpha=2), log_std, reduction),
-    )
+    return gaussian_a2c(mean, log_std, targets, mean.new_ones(len(mean)), reduction, curvature)
 
 
 def variance_derivatives(
@@ -170,18 +134,23 @@ def variance_derivatives(
 
 def _by_scale(form: Form, mean: Tensor, scale: Tensor, *args: Any) -> tuple[Tensor, ...]:
     """Evaluate a form of log σ, by σ² if that is what the last argument says."""
-    *args_of_form, name = args
+    *args_of_form, curvature, name = args
     if name == "log_std":
-        return form(mean, scale, *args_of_form)
-    *outputs, grad_mean, grad, hess_mean, hess = form(mean, 0.5 * scale.log(), *args_of_form)
-    grad, hess = variance_derivatives(scale, grad, hess)
-    return *outputs, grad_mean, grad, hess_mean, hess
+        return form(mean, scale, *args_of_form, curvature)
+    *outputs, grad_mean, grad, hess_mean, hess = form(
+        mean, 0.5 * scale.log(), *args_of_form, curvature
+    )
+    grad_variance, hess_variance = variance_derivatives(scale, grad, hess)
+    if curvature == "fisher":
+        # Without the gradient, whose mean over the actions is zero.
+        hess_variance = hess / (4 * scale * scale)
+    return *outputs, grad_mean, grad_variance, hess_mean, hess_variance
 
 
 def _outputs_of_nll(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
     """Mean and scale, with Fisher's 1/σ² and 2 by log σ, ½/v² by the variance v."""
     _, scale, _, _, _, hess_mean, _ = node.saved_tensors
-    reduction, name = node.settings
+    reduction, _, name = node.settings
     grad_out, count = spread(grad_out, hess_mean), divisor(len(hess_mean), reduction)
     at_scale = grad_out * torch.full_like(hess_mean, 2 / count)
     if name == "variance":
@@ -191,17 +160,25 @@ def _outputs_of_nll(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
     return [*separable(edges[0], at_mean), *separable(edges[1], at_scale, shared)]
 
 
-class _GaussianLoss(ClosedFormLoss):
+class GaussianLoss(ClosedFormLoss):
     """What the losses of a Gaussian have in common: a second input, log σ or σ² by ``scale``."""
 
     def __init_subclass__(cls, form: Callable[..., Any] | None = None, **kwargs: Any) -> None:
         by_scale = form and partial(_by_scale, form)
         super().__init_subclass__(form=by_scale, inputs=2, **kwargs)
 
-    def __init__(self, reduction: str = "mean", scale: str = "log_std") -> None:
+    def __init__(
+        self, reduction: str = "mean", scale: str = "log_std", curvature: str = "exact"
+    ) -> None:
         super().__init__(reduction)
         require_scale_name(scale)
-        self.scale = scale
+        require_curvature(curvature)
+        self.scale, self.curvature = scale, curvature
+
+    @property
+    def _settings(self) -> tuple[str, str, str]:
+        """The last settings of the operation."""
+        return self.reduction, self.curvature, self.scale
 
     def _check(self, mean: Tensor, scale: Tensor, name: str, x: Tensor) -> None:
         require_shape("mean", mean, "(N, K)")
@@ -211,39 +188,20 @@ class _GaussianLoss(ClosedFormLoss):
         require_constant(name, x, "mean", mean.shape)
 
 
-class GaussianNLLLoss(_GaussianLoss, form=gaussian_nll, likelihood=_outputs_of_nll):
+class GaussianNLLLoss(GaussianLoss, form=gaussian_nll, likelihood=_outputs_of_nll):
     """`gaussian_nll` as one operation of the autograd graph, by log σ or by σ²."""
 
     def forward(self, mean: Tensor, scale: Tensor, targets: Tensor) -> Tensor:
         """Return the loss."""
         self._check(mean, scale, "targets", targets)
-        return self.operation(mean, scale, targets, (self.reduction, self.scale))
+        return self.operation(mean, scale, targets, self._settings)
 
 
-class GaussianA2CLoss(_GaussianLoss, form=gaussian_a2c):
+class GaussianA2CLoss(GaussianLoss, form=gaussian_a2c):
     """`gaussian_a2c` as one operation of the autograd graph, by log σ or by σ²."""
 
     def forward(self, mean: Tensor, scale: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
         """Return the loss."""
         self._check(mean, scale, "actions", actions)
         require_constant("advantages", advantages, "mean", mean.shape[:1])
-        return self.operation(mean, scale, actions, advantages, (self.reduction, self.scale))
-
-
-class GaussianSurrogateLoss(_GaussianLoss, form=gaussian_surrogate):
-    """`gaussian_surrogate` as one operation of the autograd graph, by log σ or by σ²."""
-
-    def __init__(self, clip_coef: float, reduction: str = "mean", scale: str = "log_std") -> None:
-        super().__init__(reduction, scale)
-        require_positive("clip_coef", clip_coef)
-        self.clip_coef = clip_coef
-
-    def forward(
-        self, mean: Tensor, scale: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,)."""
-        self._check(mean, scale, "actions", actions)
-        require_constant("old_logprobs", old_logprobs, "mean", mean.shape[:1])
-        require_constant("advantages", advantages, "mean", mean.shape[:1])
-        settings = self.clip_coef, self.reduction, self.scale
-        return self.operation(mean, scale, actions, old_logprobs, advantages, settings)
+        return self.operation(mean, scale, actions, advantages, self._settings)
