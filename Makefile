@@ -75,8 +75,7 @@ release: $(STAMP)
 	@$(VENV)/bin/python -m twine check --strict dist/*
 	@$(VENV)/bin/python -m venv $(RELEASE_VENV)
 	@$(RELEASE_VENV)/bin/python -m pip install -qq -c constraints.txt dist/*.whl
-	@cd $(RELEASE_VENV) && \
-	    if bin/hesrl doctor --help >/dev/null 2>&1; then bin/hesrl doctor; else bin/hesrl --help; fi
+	@cd $(RELEASE_VENV) && bin/hesrl doctor
 	@echo 'dist/ is ready: twine upload dist/*'
 
 # Makes the environment from the first Python that will do. `--clear` repairs a broken environment;
