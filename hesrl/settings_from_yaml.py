@@ -9,9 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from hesrl.errors import UserError, one_line
+from hesrl.safe_yaml import load_yaml
 
 WORDS = {
     bool: "true or false",
@@ -37,12 +36,11 @@ def settings_in_file(args_class: type, file: Path) -> dict[str, Any]:
     if file.is_dir():
         file = file / "config.yaml"
     try:
-        content = yaml.safe_load(file.read_bytes())
+        content = load_yaml(file.read_bytes())
     except OSError as error:
         raise UserError(f"--config {file}: cannot be read: {error.strerror}") from error
-    # A ValueError comes from impossible dates, which PyYAML does not turn into its own error.
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"--config {file}: is not valid YAML: {one_line(error)}") from error
+    except ValueError as error:
+        raise UserError(f"--config {file}: is not valid YAML: {error}") from error
     if isinstance(content, dict) and "format" in content:
         content = content.get("settings")
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -18,6 +18,7 @@ import yaml
 from hesrl.errors import UserError
 from hesrl.runs.atomic import write_atomically
 from hesrl.runs.provenance import provenance
+from hesrl.safe_yaml import load_yaml
 
 FORMAT = "hesrl run 1"
 
@@ -190,7 +191,7 @@ def _make_unique(root: Path, name: str) -> Path:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_bytes())
+        content = load_yaml(file.read_bytes())
     except FileNotFoundError as error:
         raise UserError(
             f"{file.parent} is not a run directory: it has no config.yaml; "
@@ -198,10 +199,8 @@ def _read_config(file: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    # A ValueError comes from impossible dates, which PyYAML does not turn into its own error.
-    except (yaml.YAMLError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file} is not valid YAML, restore it: {reason}") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not valid YAML, restore it: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{file} was not written by hesrl: it lacks the line 'format: {FORMAT}'")
     if not isinstance(content.get("settings"), dict):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-import yaml
 from rich.console import Console
 
 from hesrl.errors import UserError, one_line
@@ -20,6 +19,7 @@ from hesrl.experiments.reports.scores import FINISHED, collect
 from hesrl.experiments.sweeps.store import Record, Store
 from hesrl.runs.atomic import cannot_write, write_atomically
 from hesrl.runs.figures import FORMATS, picture
+from hesrl.safe_yaml import load_yaml
 
 
 @dataclass
@@ -96,11 +96,11 @@ def _reference(path: Path | None) -> Mapping[str, tuple[float, float]] | None:
     if path is None:
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_bytes())
         scale = {str(env_id): (float(low), float(high)) for env_id, (low, high) in content.items()}
     except OSError as error:
         raise UserError(f"--reference {path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"--reference {path}: give two numbers for each environment, such as "
             f"{{Hopper-v5: [20, 3000]}} ({one_line(error)})"

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from hesrl.envs.mujoco import make_env
-from hesrl.errors import UserError, one_line
+from hesrl.errors import UserError
 from hesrl.experiments.sweeps.choice import Candidate, chosen
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import AGENTS, Trial, checked_name, converted, is_tuple
 from hesrl.rl.env_options import env_options
+from hesrl.safe_yaml import load_yaml
 
 KEYS = ("name", "agent", "agents", "settings", "tuning_seeds", "test_seeds", "test", "grids")
 TEST = ("all", "best")
@@ -95,11 +96,11 @@ def load_grid(path: Path) -> Grid:
         UserError: The file cannot be read, or something in it is impossible; one line names it.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = load_yaml(path.read_bytes(), _Loader)
     except OSError as error:
         raise UserError(f"cannot read the grid {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
     try:
         return make_grid(content, path.stem)
     except UserError as error:
