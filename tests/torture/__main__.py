@@ -38,7 +38,7 @@ PARTS = {
         Part("training", "`kill -9` of PPO, A2C, streaming", RESUMES, 50, kills.training),
         Part("sweeping", "`kill -9` of a sweep of ten runs", RESUMES, 50, kills.sweeping),
         Part("saving", "`kill -9` while checkpoints are saved", "a whole one", 50, kills.saving),
-        Part("exporting", "`kill -9` of an export", "whole files or none", 50, kills.exporting),
+        Part("exporting", "`kill -9` of an export", "whole files or none", 20, kills.exporting),
         Part(
             "checkpoints", "damaged or forged checkpoint", "refused in one line, no code runs",
             10_000, damage.checkpoints,
