@@ -5,6 +5,7 @@
     hesrl bench update --rounds 9 --out docs/update.csv
     hesrl bench memory --out docs/memory.csv
     hesrl bench safety --out docs/safety.csv
+    make torture
 """
 
 from __future__ import annotations
@@ -80,10 +81,20 @@ def safety_table() -> str:
     return safety.largest(safety.Row(**row) for row in read("safety.csv"))
 
 
+def reliability_table() -> str:
+    """How many faults were tried, survived and not."""
+    rows = []
+    for row in read("reliability.csv"):
+        counts = (f"{int(row[name]):,}" for name in ("tried", "survived", "lost"))
+        rows.append([row["faults"], row["survived_means"], *counts])
+    return markdown_table(["fault", "survived means", "tried", "survived", "lost"], rows, 2)
+
+
 TABLES = {
     "docs/your_model.md": eager_table,
     "docs/train_step.md": compiled_table,
     "docs/optimizers.md": safety_table,
+    "docs/reliability.md": reliability_table,
 }
 """What makes the table of each page; the page has a table with the same header."""
 

@@ -1,7 +1,8 @@
 """2,000 random graphs have the curvature of a reference without hesrl, to 1e-12, or are refused.
 
-``make torture`` runs 10,000 larger ones; ``make torture ARGS="--small --graphs 1 --seed 620"``
-runs graph 620 of these alone.
+``make torture`` runs 10,000 larger ones. Graph 620 of these alone:
+
+    python -m tests.curvature.random_graphs.torture --small --graphs 1 --seed 620
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Try faults in great number and count what was survived: ``make torture ARGS="--only kills"``."""
+"""Try faults in great number and count what was survived: ``make torture``."""
 
 from __future__ import annotations
 

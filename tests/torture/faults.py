@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hesrl.measuring.tables import write_csv
+
 
 class Fault(NamedTuple):
     """One fault that was tried."""
@@ -41,10 +43,7 @@ COLUMNS = ("part", "faults", "survived_means", "tried", "survived", "lost")
 
 def write_counts(path: Path, rows: dict[str, dict[str, object]]) -> None:
     """Write the rows of all parts so far, so that a stop loses nothing."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows.values())
+    write_csv(path, COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values()))
 
 
 def read_counts(path: Path) -> dict[str, dict[str, object]]:

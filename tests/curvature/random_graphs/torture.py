@@ -1,4 +1,4 @@
-"""Random graphs in great number: ``make torture ARGS="--graphs 10000 --seed 0"``."""
+"""Random graphs by their seeds: ``python -m tests.curvature.random_graphs.torture --seed 0``."""
 
 from __future__ import annotations
 
