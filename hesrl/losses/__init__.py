@@ -7,6 +7,14 @@ losses written with torch operations give the same curvature in more steps. docs
 them.
 """
 
+from hesrl.losses.bernoulli import (
+    BernoulliA2CLoss,
+    BernoulliEntropyBonus,
+    BernoulliSurrogateLoss,
+    bernoulli_a2c,
+    bernoulli_entropy_bonus,
+    bernoulli_surrogate,
+)
 from hesrl.losses.categorical import (
     CategoricalA2CLoss,
     CategoricalSurrogateLoss,
@@ -32,12 +40,23 @@ from hesrl.losses.gaussian_surrogate import (
     SurrogateTerms,
     gaussian_surrogate,
 )
+from hesrl.losses.multi_categorical import (
+    MultiCategoricalA2CLoss,
+    MultiCategoricalEntropyBonus,
+    MultiCategoricalSurrogateLoss,
+    multi_categorical_a2c,
+    multi_categorical_entropy_bonus,
+    multi_categorical_surrogate,
+)
 from hesrl.losses.operation import ClosedFormLoss, Terms
 from hesrl.losses.supervised import CrossEntropyLoss, MSELoss, cross_entropy, mse
 from hesrl.losses.surrogate import RatioTerms, SurrogateLoss, surrogate
 from hesrl.losses.value import HuberValueLoss, ValueLoss, huber_value_loss, value_loss
 
 __all__ = [
+    "BernoulliA2CLoss",
+    "BernoulliEntropyBonus",
+    "BernoulliSurrogateLoss",
     "CategoricalA2CLoss",
     "CategoricalEntropyBonus",
     "CategoricalSurrogateLoss",
@@ -50,11 +69,17 @@ __all__ = [
     "GaussianTerms",
     "HuberValueLoss",
     "MSELoss",
+    "MultiCategoricalA2CLoss",
+    "MultiCategoricalEntropyBonus",
+    "MultiCategoricalSurrogateLoss",
     "RatioTerms",
     "SurrogateLoss",
     "SurrogateTerms",
     "Terms",
     "ValueLoss",
+    "bernoulli_a2c",
+    "bernoulli_entropy_bonus",
+    "bernoulli_surrogate",
     "categorical_a2c",
     "categorical_entropy_bonus",
     "categorical_surrogate",
@@ -65,6 +90,9 @@ __all__ = [
     "gaussian_surrogate",
     "huber_value_loss",
     "mse",
+    "multi_categorical_a2c",
+    "multi_categorical_entropy_bonus",
+    "multi_categorical_surrogate",
     "surrogate",
     "value_loss",
     "variance_derivatives",

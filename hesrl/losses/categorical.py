@@ -12,27 +12,67 @@ A logit of −∞ is an action that cannot be taken: it has probability and deri
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from hesrl.losses.checks import (
     require_classes,
     require_constant,
-    require_curvature,
     require_positive,
     require_shape,
 )
-from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
+from hesrl.losses.operation import PolicyLoss, Terms, divisor, reduce
 from hesrl.losses.surrogate import RatioTerms, surrogate
 
 
-def _log_policy(logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log π(a) (N,), its gradient δ_a − q (N, K), and q (1 − q) (N, K)."""
+class LogPolicy(NamedTuple):
+    """log π of actions, with its derivatives at the logits z (N, K)."""
+
+    logprobs: Tensor
+    """log π(a) (N,)."""
+    slope: Tensor
+    """∂log π/∂z (N, K)."""
+    variance: Tensor
+    """−∂²log π/∂z² (N, K), which is the variance of the slope: Fisher's diagonal."""
+
+
+def categorical_log_policy(logits: Tensor, actions: Tensor) -> LogPolicy:
+    """Return log π(a), its gradient δ_a − q, and q (1 − q)."""
     logq = logits.log_softmax(1)
     q = logq.exp()
     index = actions.unsqueeze(1)
     taken = torch.zeros_like(q).scatter(1, index, 1.0)
-    return logq.gather(1, index).squeeze(1), taken - q, q - q * q
+    return LogPolicy(logq.gather(1, index).squeeze(1), taken - q, q - q * q)
+
+
+def a2c_of(policy: LogPolicy, advantages: Tensor, reduction: str, curvature: str) -> Terms:
+    """The policy-gradient loss ``ℓ_n = −A_n log π(a_n)``, for any policy of logits."""
+    logprobs, slope, variance = policy
+    w = (advantages / -divisor(len(logprobs), reduction)).unsqueeze(1)
+    loss = -reduce(advantages * logprobs, reduction)
+    weight = 1 / divisor(len(logprobs), reduction) if curvature == "fisher" else -w
+    return Terms(loss, grad=w * slope, hess=weight * variance)
+
+
+def surrogate_of(
+    policy: LogPolicy,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_coef: float,
+    reduction: str,
+    curvature: str,
+) -> RatioTerms:
+    """PPO's clipped surrogate, see `surrogate`, for any policy of logits."""
+    logprobs, slope, variance = policy
+    terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
+    w = terms.grad.unsqueeze(1)
+    if curvature == "fisher":
+        hess = variance / divisor(len(logprobs), reduction)
+    else:
+        hess = w * (slope * slope - variance)
+    return RatioTerms(terms.loss, terms.logratio, grad=w * slope, hess=hess)
 
 
 def categorical_a2c(
@@ -55,11 +95,7 @@ def categorical_a2c(
         reduction: "mean", "sum" or "none".
         curvature: "exact", or "fisher".
     """
-    logprobs, slope, variance = _log_policy(logits, actions)
-    w = (advantages / -divisor(len(logits), reduction)).unsqueeze(1)
-    loss = -reduce(advantages * logprobs, reduction)
-    weight = 1 / divisor(len(logits), reduction) if curvature == "fisher" else -w
-    return Terms(loss, grad=w * slope, hess=weight * variance)
+    return a2c_of(categorical_log_policy(logits, actions), advantages, reduction, curvature)
 
 
 def categorical_surrogate(
@@ -88,23 +124,12 @@ def categorical_surrogate(
         reduction: "mean", "sum" or "none".
         curvature: "exact", or "fisher".
     """
-    logprobs, slope, variance = _log_policy(logits, actions)
-    terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
-    w = terms.grad.unsqueeze(1)
-    if curvature == "fisher":
-        hess = variance / divisor(len(logits), reduction)
-    else:
-        hess = w * (slope * slope - variance)
-    return RatioTerms(terms.loss, terms.logratio, grad=w * slope, hess=hess)
+    policy = categorical_log_policy(logits, actions)
+    return surrogate_of(policy, old_logprobs, advantages, clip_coef, reduction, curvature)
 
 
-class CategoricalA2CLoss(ClosedFormLoss, form=categorical_a2c):
+class CategoricalA2CLoss(PolicyLoss, form=categorical_a2c):
     """`categorical_a2c` as one operation of the autograd graph."""
-
-    def __init__(self, reduction: str = "mean", curvature: str = "exact") -> None:
-        super().__init__(reduction)
-        require_curvature(curvature)
-        self.curvature = curvature
 
     def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
         """Return the loss."""
@@ -114,14 +139,13 @@ class CategoricalA2CLoss(ClosedFormLoss, form=categorical_a2c):
         return self.operation(logits, actions, advantages, (self.reduction, self.curvature))
 
 
-class CategoricalSurrogateLoss(ClosedFormLoss, form=categorical_surrogate):
+class CategoricalSurrogateLoss(PolicyLoss, form=categorical_surrogate):
     """`categorical_surrogate` as one operation of the autograd graph."""
 
     def __init__(self, clip_coef: float, reduction: str = "mean", curvature: str = "exact") -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, curvature)
         require_positive("clip_coef", clip_coef)
-        require_curvature(curvature)
-        self.clip_coef, self.curvature = clip_coef, curvature
+        self.clip_coef = clip_coef
 
     def forward(
         self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor

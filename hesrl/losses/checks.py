@@ -8,7 +8,7 @@ outputs, where mixed precision meets it and skips the step: there it reaches los
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -89,12 +89,57 @@ def require_positive_variance(variance: Tensor) -> None:
         raise ValueError(f"variance must be above 0, not {variance.min().item():g}")
 
 
+def require_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes of independent choices, or refuse them."""
+    if len(sizes) == 0 or any(size < 1 for size in sizes):
+        raise ValueError(f"sizes must be numbers from 1, one for each choice, not {list(sizes)}")
+    return tuple(int(size) for size in sizes)
+
+
+def require_logits_of(sizes: tuple[int, ...], logits: Tensor) -> None:
+    """Refuse logits that are not those of choices of these sizes, side by side."""
+    if logits.dim() != 2 or logits.shape[1] != sum(sizes):
+        raise ValueError(
+            f"logits must have shape (N, {sum(sizes)}) for choices among {list(sizes)}, "
+            f"not {tuple(logits.shape)}"
+        )
+
+
+def require_choices(name: str, value: Tensor, logits: Tensor, sizes: tuple[int, ...]) -> None:
+    """Refuse choices that are not integers (N, D), each from 0 to its size − 1."""
+    require_constant(name, value, "logits", (len(logits), len(sizes)))
+    _require_integers(name, value)
+    if not _checks_values.get():
+        return
+    outside = (value < 0) | (value >= value.new_tensor(sizes))
+    if outside.any():
+        row, column = outside.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} must be from 0 to {sizes[column] - 1} in column {column}, "
+            f"not {value[row, column].item()}"
+        )
+
+
+def require_bits(name: str, value: Tensor, logits: Tensor) -> None:
+    """Refuse anything but zeros and ones (N, K)."""
+    require_constant(name, value, "logits", tuple(logits.shape))
+    if not _checks_values.get():
+        return
+    other = (value != 0) & (value != 1)
+    if other.any():
+        raise ValueError(f"{name} must be 0 or 1, not {value[other][0].item():g}")
+
+
+def _require_integers(name: str, value: Tensor) -> None:
+    if value.is_floating_point() or value.is_complex():
+        raise ValueError(f"{name} must be integers, not of {value.dtype}")
+
+
 def require_classes(name: str, value: Tensor, logits: Tensor, ignored: int | None = None) -> None:
     """Refuse classes that are not integers (N,) from 0 to K − 1, but for the ignored one."""
     n, k = logits.shape
     require_constant(name, value, "logits", (n,))
-    if value.is_floating_point() or value.is_complex():
-        raise ValueError(f"{name} must be integers, not of {value.dtype}")
+    _require_integers(name, value)
     if not _checks_values.get():
         return
     outside = (value < 0) | (value >= k)

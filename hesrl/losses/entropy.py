@@ -16,7 +16,7 @@ from hesrl.losses.checks import (
 from hesrl.losses.gaussian import variance_derivatives
 from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
 
-_SMALLEST_LOG = -1e4
+SMALLEST_LOG = -1e4
 """Stands for −∞ where it meets a probability 0; e^−10000 is 0 in every floating-point type."""
 
 
@@ -36,7 +36,7 @@ def categorical_entropy_bonus(logits: Tensor, coef: float = 1.0, reduction: str 
     """
     logq = logits.log_softmax(1)
     q = logq.exp()
-    logq = logq.clamp(min=_SMALLEST_LOG)
+    logq = logq.clamp(min=SMALLEST_LOG)
     entropy = -(q * logq).sum(1, keepdim=True)
     e = logq + entropy
     c_q = coef / divisor(len(logits), reduction) * q

@@ -25,13 +25,12 @@ from torch import Tensor
 from hesrl.curvature.estimators.likelihood import Edges, Output, separable
 from hesrl.losses.checks import (
     require_constant,
-    require_curvature,
     require_positive_variance,
     require_scale,
     require_scale_name,
     require_shape,
 )
-from hesrl.losses.operation import ClosedFormLoss, Form, divisor, reduce, spread
+from hesrl.losses.operation import Form, PolicyLoss, divisor, reduce, spread
 
 
 class GaussianTerms(NamedTuple):
@@ -160,7 +159,7 @@ def _outputs_of_nll(node: Any, edges: Edges, grad_out: Tensor) -> list[Output]:
     return [*separable(edges[0], at_mean), *separable(edges[1], at_scale, shared)]
 
 
-class GaussianLoss(ClosedFormLoss):
+class GaussianLoss(PolicyLoss):
     """What the losses of a Gaussian have in common: a second input, log σ or σ² by ``scale``."""
 
     def __init_subclass__(cls, form: Callable[..., Any] | None = None, **kwargs: Any) -> None:
@@ -170,10 +169,9 @@ class GaussianLoss(ClosedFormLoss):
     def __init__(
         self, reduction: str = "mean", scale: str = "log_std", curvature: str = "exact"
     ) -> None:
-        super().__init__(reduction)
+        super().__init__(reduction, curvature)
         require_scale_name(scale)
-        require_curvature(curvature)
-        self.scale, self.curvature = scale, curvature
+        self.scale = scale
 
     @property
     def _settings(self) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from hesrl.curvature import register_rule
 from hesrl.curvature.estimators.likelihood import LIKELIHOODS, Edges, Likelihood, Output, separable
+from hesrl.losses.checks import require_curvature
 
 Form = Callable[..., tuple[Tensor, ...]]
 """From inputs, constants (all tensors, or None) and settings, in this order, to L, further outputs
@@ -181,3 +182,21 @@ class ClosedFormLoss(nn.Module):
         if reduction not in REDUCTIONS:
             raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}")
         self.reduction = reduction
+
+
+class PolicyLoss(ClosedFormLoss):
+    """Base of the losses of a policy, whose curvature is that of the loss or of the policy.
+
+    Args:
+        reduction: As for `ClosedFormLoss`.
+        curvature: "exact", the second derivatives of the loss, or "fisher", Fisher's diagonal of
+            the policy in their place, which is positive whatever the data.
+
+    Raises:
+        ValueError: A setting is impossible.
+    """
+
+    def __init__(self, reduction: str = "mean", curvature: str = "exact") -> None:
+        super().__init__(reduction)
+        require_curvature(curvature)
+        self.curvature = curvature

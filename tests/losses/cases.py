@@ -8,27 +8,33 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Categorical, Normal
+from torch.distributions import Bernoulli, Categorical, Normal
 
 from hesrl import losses
 from tests.losses.data import (
     ACTIONS,
     ADVANTAGES,
+    BITS,
     CHOICES,
     CLASSES,
     CLIP,
     LOG_RATIOS,
     LOG_STDS,
     LOGITS,
+    MANY_CHOICES,
+    MANY_LOGITS,
     MEAN,
     OLD_VALUES,
     PROBABILITIES,
     RETURNS,
+    SIZES,
     VALUES,
     WEIGHT,
     Case,
     K,
     N,
+    log_bits,
+    log_choices,
     log_density,
     log_policy,
     normal,
@@ -107,6 +113,64 @@ def _categorical_cases() -> list[Case]:
             plain_surrogate,
             (old + LOG_RATIOS,),
             (old, ADVANTAGES),
+        ),
+    ]
+
+
+def _independent_cases() -> list[Case]:
+    many, bits = losses.multi_categorical_surrogate, losses.bernoulli_surrogate
+    old, old_bits = log_choices(MANY_LOGITS, MANY_CHOICES), log_bits(LOGITS, BITS)
+    return [
+        Case(
+            "multi-categorical a2c",
+            partial(losses.MultiCategoricalA2CLoss, SIZES),
+            partial(losses.multi_categorical_a2c, sizes=SIZES),
+            lambda z, a, advantages: -advantages * log_choices(z, a),
+            (MANY_LOGITS,),
+            (MANY_CHOICES, ADVANTAGES),
+        ),
+        Case(
+            "multi-categorical ppo",
+            partial(losses.MultiCategoricalSurrogateLoss, SIZES, CLIP),
+            partial(many, sizes=SIZES, clip_coef=CLIP),
+            lambda z, a, *data: plain_surrogate(log_choices(z, a), *data),
+            (MANY_LOGITS,),
+            (MANY_CHOICES, old - LOG_RATIOS, ADVANTAGES),
+        ),
+        Case(
+            "multi-categorical entropy",
+            partial(losses.MultiCategoricalEntropyBonus, SIZES, 0.1),
+            partial(losses.multi_categorical_entropy_bonus, sizes=SIZES, coef=0.1),
+            lambda z: (
+                -0.1
+                * sum(
+                    Categorical(logits=x, validate_args=False).entropy() for x in z.split(SIZES, 1)
+                )
+            ),
+            (MANY_LOGITS,),
+        ),
+        Case(
+            "bernoulli a2c",
+            losses.BernoulliA2CLoss,
+            losses.bernoulli_a2c,
+            lambda z, a, advantages: -advantages * log_bits(z, a),
+            (LOGITS,),
+            (BITS, ADVANTAGES),
+        ),
+        Case(
+            "bernoulli ppo",
+            partial(losses.BernoulliSurrogateLoss, CLIP),
+            partial(bits, clip_coef=CLIP),
+            lambda z, a, *data: plain_surrogate(log_bits(z, a), *data),
+            (LOGITS,),
+            (BITS.double(), old_bits - LOG_RATIOS, ADVANTAGES),
+        ),
+        Case(
+            "bernoulli entropy",
+            partial(losses.BernoulliEntropyBonus, 0.1),
+            partial(losses.bernoulli_entropy_bonus, coef=0.1),
+            lambda z: -0.1 * Bernoulli(logits=z, validate_args=False).entropy().sum(1),
+            (LOGITS,),
         ),
     ]
 
@@ -215,6 +279,7 @@ def _supervised_cases() -> list[Case]:
 CASES = [
     *_gaussian_cases(),
     *_categorical_cases(),
+    *_independent_cases(),
     *_entropy_cases(),
     *_value_cases(),
     *_supervised_cases(),

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Bernoulli, Normal
 
 from hesrl.curvature import Method, arm
 
@@ -46,6 +46,11 @@ LOG_STDS = {
 }
 LOGITS = 1.5 * normal(N, K, seed=6)
 CHOICES = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1, 0])
+SIZES = (2, 1, 4)
+"""Three choices, whose logits stand side by side."""
+MANY_LOGITS = 1.5 * normal(N, sum(SIZES), seed=13)
+MANY_CHOICES = torch.tensor([[n % 2, 0, (3 * n) % 4] for n in range(N)])
+BITS = torch.tensor([[(n >> k) % 2 for k in range(K)] for n in range(N)])
 CLASSES = torch.tensor([0, -100, 2, 1, 0, 2, -100, 1, 0])
 PROBABILITIES = normal(N, K, seed=7).softmax(1)
 WEIGHT = torch.tensor([0.5, 2.0, 1.2], dtype=torch.float64)
@@ -99,6 +104,15 @@ def log_density(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
 
 def log_policy(logits: Tensor, actions: Tensor) -> Tensor:
     return logits.log_softmax(1).gather(1, actions.unsqueeze(1)).squeeze(1)
+
+
+def log_choices(logits: Tensor, actions: Tensor) -> Tensor:
+    parts = zip(logits.split(SIZES, 1), actions.unbind(1), strict=True)
+    return sum((log_policy(z, a) for z, a in parts), torch.zeros(N, dtype=logits.dtype))
+
+
+def log_bits(logits: Tensor, bits: Tensor) -> Tensor:
+    return Bernoulli(logits=logits, validate_args=False).log_prob(bits.to(logits)).sum(1)
 
 
 def plain_surrogate(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor) -> Tensor:

@@ -88,3 +88,26 @@ def test_a_variance_close_to_zero():
     arm([variance])
     losses.GaussianNLLLoss(scale="variance")(mean, variance, x).backward()
     torch.testing.assert_close(variance.hess_diag.item(), 0.5e24, rtol=1e-9, atol=0)
+
+
+CERTAIN = torch.tensor([[INF, -INF, 0.3], [-INF, 1e4, 800.0], [1e30, -1e30, 0.0], [-1e4, 0.0, INF]])
+"""Rows of logits of bits; ±∞ is a bit that is certain."""
+DRAWN = torch.tensor([[1, 0, 1], [0, 1, 1], [1, 0, 0], [0, 0, 1]])
+OF_BITS = {
+    "a2c": (losses.BernoulliA2CLoss("none"), (DRAWN, ADVANTAGES)),
+    "ppo": (losses.BernoulliSurrogateLoss(0.2, "none"), (DRAWN, OLD, ADVANTAGES)),
+    "entropy": (losses.BernoulliEntropyBonus(0.1, "none"), ()),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", OF_BITS)
+def test_bits_that_are_certain_are_flat(name, dtype):
+    loss, constants = OF_BITS[name]
+    constants = [x.to(dtype) if x.is_floating_point() else x for x in constants]
+    value, grad, hess, _ = derivatives(loss, CERTAIN.to(dtype), constants)
+    assert value.dtype == grad.dtype == hess.dtype == dtype
+    assert value.isfinite().all()
+    for term in (grad, hess):
+        assert term.isfinite().all() and (term[CERTAIN.isinf()] == 0).all()

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import Categorical, Normal, kl_divergence
+from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 from torch.func import grad, jacrev
 
 from tests.losses.cases import CASES
-from tests.losses.data import REDUCTIONS, N, armed, assert_equal, normal
+from tests.losses.data import REDUCTIONS, SIZES, N, armed, assert_equal, normal
 
-POLICIES = ("gaussian nll", "gaussian a2c", "gaussian ppo", "categorical a2c", "categorical ppo")
-FISHER = [case for case in CASES if case.id.startswith(POLICIES)]
+POLICIES = ("gaussian", "categorical", "multi-categorical", "bernoulli")
+FISHER = [c for c in CASES if c.id.startswith(POLICIES) and "entropy" not in c.id]
 
 
-def distribution(case, inputs):
-    if case.id.startswith("categorical"):
-        return Categorical(logits=inputs[0], validate_args=False)
-    mean, scale = inputs
-    std = scale.sqrt() if "variance" in case.id else scale.exp()
-    return Normal(mean, std.expand_as(mean), validate_args=False)
+def distributions(case, inputs):
+    """The independent parts of the policy, each over all samples."""
+    name, z = case.id.split()[0], inputs[0]
+    if name == "gaussian":
+        std = inputs[1].sqrt() if "variance" in case.id else inputs[1].exp()
+        return [Normal(z, std.expand_as(z), validate_args=False)]
+    if name == "bernoulli":
+        return [Bernoulli(logits=z, validate_args=False)]
+    parts = z.split(SIZES, 1) if name == "multi-categorical" else [z]
+    return [Categorical(logits=part, validate_args=False) for part in parts]
 
 
 def divergences(case, inputs):
     """KL(π′ ‖ π) of every sample (N,), where π′ is the policy at the inputs of the case."""
-    kl = kl_divergence(distribution(case, case.inputs), distribution(case, inputs))
-    return kl if kl.dim() == 1 else kl.sum(1)
+    parts = zip(distributions(case, case.inputs), distributions(case, inputs), strict=True)
+    return sum(kl_divergence(*part).view(N, -1).sum(1) for part in parts)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

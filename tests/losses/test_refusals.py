@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from hesrl import losses
 from tests.losses.cases import CASES
-from tests.losses.data import CHOICES, CLIP, LOGITS, PROBABILITIES, N
+from tests.losses.data import (
+    BITS,
+    CHOICES,
+    CLIP,
+    LOGITS,
+    MANY_CHOICES,
+    MANY_LOGITS,
+    PROBABILITIES,
+    SIZES,
+    N,
+)
 
 by_id = {case.id: case for case in CASES}
 
@@ -24,6 +36,8 @@ def refused(call, message):
     [
         losses.GaussianSurrogateLoss,
         losses.CategoricalSurrogateLoss,
+        losses.BernoulliSurrogateLoss,
+        partial(losses.MultiCategoricalSurrogateLoss, [2, 3]),
         losses.SurrogateLoss,
         losses.ValueLoss,
     ],
@@ -49,7 +63,15 @@ def test_an_unknown_reduction(case):
 
 
 @pytest.mark.parametrize("coef", [float("nan"), float("inf")])
-@pytest.mark.parametrize("loss", [losses.CategoricalEntropyBonus, losses.GaussianEntropyBonus])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.CategoricalEntropyBonus,
+        losses.GaussianEntropyBonus,
+        losses.BernoulliEntropyBonus,
+        partial(losses.MultiCategoricalEntropyBonus, [2, 3]),
+    ],
+)
 def test_a_coefficient_must_be_finite(loss, coef):
     refused(lambda: loss(coef), f"coef must be a finite number, not {coef}")
     assert loss(-1.0).coef == -1
@@ -86,6 +108,15 @@ SHAPES = [
     ("ppo of log-probabilities", 0, (N, 1), r"logprobs must have shape \(N,\), not \(9, 1\)"),
     ("ppo of log-probabilities", 1, (1,), r"old_logprobs .* to go with logprobs, not \(1,\)"),
     ("ppo of log-probabilities", 2, (N, 1), r"advantages .* to go with logprobs, not \(9, 1\)"),
+    ("multi-categorical a2c", 0, (N, 6), r"logits must have shape \(N, 7\) for .* not \(9, 6\)"),
+    ("multi-categorical ppo", 0, (N,), r"logits must have shape \(N, 7\) for .* not \(9,\)"),
+    ("multi-categorical ppo", 1, (N, 2), r"actions .* \(9, 3\) to go with logits, not \(9, 2\)"),
+    ("multi-categorical ppo", 2, (1,), r"old_logprobs .* \(9,\) to go with logits, not \(1,\)"),
+    ("multi-categorical entropy", 0, (N, 3), r"logits must have shape \(N, 7\) for .* \(9, 3\)"),
+    ("bernoulli a2c", 0, (N,), r"logits must have shape \(N, K\), not \(9,\)"),
+    ("bernoulli a2c", 1, (N, 1), r"actions .* \(9, 3\) to go with logits, not \(9, 1\)"),
+    ("bernoulli ppo", 3, (N, 1), r"advantages .* \(9,\) to go with logits, not \(9, 1\)"),
+    ("bernoulli entropy", 0, (3,), r"logits must have shape \(N, K\), not \(3,\)"),
     ("categorical entropy", 0, (3,), r"logits must have shape \(N, K\), not \(3,\)"),
     ("gaussian entropy (K,)", 0, (), r"log_std must have shape \(N, K\) or \(K,\), not \(\)"),
     ("value clipped", 0, (N, 1), r"values must have shape \(N,\), not \(9, 1\)"),
@@ -184,3 +215,34 @@ def test_actions_that_are_not_integers():
         lambda: loss(LOGITS, PROBABILITIES[:, 0], torch.ones(N)),
         r"actions must be integers, not of torch\.float64",
     )
+
+
+@pytest.mark.parametrize(("column", "wrong", "largest"), [(0, 2, 1), (1, -1, 0), (2, 4, 3)])
+def test_a_choice_out_of_range(column, wrong, largest):
+    actions = MANY_CHOICES.clone()
+    actions[4, column] = wrong
+    message = f"actions must be from 0 to {largest} in column {column}, not {wrong}"
+    data = torch.ones(N)
+    a2c, ppo = losses.MultiCategoricalA2CLoss(SIZES), losses.MultiCategoricalSurrogateLoss(SIZES, 1)
+    refused(lambda: a2c(MANY_LOGITS, actions, data), message)
+    refused(lambda: ppo(MANY_LOGITS, actions, data, data), message)
+    actions = actions.double()
+    refused(lambda: a2c(MANY_LOGITS, actions, data), r"actions must be integers, not of torch\.fl")
+
+
+@pytest.mark.parametrize("sizes", [(), (2, 0), (-1,)])
+def test_choices_among_nothing(sizes):
+    message = r"sizes must be numbers from 1, one for each choice, not \["
+    refused(lambda: losses.MultiCategoricalA2CLoss(sizes), message)
+
+
+@pytest.mark.parametrize("wrong", [2.0, -1.0, 0.5])
+def test_a_bit_that_is_neither_0_nor_1(wrong):
+    bits = BITS.double()
+    bits[4, 1] = wrong
+    data = torch.ones(N)
+    for call in (
+        lambda: losses.BernoulliA2CLoss()(LOGITS, bits, data),
+        lambda: losses.BernoulliSurrogateLoss(CLIP)(LOGITS, bits, data, data),
+    ):
+        refused(call, f"actions must be 0 or 1, not {wrong:g}")

@@ -1,0 +1,150 @@
+"""Losses of a policy of K independent bits, exact at its logits.
+
+With p = sigmoid(z) the probabilities of ones, for each sample
+
+    log π(a) = Σ_k a log p + (1 − a) log(1 − p)
+    ∂log π/∂z = a − p,      ∂²log π/∂z² = −p (1 − p)
+
+A logit of ±∞ is a bit that is certain: its derivatives are zero where it is taken.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from hesrl.losses.categorical import LogPolicy, a2c_of, surrogate_of
+from hesrl.losses.checks import (
+    require_bits,
+    require_constant,
+    require_finite,
+    require_positive,
+    require_shape,
+)
+from hesrl.losses.entropy import SMALLEST_LOG
+from hesrl.losses.operation import ClosedFormLoss, PolicyLoss, Terms, divisor, reduce
+from hesrl.losses.surrogate import RatioTerms
+
+
+def _log_policy(logits: Tensor, actions: Tensor) -> LogPolicy:
+    p, taken = logits.sigmoid(), actions.to(logits.dtype)
+    logprobs = logsigmoid((2 * taken - 1) * logits).sum(1)
+    return LogPolicy(logprobs, taken - p, p - p * p)
+
+
+def bernoulli_a2c(
+    logits: Tensor,
+    actions: Tensor,
+    advantages: Tensor,
+    reduction: str = "mean",
+    curvature: str = "exact",
+) -> Terms:
+    """The policy-gradient loss ``ℓ_n = −A_n log π(a_n)`` of independent bits.
+
+        ∂ℓ/∂z = A (p − a),      ∂²ℓ/∂z² = A p (1 − p)
+
+    A mean is over the N samples.
+
+    Args:
+        logits: z (N, K).
+        actions: a (N, K), zeros and ones of any type.
+        advantages: A (N,).
+        reduction: "mean", "sum" or "none".
+        curvature: "exact", or "fisher".
+    """
+    return a2c_of(_log_policy(logits, actions), advantages, reduction, curvature)
+
+
+def bernoulli_surrogate(
+    logits: Tensor,
+    actions: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    clip_coef: float,
+    reduction: str = "mean",
+    curvature: str = "exact",
+) -> RatioTerms:
+    """PPO's clipped surrogate, see `surrogate`, of independent bits.
+
+    With w = −r A, zero where clipped:
+
+        ∂ℓ/∂z = w (a − p),      ∂²ℓ/∂z² = w [(a − p)² − p (1 − p)]
+
+    A mean is over the N samples.
+
+    Args:
+        logits: z (N, K).
+        actions: a (N, K), zeros and ones of any type.
+        old_logprobs: log π_old(a) (N,).
+        advantages: A (N,).
+        clip_coef: ε, the largest change of the probability ratio that is rewarded.
+        reduction: "mean", "sum" or "none".
+        curvature: "exact", or "fisher".
+    """
+    policy = _log_policy(logits, actions)
+    return surrogate_of(policy, old_logprobs, advantages, clip_coef, reduction, curvature)
+
+
+def bernoulli_entropy_bonus(logits: Tensor, coef: float = 1.0, reduction: str = "mean") -> Terms:
+    """``ℓ_n = −β H_n`` of independent bits, H = −Σ_k p log p + (1 − p) log(1 − p).
+
+        ∂ℓ/∂z = β z p (1 − p),      ∂²ℓ/∂z² = β p (1 − p) [1 + z (1 − 2p)]
+
+    A mean is over the N samples.
+
+    Args:
+        logits: z (N, K).
+        coef: β.
+        reduction: "mean", "sum" or "none".
+    """
+    z = logits.clamp(SMALLEST_LOG, -SMALLEST_LOG)
+    p, q = z.sigmoid(), (-z).sigmoid()
+    entropy = -(p * logsigmoid(z) + q * logsigmoid(-z)).sum(1)
+    c_pq = coef / divisor(len(logits), reduction) * (p * q)
+    loss = -coef * reduce(entropy, reduction)
+    return Terms(loss, grad=c_pq * z, hess=c_pq * (1 + z * (q - p)))
+
+
+class BernoulliA2CLoss(PolicyLoss, form=bernoulli_a2c):
+    """`bernoulli_a2c` as one operation of the autograd graph."""
+
+    def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+        """Return the loss."""
+        require_shape("logits", logits, "(N, K)")
+        require_bits("actions", actions, logits)
+        require_constant("advantages", advantages, "logits", logits.shape[:1])
+        return self.operation(logits, actions, advantages, (self.reduction, self.curvature))
+
+
+class BernoulliSurrogateLoss(PolicyLoss, form=bernoulli_surrogate):
+    """`bernoulli_surrogate` as one operation of the autograd graph."""
+
+    def __init__(self, clip_coef: float, reduction: str = "mean", curvature: str = "exact") -> None:
+        super().__init__(reduction, curvature)
+        require_positive("clip_coef", clip_coef)
+        self.clip_coef = clip_coef
+
+    def forward(
+        self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradient, the log-ratio (N,)."""
+        require_shape("logits", logits, "(N, K)")
+        require_bits("actions", actions, logits)
+        require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
+        require_constant("advantages", advantages, "logits", logits.shape[:1])
+        settings = self.clip_coef, self.reduction, self.curvature
+        return self.operation(logits, actions, old_logprobs, advantages, settings)
+
+
+class BernoulliEntropyBonus(ClosedFormLoss, form=bernoulli_entropy_bonus):
+    """`bernoulli_entropy_bonus` as one operation of the autograd graph."""
+
+    def __init__(self, coef: float = 1.0, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        require_finite("coef", coef)
+        self.coef = coef
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return the loss at logits (N, K)."""
+        require_shape("logits", logits, "(N, K)")
+        return self.operation(logits, (self.coef, self.reduction))
