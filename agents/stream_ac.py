@@ -39,8 +39,8 @@ from torch import Tensor
 from hesrl import optim
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import Evaluator
+from hesrl.envs.flat_observations import has_images
 from hesrl.envs.normalized_envs import NormalizedEnvs
-from hesrl.envs.spaces import is_image
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import check_real_time, env_options
@@ -296,7 +296,7 @@ def main(args: Args) -> int:
         env_options=options,
     )
     check_real_time(args, envs)
-    if is_image(envs.observation_space):
+    if has_images(envs.observation_space):
         raise UserError(f"--env-id {args.env_id}: observes images, which stream-ac does not take")
     agent = Agent(
         envs.observation_space,

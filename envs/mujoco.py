@@ -17,18 +17,23 @@ import torch
 from gymnasium.envs.mujoco import MujocoEnv
 
 from hesrl.envs.episode_progress import EpisodeProgress
-from hesrl.envs.spaces import check_spaces, is_image
+from hesrl.envs.flat_observations import flattened, has_images
+from hesrl.envs.spaces import check_spaces
 from hesrl.errors import UserError, one_line
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
-def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[Any, Any]:
-    """Make an environment that observes a vector or an image and takes a vector or a number.
+def make_env(
+    env_id: str, *, progress: bool = False, flat: bool = True, **kwargs: Any
+) -> gym.Env[Any, Any]:
+    """Make an environment that observes a vector or an image.
 
     Args:
         env_id: Gymnasium id, such as ``"HalfCheetah-v5"``.
         progress: Whether to append the progress of the episode to the observation.
+        flat: Whether observations that are no Box become a vector, a
+            `hesrl.envs.flat_observations.FlatBox`.
         **kwargs: Passed on to the environment, such as ``max_episode_steps``.
 
     Raises:
@@ -53,9 +58,11 @@ def make_env(env_id: str, *, progress: bool = False, **kwargs: Any) -> gym.Env[A
         option = "--robot-host" if name[1] == "host" else f"--env-options {name[1]}=…"
         raise UserError(f"{option}: environment {env_id} takes no {name[1]}") from error
     check_spaces(env_id, env)
+    if flat:
+        env = flattened(env)
     if progress:
         limit = None if env.spec is None else env.spec.max_episode_steps
-        if limit is None or is_image(env.observation_space):
+        if limit is None or has_images(env.observation_space):
             lacks = "observes images" if limit is not None else "has no time limit"
             raise UserError(f"--progress: environment {env_id} {lacks}; leave the option out")
         env = EpisodeProgress(env, limit)

@@ -194,34 +194,35 @@ class _Rows:
         return self.take()
 
 
-class ProgressKeepingNormalizer(ObservationNormalizer):
-    """Leaves the last entry, the progress of the episode, as it is.
+class LeadingNormalizer(ObservationNormalizer):
+    """Leaves the last entries as they are: the progress of the episode, or the pixels of images.
 
     Args:
-        obs_dim: Entries of one observation, the last one included.
+        obs_dim: Entries of one observation, the last ones included.
+        kept: How many last ones there are.
         clip: Bound of the magnitude of the others.
     """
 
-    def __init__(self, obs_dim: int, clip: float = CLIP) -> None:
-        super().__init__(obs_dim - 1, clip)
+    def __init__(self, obs_dim: int, kept: int, clip: float = CLIP) -> None:
+        super().__init__(obs_dim - kept, clip)
+        self._scaled_entries = obs_dim - kept
 
     def update(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Do as a call does, in NumPy."""
-        return _with_progress(super().update(obs[:, :-1]), obs)
+        return self._completed(super().update(obs[:, : self._scaled_entries]), obs)
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return observations (n, obs_dim) normalized, without changing the statistics."""
-        return _with_progress(super().normalize(obs[:, :-1]), obs)
+        return self._completed(super().normalize(obs[:, : self._scaled_entries]), obs)
 
-
-def _with_progress(
-    normalized: NDArray[np.float32], obs: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Return normalized entries (n, obs_dim − 1) and the last ones of ``obs`` (n, obs_dim)."""
-    result = np.empty(obs.shape, dtype=np.float32)
-    result[:, :-1] = normalized
-    result[:, -1] = obs[:, -1]
-    return result
+    def _completed(
+        self, normalized: NDArray[np.float32], obs: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Return normalized entries and the last ones of ``obs`` (n, obs_dim)."""
+        result = np.empty(obs.shape, dtype=np.float32)
+        result[:, : self._scaled_entries] = normalized
+        result[:, self._scaled_entries :] = obs[:, self._scaled_entries :]
+        return result
 
 
 class Rewards:

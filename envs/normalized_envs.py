@@ -13,23 +13,24 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.env_errors import check_numbers, check_shape, malformed, raised
+from hesrl.envs.flat_observations import FlatBox
 from hesrl.envs.mujoco import env_states, make_env, set_env_states
 from hesrl.envs.mujoco_threads import SimulationError
 from hesrl.envs.normalize import (
     CLIP,
+    LeadingNormalizer,
     ObservationNormalizer,
     Observations,
-    ProgressKeepingNormalizer,
     RewardNormalizer,
     Rewards,
 )
 from hesrl.envs.real_time import real_time
-from hesrl.envs.spaces import actions_for, is_image
+from hesrl.envs.spaces import actions_for, is_image, warn_of_no_bounds
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.rl.threads import cores, cores_of_a_run
 
@@ -69,7 +70,8 @@ class NormalizedEnvs:
     """N plain environments with shared running statistics; ended episodes restart at once.
 
     Observations are vectors, in single precision, or images, in bytes. Images are never
-    normalized: a network divides them by 255.
+    normalized: a network divides them by 255. Observations that are no Box are vectors, too, in the
+    order of `hesrl.envs.flat_observations.FlatBox`.
 
     Args:
         env_id: Gymnasium id.
@@ -126,9 +128,10 @@ class NormalizedEnvs:
             None if self._real_time is None else self._real_time.halt
         )
         observations, actions = self._envs[0].observation_space, self._envs[0].action_space
-        assert isinstance(observations, Box) and isinstance(actions, Box | Discrete)
+        assert isinstance(observations, Box)
+        warn_of_no_bounds(env_id, actions)
         self.observation_space: Box = observations
-        self.action_space: Box | Discrete = actions
+        self.action_space: gym.Space[Any] = actions
         self._actions_for_envs = actions_for(env_id, actions)
         self._raw: NDArray[Any]
         self.observation_normalizer: Observations
@@ -140,10 +143,15 @@ class NormalizedEnvs:
             self._raw = np.empty((num_envs, *observations.shape))
             self._raw_numbers = self._raw.reshape(-1)
             self.observation_normalizer = Observations(np.float32)
-            if normalize_observations:
-                kind = ProgressKeepingNormalizer if progress else ObservationNormalizer
-                self.observation_normalizer = normalizer = kind(observations.shape[0], clip)
+            size, kept = observations.shape[0], int(progress)
+            if isinstance(observations, FlatBox):
+                kept += size - observations.vector_size
+            if normalize_observations and kept < size:
+                normalizer = ObservationNormalizer(size, clip)
+                if kept:
+                    normalizer = LeadingNormalizer(size, kept, clip)
                 normalizer.follow(self._raw)
+                self.observation_normalizer = normalizer
         self._rewards_to_learn: Rewards = (
             RewardNormalizer(gamma, num_envs, clip) if normalize_rewards else Rewards()
         )
@@ -220,7 +228,7 @@ class NormalizedEnvs:
 
         Args:
             actions: Continuous ones (N, act_dim) in the unit of the environment, which are clipped
-                to its bounds; of discrete ones the numbers from 0 (N,).
+                to its bounds; of discrete ones the numbers from 0, (N,) or (N, D) for several.
 
         Raises:
             FloatingPointError: An action is NaN, or an environment gave a number that is not

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from hesrl.envs.flat_observations import FlatBox
 from hesrl.envs.normalize import CLIP
 from hesrl.envs.spaces import actions_for
 from hesrl.errors import UserError, one_line
-from hesrl.rl.exported_policy import ExportedPolicy, some_observations
+from hesrl.rl.exported_policy import ExportedPolicy, shortfall, some_observations
 from hesrl.rl.saved_policy import SB3_AGENTS, PlayingSettings, SavedPolicy, saved_policy
 from hesrl.runs import load_checkpoint
 from hesrl.runs.atomic import cannot_write
@@ -107,8 +109,16 @@ def exported(policy: SavedPolicy) -> ExportedPolicy:
         policy.spaces,
         state["envs"]["observation_statistics"],
         clip=settings.get("normalization_clip", CLIP),
-        keeps_last=settings.get("progress", False),
+        kept=_kept(policy),
     )
+
+
+def _kept(policy: SavedPolicy) -> int:
+    """Return how many of the last entries of an observation have no statistics."""
+    space = policy.spaces[0]
+    if isinstance(space, FlatBox):
+        return space.shape[0] - space.vector_size
+    return int(policy.run.settings.get("progress", False))
 
 
 def _export(form: str, policy: SavedPolicy, folder: Path) -> float:
@@ -181,19 +191,17 @@ def _difference(policy: SavedPolicy, run: Run) -> float:
         "mean": module.mean[0], "var": module.std[0].square()
     }  # fmt: skip
     obs = some_observations(observations, statistics, CHECKED)
-    expected = policy.act(policy.observation.normalize(obs))
+    act = actions_for(policy.env_id, actions)
+    expected = np.asarray(act(policy.act(policy.observation.normalize(obs))))
     found = run(obs)
-    if module._start is not None:
-        with torch.no_grad():
-            seen = torch.from_numpy(obs)
-            logits = module._outputs(seen if module._is_image else module.normalized(seen))
-        rows = np.arange(CHECKED)
-        chosen = logits.numpy()[rows, found - module._start]
-        difference = float((logits.numpy().max(1) - chosen).max())
-    else:
-        expected = np.asarray(actions_for(policy.env_id, actions)(expected))
-        scale = np.maximum(1, (actions.high - actions.low) / 2)  # type: ignore[attr-defined]
+    if isinstance(actions, Box):
+        width = actions.high - actions.low
+        scale = np.where(np.isfinite(width), np.maximum(1, width / 2), 1)
         difference = float((np.abs(found - expected) / scale).max())
+    else:
+        with torch.no_grad():
+            logits = module.outputs(torch.from_numpy(obs))
+        difference = max(shortfall(actions, logits, chosen) for chosen in (expected, found))
     if not difference <= TOLERANCE:
         raise FloatingPointError(
             f"what was exported differs from the agent by {difference:.1e}; no file is left"
@@ -212,4 +220,6 @@ def _describe(policy: SavedPolicy, file: Path) -> None:
         "action": one_line(actions),
         "normalization": "inside the policy; for sb3 in vecnormalize.pkl",
     }
+    if isinstance(observations, FlatBox):
+        content["obs is gymnasium.spaces.flatten of"] = one_line(observations.original)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

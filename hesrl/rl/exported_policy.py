@@ -9,10 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hesrl.envs.flat_observations import FlatBox
 from hesrl.envs.normalize import CLIP, EPSILON
 from hesrl.envs.spaces import is_image
 
@@ -20,15 +21,17 @@ from hesrl.envs.spaces import is_image
 class ExportedPolicy(nn.Module):
     """Normalizes observations, computes the most probable actions, and puts them into the space.
 
-        x = clip((o − m)/√(v + 1e-8)),   a = clip(μ(x))  or  a = start + argmax logits(x)
+        x = clip((o − m)/√(v + 1e-8)),   a = clip(μ(x)),  a = start + argmax logits(x)  or
+        a = [logits(x) > 0]
 
     Args:
         networks: Holds the parameters.
-        outputs: From what the networks see (N, …) to means (N, act_dim) or logits (N, K).
+        outputs: From what the networks see (N, …) to means (N, act_dim) or logits (N, K), side by
+            side for several choices.
         spaces: Of observations and actions.
         statistics: ``mean`` m and ``var`` v of the observations, in float64; empty for none.
         clip: Bound of normalized entries.
-        keeps_last: Whether the last entry, the progress of the episode, stays as it is.
+        kept: How many of the last entries stay as they are.
     """
 
     mean: Tensor
@@ -44,42 +47,73 @@ class ExportedPolicy(nn.Module):
         statistics: dict[str, Any],
         *,
         clip: float = CLIP,
-        keeps_last: bool = False,
+        kept: int = 0,
     ) -> None:
         super().__init__()
         self.networks, self._outputs = networks, outputs
         observations, actions = spaces
         self._is_image = is_image(observations)
-        self._normalizes, self._clip, self._keeps_last = bool(statistics), clip, keeps_last
+        self._normalizes, self._clip, self._kept = bool(statistics), clip, kept
         if statistics:
             self.register_buffer("mean", statistics["mean"][None])
             self.register_buffer("std", (statistics["var"] + EPSILON).sqrt()[None])
-        self._start: int | None = None
-        if isinstance(actions, Discrete):
-            self._start = int(actions.start)
-        else:
-            assert isinstance(actions, Box)
+        self._actions = actions
+        if isinstance(actions, Box):
             self.register_buffer("low", torch.from_numpy(actions.low.astype(np.float32))[None])
             self.register_buffer("high", torch.from_numpy(actions.high.astype(np.float32))[None])
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Return actions (N, act_dim), or the numbers of discrete ones (N,), for observations."""
-        outputs = self._outputs(obs if self._is_image else self.normalized(obs))
-        if self._start is not None:
-            return outputs.argmax(1) + self._start
-        return torch.minimum(torch.maximum(outputs, self.low), self.high)
+        """Return actions as the environment takes them (N, …), for observations (N, …)."""
+        outputs, actions = self.outputs(obs), self._actions
+        if isinstance(actions, Box):
+            return torch.minimum(torch.maximum(outputs, self.low), self.high)
+        if isinstance(actions, MultiBinary):
+            return (outputs > 0).to(torch.int8).reshape(-1, *actions.shape)
+        starts, parts = choices(actions, outputs)
+        chosen = [z.argmax(1) + start for z, start in zip(parts, starts, strict=True)]
+        return torch.stack(chosen, 1).reshape(-1, *(actions.shape or ()))
+
+    def outputs(self, obs: Tensor) -> Tensor:
+        """Return means (N, act_dim) or logits (N, K) for observations (N, …)."""
+        return self._outputs(obs if self._is_image else self.normalized(obs))
 
     def normalized(self, obs: Tensor) -> Tensor:
         """Return vectors of observations (N, obs_dim) as the networks see them."""
         if not self._normalizes:
             return obs.to(torch.float32)
-        seen = obs[:, :-1] if self._keeps_last else obs
+        seen = obs[:, : -self._kept] if self._kept else obs
         scaled = ((seen.to(torch.float64) - self.mean) / self.std).to(torch.float32)
         if math.isfinite(self._clip):
             scaled = scaled.clamp(-self._clip, self._clip)
-        if self._keeps_last:
-            scaled = torch.cat([scaled, obs[:, -1:].to(torch.float32)], dim=1)
+        if self._kept:
+            scaled = torch.cat([scaled, obs[:, -self._kept :].to(torch.float32)], dim=1)
         return scaled
+
+
+def choices(space: gym.Space[Any], logits: Tensor) -> tuple[list[int], tuple[Tensor, ...]]:
+    """Return the first number of each choice of a Discrete or MultiDiscrete, and its logits."""
+    if isinstance(space, MultiDiscrete):
+        return space.start.ravel().tolist(), logits.split(space.nvec.ravel().tolist(), 1)
+    assert isinstance(space, Discrete)
+    return [int(space.start)], (logits,)
+
+
+def shortfall(space: gym.Space[Any], logits: Tensor, actions: NDArray[Any]) -> float:
+    """Return how far the logits of actions lie below those of the most probable ones, at most.
+
+    Args:
+        space: Of the actions; not a Box.
+        logits: As `ExportedPolicy.outputs` gives them (N, K).
+        actions: As the environment takes them (N, …).
+    """
+    chosen = torch.from_numpy(actions).reshape(len(logits), -1)
+    if isinstance(space, MultiBinary):
+        wrong = chosen != (logits > 0)
+        return float((logits.abs() * wrong).max())
+    starts, parts = choices(space, logits)
+    numbers = chosen - torch.tensor(starts)
+    columns = zip(parts, numbers.split(1, 1), strict=True)
+    return max(float((z.amax(1, True) - z.gather(1, a)).max()) for z, a in columns)
 
 
 def some_observations(
@@ -101,4 +135,7 @@ def some_observations(
     if statistics:
         mean, std = statistics["mean"].numpy(), statistics["var"].numpy() ** 0.5
         drawn[:, : len(mean)] = mean + std * drawn[:, : len(mean)]
+    if isinstance(space, FlatBox) and space.images:
+        pixels = (number, shape[0] - space.vector_size)
+        drawn[:, space.vector_size :] = rng.integers(0, 256, pixels)
     return drawn.astype(space.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,6 +21,7 @@ from hesrl.losses import (
     GaussianEntropyBonus,
     GaussianSurrogateLoss,
 )
+from hesrl.rl.independent_policies import BernoulliPolicy, MultiCategoricalPolicy
 
 Array = NDArray[Any]
 
@@ -139,9 +140,16 @@ class CategoricalPolicy:
         return (p * (1 - p),)
 
 
-def policy_for(actions: gym.Space[Any]) -> GaussianPolicy | CategoricalPolicy:
+Policy = GaussianPolicy | CategoricalPolicy | MultiCategoricalPolicy | BernoulliPolicy
+
+
+def policy_for(actions: gym.Space[Any]) -> Policy:
     """Return the policy for actions that `hesrl.envs.spaces.check_spaces` lets through."""
     if isinstance(actions, Discrete):
         return CategoricalPolicy(int(actions.n))
+    if isinstance(actions, MultiDiscrete):
+        return MultiCategoricalPolicy(actions.nvec.ravel().tolist())
+    if isinstance(actions, MultiBinary):
+        return BernoulliPolicy(math.prod(actions.shape))
     assert isinstance(actions, Box)
     return GaussianPolicy(actions.shape[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import ACTIVATIONS
+from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
 from hesrl.rl.threads import cores
 from hesrl.settings import require_between, require_choice, require_device, require_positive

@@ -17,7 +17,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import CLIP
 from hesrl.envs.spaces import is_image
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import ACTIVATIONS
+from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.saved_policy import SB3_AGENTS, SavedPolicy
 from hesrl.runs import load_checkpoint
 

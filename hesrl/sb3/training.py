@@ -37,8 +37,8 @@ from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.real_time import real_time
 from hesrl.envs.spaces import is_image, other_spaces
 from hesrl.errors import UserError, one_line
-from hesrl.rl.actor_critic import ACTIVATIONS
 from hesrl.rl.env_options import env_options
+from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import hyperparameters
 from hesrl.rl.settings import RolloutSettings
 from hesrl.rl.threads import limit_threads

@@ -9,18 +9,18 @@ import numpy as np
 from hesrl.agents import ppo
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting
-from tests.rl.variants import CATEGORICAL, GAUSSIAN, draw_observations
+from hesrl.rl.policies import policy_for
+from tests.rl.variants import POLICIES, draw_observations
 
 
 def random_rollout(policy: str, steps: int, num_envs: int, observations: str = "vector") -> Any:
     """Return a rollout of random numbers without the end of an episode, for both agents."""
     rng = np.random.default_rng(0)
     obs = draw_observations(observations, steps + 1, num_envs)
-    actions = (
-        rng.integers(CATEGORICAL.n, size=(steps, num_envs))
-        if policy == "categorical"
-        else rng.standard_normal((steps, num_envs, *GAUSSIAN.shape), dtype=np.float32)
-    )
+    of_policy = policy_for(POLICIES[policy][0])
+    noise = of_policy.noise(rng, steps, num_envs)
+    parameters = np.zeros((1, of_policy.size), np.float32)
+    actions = np.stack([of_policy.sample((parameters, parameters), row) for row in noise])
     return ppo.Rollout(
         obs=obs[:-1],
         actions=actions,

@@ -15,6 +15,7 @@ from tests.agents.written_out import (
     make_data,
     policy_of,
 )
+from tests.rl.variants import POLICIES
 
 
 def checked(**settings):
@@ -37,7 +38,7 @@ def test_the_loss_is_the_one_written_out_with_the_same_derivatives(policy, share
     assert_derivatives_agree(agent, lambda *x: loss_fn(*x)[0], A2CLoss(agent, args), data)
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_metrics_are_the_parts_of_the_loss(policy):
     agent, (*data, _) = make_data(policy, False)
     loss, (row,) = make_loss(agent, checked(ent_coef=0.1, vf_coef=0.3))(*data)

@@ -4,6 +4,7 @@ It refuses a tensor that was left on the CPU, and a question about a number, for
 make the whole step wait.
 """
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +33,7 @@ def take_steps(module, optimizer, policy="gaussian", observations="vector", **se
         compile="off",
         after_backward=curvature_of(agent, stepper),
     )
-    actions = torch.zeros(N, dtype=torch.int64) if policy == "categorical" else torch.zeros(N, 2)
+    actions = torch.from_numpy(np.zeros((N, *agent.policy.shape), agent.policy.dtype))
     obs = torch.from_numpy(draw_observations(observations, N))
     numbers = [torch.zeros(N) for _ in range(3 if module is a2c else 4)]
     batch = [tensor.to("meta") for tensor in (obs, actions, *numbers)]

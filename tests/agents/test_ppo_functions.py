@@ -21,7 +21,7 @@ from tests.agents.written_out import (
     policy_of,
     values_of,
 )
-from tests.rl.variants import make_agent
+from tests.rl.variants import POLICIES, make_agent
 
 SMALL = {
     "num_envs": 2, "num_steps": 32, "num_minibatches": 4, "total_timesteps": 64, "update_epochs": 5,
@@ -66,7 +66,7 @@ def test_the_loss_is_cleanrls_with_the_same_derivatives(policy, shared_trunk, se
     assert_derivatives_agree(agent, lambda *x: loss_fn(*x)[0], PPOLoss(agent, args), data)
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_data_lie_in_all_regions_of_the_surrogate(policy):
     agent, (obs, actions, advantages, returns, values, logprobs) = make_data(policy, False)
     ratio = (policy_of(agent, obs).log_prob(actions) - logprobs).exp()
@@ -78,7 +78,7 @@ def test_data_lie_in_all_regions_of_the_surrogate(policy):
     assert len(returns) == len(ratio)
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "categorical"])
+@pytest.mark.parametrize("policy", ["gaussian", "categorical", "choices", "bits"])
 def test_metrics_are_cleanrls(policy):
     agent, data = make_data(policy, False)
     args = checked(ent_coef=0.1)
@@ -101,7 +101,7 @@ def test_metrics_are_cleanrls(policy):
     torch.testing.assert_close(metrics["losses/value_loss"], (rest / args.vf_coef).detach())
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "variance network", "categorical"])
+@pytest.mark.parametrize("policy", POLICIES)
 def test_log_probabilities_of_a_rollout_are_those_of_the_policy(policy):
     agent, _, batch = prepare(checked(), policy)
     expected = policy_of(agent, batch.obs).log_prob(batch.actions)
@@ -109,7 +109,7 @@ def test_log_probabilities_of_a_rollout_are_those_of_the_policy(policy):
     assert not batch.logprobs.requires_grad
 
 
-@pytest.mark.parametrize("policy", ["gaussian", "categorical"])
+@pytest.mark.parametrize("policy", ["gaussian", "categorical", "choices", "bits"])
 @pytest.mark.parametrize("optimizer", DEFAULTS)
 def test_update_improves_the_surrogate_and_the_values(optimizer, policy):
     args = checked(optimizer=optimizer)

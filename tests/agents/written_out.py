@@ -8,26 +8,48 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Distribution, Independent, Normal
 from torch.func import functional_call
 
 from hesrl.curvature import arm
 from hesrl.rl.actor_critic import Agent
+from hesrl.rl.independent_policies import BernoulliPolicy, MultiCategoricalPolicy
 from tests.reference import hess_diag
-from tests.rl.variants import make_agent
+from tests.rl.variants import POLICIES, make_agent
 
 N = 24
-VARIANTS = [(p, s) for p in ("gaussian", "variance network", "categorical") for s in (False, True)]
+VARIANTS = [(p, s) for p in POLICIES for s in (False, True)]
 """Policy, and whether actor and critic share a trunk."""
 
 
-def policy_of(agent: Agent, obs: Tensor) -> Distribution:
+class Choices:
+    """Several categorical distributions at once, as CleanRL's PPO for MultiDiscrete has them."""
+
+    def __init__(self, logits: Tensor, sizes: tuple[int, ...]) -> None:
+        self.parts = [Categorical(logits=part) for part in logits.split(sizes, 1)]
+
+    def sample(self) -> Tensor:
+        return torch.stack([part.sample() for part in self.parts], 1)
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        columns = zip(self.parts, actions.unbind(1), strict=True)
+        return torch.stack([part.log_prob(column) for part, column in columns]).sum(0)
+
+    def entropy(self) -> Tensor:
+        return torch.stack([part.entropy() for part in self.parts]).sum(0)
+
+
+def policy_of(agent: Agent, obs: Tensor) -> Distribution | Choices:
     features = agent.trunk(obs)
     outputs = agent.actor(features)
     if agent.actor_logvar is not None:
         std = torch.exp(0.5 * agent.actor_logvar(features))
     elif agent.actor_logstd is not None:
         std = torch.exp(agent.actor_logstd.expand_as(outputs))
+    elif isinstance(agent.policy, MultiCategoricalPolicy):
+        return Choices(outputs, agent.policy.sizes)
+    elif isinstance(agent.policy, BernoulliPolicy):
+        return Independent(Bernoulli(logits=outputs), 1)
     else:
         return Categorical(logits=outputs)
     return Independent(Normal(outputs, std), 1)

@@ -6,7 +6,8 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import ACTIVATIONS, Agent, Pixels, sparse_layer_init
+from hesrl.rl.actor_critic import Agent
+from hesrl.rl.layers import ACTIVATIONS, Pixels, sparse_layer_init
 from tests.rl.variants import GAUSSIAN, OBSERVATIONS, POLICIES, draw_observations, make_agent
 
 
@@ -29,6 +30,8 @@ def test_shapes_of_what_an_agent_gives(policy, observations, shared_trunk):
         "gaussian": [(7, 2), (1, 2)],
         "variance network": [(7, 2), (7, 2)],
         "categorical": [(7, 3)],
+        "choices": [(7, 5)],
+        "bits": [(7, 3)],
     }[policy]
     assert [tuple(parameter.shape) for parameter in distribution] == expected
     assert values.shape == (7,) and bool(len(agent.trunk)) == shared_trunk

@@ -22,6 +22,12 @@ def train(agent, root, **settings):
     return path, json.loads((path / "summary.json").read_text())["evaluation_returns"]
 
 
+def toys(observations, actions):
+    """Return the settings of an environment with such spaces."""
+    options = f"observations={observations}", f"actions={actions}"
+    return {"env_id": "tests.rl.toy_spaces:ToySpaces-v0", "env_options": options}
+
+
 def printed_returns(capsys):
     line, summary = capsys.readouterr().out.splitlines()[-2:]
     return [float(word) for word in line.removeprefix("returns:").split()], summary
@@ -36,6 +42,12 @@ VARIANTS = [
     (sb3_ppo, {"env_id": "InvertedPendulum-v5", "num_minibatches": 4, "hidden_sizes": (16,)}),
     (sb3_a2c, {"env_id": "CartPole-v1", "checkpoint_interval": 100, "optimizer": "adam"}),
     (stream_ac, {"env_id": "CartPole-v1", "sparse_init": 0.5, "layer_norm": False}),
+    (ppo, {**toys("dict", "choices"), "num_minibatches": 4}),
+    (ppo, {**toys("images", "bits"), "num_minibatches": 4, "shared_trunk": True}),
+    (a2c, toys("choices", "square bits")),
+    (a2c, {**toys("bits", "unbounded"), "variance_network": True}),
+    (stream_ac, toys("discrete", "half bounded")),
+    (stream_ac, toys("dict", "bits")),
 ]
 
 

@@ -15,12 +15,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from hesrl.agents import a2c, ppo, sb3_a2c, sb3_ppo, stream_ac
 from hesrl.envs.mujoco import make_env
+from hesrl.envs.spaces import actions_for
 from hesrl.errors import UserError
 from hesrl.rl import export_run
 from hesrl.rl.export_run import Args, main
 from hesrl.rl.saved_policy import PlayingSettings, saved_policy
 from tests.agents.processes import IMAGES
-from tests.rl.test_evaluate_run import train
+from tests.rl.test_evaluate_run import toys, train
 
 ONNX = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs hesrl[export]")
 RUNS = [
@@ -31,6 +32,11 @@ RUNS = [
     (stream_ac, {"env_id": "Hopper-v5"}),
     (sb3_ppo, {"env_id": "InvertedPendulum-v5", "num_minibatches": 4}),
     (sb3_a2c, {"env_id": "CartPole-v1", "optimizer": "scaled-adahesscale"}),
+    (ppo, {**toys("dict", "choices"), "num_minibatches": 4}),
+    (ppo, {**toys("images", "square bits"), "num_minibatches": 4, "shared_trunk": True}),
+    (a2c, {**toys("pictures", "discrete"), "hidden_sizes": (8,)}),
+    (a2c, {**toys("bits", "half bounded"), "normalize_observations": False}),
+    (stream_ac, toys("choices", "choices")),
 ]
 
 
@@ -38,15 +44,15 @@ def actions_of_the_agent(path, obs):
     """Return the most probable actions, as the environment gets them."""
     with saved_policy(PlayingSettings(path)) as policy:
         actions = policy.act(policy.observation.normalize(obs))
-        box = policy.spaces[1]
-    return np.clip(actions, box.low, box.high) if isinstance(box, gym.spaces.Box) else actions
+        return np.asarray(actions_for(policy.env_id, policy.spaces[1])(actions))
 
 
 def observed(path, steps=40):
     """Return what the environment of a run observes."""
     with saved_policy(PlayingSettings(path)) as policy:
         env_id, settings = policy.env_id, policy.player_settings
-    env = make_env(env_id, progress=settings.get("progress", False))
+    progress = settings.get("progress", False)
+    env = make_env(env_id, progress=progress, **settings["env_options"])
     seen = [env.reset(seed=3)[0]]
     for _ in range(steps):
         obs, _, terminated, truncated, _ = env.step(env.action_space.sample())

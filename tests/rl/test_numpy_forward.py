@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from hesrl.rl.actor_critic import ACTIVATIONS
+from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.numpy_forward import LARGEST_BATCH, Acting, numpy_forward
 from tests.rl.variants import OBSERVATIONS, POLICIES, draw_observations, make_agent
 
