@@ -38,11 +38,11 @@ from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.fisher import let_observe
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers, hyperparameters
-from hesrl.rl.settings import ActorCriticSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
     check_finite,
@@ -284,7 +284,7 @@ METRICS = ("losses/policy_loss", "losses/value_loss", "losses/entropy")
 
 def make_loss(agent: Agent, args: Args) -> LossFunction:
     """Return the loss of a rollout, as `hesrl.train_step.TrainStep` takes it."""
-    policy_loss = agent.policy.a2c_loss()
+    policy_loss = agent.policy.a2c_loss(args.output_curvature)
     negative_entropy = agent.policy.entropy_bonus(1.0)
     value_loss = ValueLoss()
 

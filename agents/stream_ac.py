@@ -243,7 +243,7 @@ def learn(
     raw = outputs.detach().requires_grad_()
     distribution = agent.distribution_of(raw)
     entropy = -agent.policy.entropy_bonus(1.0)(distribution[-1])
-    neg_log_prob = agent.policy.a2c_loss()(*distribution, action, torch.ones_like(reward))
+    neg_log_prob = agent.policy.a2c_loss("exact")(*distribution, action, torch.ones_like(reward))
     loss = neg_log_prob - args.ent_coef * td_error.sign().squeeze() * entropy
     (grad,) = torch.autograd.grad(loss, raw, retain_graph=True)
     if args.source == "fisher":

@@ -67,9 +67,13 @@ def require_scale_name(name: str) -> None:
         raise ValueError(f"scale must be 'log_std' or 'variance', not {name!r}")
 
 
+CURVATURES = ("exact", "fisher")
+"""What a policy loss can have at its outputs."""
+
+
 def require_curvature(curvature: str) -> None:
-    """Refuse anything but the two curvatures that a policy loss can have at its outputs."""
-    if curvature not in ("exact", "fisher"):
+    """Refuse anything but one of `CURVATURES`."""
+    if curvature not in CURVATURES:
         raise ValueError(f"curvature must be 'exact' or 'fisher', not {curvature!r}")
 
 

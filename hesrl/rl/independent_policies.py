@@ -61,13 +61,13 @@ class MultiCategoricalPolicy:
         starts = actions.new_tensor([part.start for part in self._parts])
         return logq.gather(1, actions + starts).sum(1)
 
-    def a2c_loss(self) -> nn.Module:
+    def a2c_loss(self, curvature: str) -> nn.Module:
         """Return A2C's loss, which takes parameters, actions and advantages."""
-        return MultiCategoricalA2CLoss(self.sizes)
+        return MultiCategoricalA2CLoss(self.sizes, curvature=curvature)
 
-    def surrogate_loss(self, clip_coef: float) -> nn.Module:
+    def surrogate_loss(self, clip_coef: float, curvature: str) -> nn.Module:
         """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
-        return MultiCategoricalSurrogateLoss(self.sizes, clip_coef)
+        return MultiCategoricalSurrogateLoss(self.sizes, clip_coef, curvature=curvature)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""
@@ -123,13 +123,13 @@ class BernoulliPolicy:
         """Return log π of actions (N, K), as (N,)."""
         return logsigmoid((2 * actions - 1) * distribution[0]).sum(1)
 
-    def a2c_loss(self) -> nn.Module:
+    def a2c_loss(self, curvature: str) -> nn.Module:
         """Return A2C's loss, which takes parameters, actions and advantages."""
-        return BernoulliA2CLoss()
+        return BernoulliA2CLoss(curvature=curvature)
 
-    def surrogate_loss(self, clip_coef: float) -> nn.Module:
+    def surrogate_loss(self, clip_coef: float, curvature: str) -> nn.Module:
         """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
-        return BernoulliSurrogateLoss(clip_coef)
+        return BernoulliSurrogateLoss(clip_coef, curvature=curvature)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""

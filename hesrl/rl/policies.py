@@ -62,13 +62,13 @@ class GaussianPolicy:
         u = ((actions - mean) * torch.exp(-log_std)).square()
         return -(0.5 * (u + math.log(2 * math.pi)) + log_std).sum(1)
 
-    def a2c_loss(self) -> nn.Module:
+    def a2c_loss(self, curvature: str) -> nn.Module:
         """Return A2C's loss, which takes parameters, actions and advantages."""
-        return GaussianA2CLoss()
+        return GaussianA2CLoss(curvature=curvature)
 
-    def surrogate_loss(self, clip_coef: float) -> nn.Module:
+    def surrogate_loss(self, clip_coef: float, curvature: str) -> nn.Module:
         """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
-        return GaussianSurrogateLoss(clip_coef)
+        return GaussianSurrogateLoss(clip_coef, curvature=curvature)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""
@@ -117,13 +117,13 @@ class CategoricalPolicy:
         """Return log π of actions (N,), as (N,)."""
         return distribution[0].log_softmax(1).gather(1, actions.unsqueeze(1)).squeeze(1)
 
-    def a2c_loss(self) -> nn.Module:
+    def a2c_loss(self, curvature: str) -> nn.Module:
         """Return A2C's loss, which takes parameters, actions and advantages."""
-        return CategoricalA2CLoss()
+        return CategoricalA2CLoss(curvature=curvature)
 
-    def surrogate_loss(self, clip_coef: float) -> nn.Module:
+    def surrogate_loss(self, clip_coef: float, curvature: str) -> nn.Module:
         """Return PPO's loss, which takes parameters, actions, old log π and advantages."""
-        return CategoricalSurrogateLoss(clip_coef)
+        return CategoricalSurrogateLoss(clip_coef, curvature=curvature)
 
     def entropy_bonus(self, coef: float) -> nn.Module:
         """Return ``−coef H(π)``, which takes the last parameter."""

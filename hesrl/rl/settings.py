@@ -11,9 +11,7 @@ from typing import ClassVar
 from hesrl.errors import UserError
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
-from hesrl.rl.threads import cores
 from hesrl.settings import require_between, require_choice, require_device, require_positive
-from hesrl.train_step import COMPILE
 
 
 @dataclass
@@ -200,54 +198,3 @@ class RolloutSettings(TrainingSettings):
     def fill_in(self) -> None:
         """Put in what the optimizer brings where nothing is given; the settings are checked."""
         fill_in_optimizer(self, self.OPTIMIZER_DEFAULTS)
-
-
-@dataclass
-class ActorCriticSettings(RolloutSettings):
-    """Settings of PPO and A2C in ``agents/``, which have networks and a step of hesrl."""
-
-    # Run
-    compile: str = "auto"
-    """whether the step on a minibatch is compiled; auto: if the run is long (docs/train_step.md)"""
-
-    # Environment
-    env_threads: int | None = None
-    """threads that step MuJoCo's v5 tasks, which changes no number; None: from 4 environments on
-    one for each core, and one for a run of a sweep"""
-
-    # Networks
-    shared_trunk: bool = False
-    """whether actor and critic share all layers but their last ones"""
-    variance_network: bool = False
-    """whether the variance of continuous actions depends on the observation"""
-    layer_norm: bool = False
-    """whether the units of each hidden layer are normalized before the activation"""
-    orthogonal_init: bool = True
-    """whether weights start orthogonal, the last ones of the actor near zero; else as in PyTorch"""
-    sparse_init: float = 0.0
-    """share of the weights of each unit that start at zero; 0: orthogonal_init decides"""
-
-    # Algorithm
-    bootstrap_at_time_limit: bool = True
-    """whether the value behind a time limit counts; else a time limit is a terminal state"""
-
-    @classmethod
-    def choices(cls) -> dict[str, Iterable[str]]:
-        """Return the possible values of settings that are text, by the name of the setting."""
-        return {**super().choices(), "compile": COMPILE}
-
-    def check(self) -> None:
-        """Refuse settings that cannot work.
-
-        Raises:
-            UserError: One setting is impossible; the message names it.
-        """
-        super().check()
-        require_positive(self, "env_threads")
-        # A run that moves to another machine goes on with fewer.
-        if self.resume is None and self.env_threads is not None and self.env_threads > cores():
-            raise UserError(
-                f"--env-threads {self.env_threads}: this process may use {cores()} core(s), and "
-                "more threads than cores only wait; give fewer"
-            )
-        require_between(self, "sparse_init", 0, 0.99)

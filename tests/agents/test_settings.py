@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from hesrl.agents import a2c, ppo, stream_ac
+from hesrl.curvature import arm
 from hesrl.errors import UserError
 from hesrl.settings import defaults_for, preset
+from tests.agents.written_out import make_data
 
 NAN = math.nan
 each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
@@ -43,6 +45,11 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
         (
             {"env_threads": 9999},
             r"--env-threads 9999: this process may use \d+ core\(s\), and more",
+        ),
+        ({"output_curvature": "gauss"}, "--output-curvature gauss: choose one of exact, fisher"),
+        (
+            {"output_curvature": "fisher", "optimizer": "adahessian"},
+            "--output-curvature fisher does not go with --optimizer adahessian",
         ),
         ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
@@ -170,3 +177,22 @@ def test_networks_can_be_those_of_streaming(agent, monkeypatch):
         assert (zeros == 10).all()  # ⌈0.9 · 11⌉
     with pytest.raises(UserError, match=r"^--sparse-init 1: must be"):
         agent.Args(sparse_init=1).check()
+
+
+@each_agent
+def test_fishers_curvature_is_the_policys_own_and_leaves_the_gradient_alone(agent):
+    """That of a log σ which all samples share is 2."""
+    networks, data = make_data("gaussian", False)
+    data = data if agent is ppo else data[:-1]
+    gradients = []
+    for curvature in ("exact", "fisher"):
+        args = agent.Args(output_curvature=curvature)
+        args.check()
+        args.fill_in()
+        networks.zero_grad()
+        arm(networks.parameters())
+        agent.make_loss(networks, args)(*data)[0].backward()
+        gradients.append([p.grad.clone() for p in networks.parameters()])
+    assert all(map(torch.equal, *gradients))
+    hess = networks.actor_logstd.hess_diag
+    torch.testing.assert_close(hess, torch.full_like(hess, 2.0))
