@@ -166,23 +166,33 @@ def rollout(
     # A policy that has diverged is refused by the environments, in one line.
     with np.errstate(over="ignore", invalid="ignore"):
         sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
-        for step in range(num_steps):
+        step = 0
+        while step < num_steps:
             obs[step] = next_obs
             action = sample(step, next_obs)
             actions[step] = action
-            next_obs, rewards[step], terminated, truncated, final, ended = step_envs(action)
+            next_obs, rewards[step], terminated, truncated, final, ended, fault = step_envs(action)
+            if fault is not None:
+                # Nothing is learned from a broken step: the one before it ended the episode.
+                if step and step - 1 not in final_obs:
+                    truncations[step - 1] = True
+                    final_obs[step - 1] = obs[step].copy()
+                if until_episode_ends and step:
+                    break
+                continue
+            step += 1
             if final is not None:
-                terminations[step], truncations[step] = terminated, truncated
-                final_obs[step] = final
-                episodes.extend(((step + 1) * num_envs, episode) for episode in ended)
+                terminations[step - 1], truncations[step - 1] = terminated, truncated
+                final_obs[step - 1] = final
+                episodes.extend((step * num_envs, episode) for episode in ended)
                 if until_episode_ends:
                     break
 
-    if envs.real_time and step not in final_obs:
-        truncations[step] = True
-        final_obs[step] = envs.cut_off()
+    if envs.real_time and step - 1 not in final_obs:
+        truncations[step - 1] = True
+        final_obs[step - 1] = envs.cut_off()
         next_obs = envs.observations
-    taken = slice(step + 1)
+    taken = slice(step)
     return Rollout(
         obs[taken], actions[taken], rewards[taken], terminations[taken], truncations[taken],
         final_obs, next_obs, episodes,
@@ -372,6 +382,10 @@ def main(args: Args) -> int:
     ):
         run = session.run.path
         iteration, global_step = 0, session.start_step
+        if envs.real_time:
+            session.state = lambda: {
+                **checkpoint(agent, optimizer, envs, rng), "iteration": iteration,
+            }  # fmt: skip
         if session.checkpoint is None:
             envs.reset()
         else:

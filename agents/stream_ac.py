@@ -334,26 +334,39 @@ def main(args: Args) -> int:
         Session("stream-ac", args, wandb_project=args.project, halt=envs.halt) as session,
     ):
         run = session.run.path
-        distribution: tuple[NDArray[Any], ...] | None = None
+        before: tuple[NDArray[Any], ...] | None = None
         if session.checkpoint is not None:
             value_optimizer.load_state_dict(session.checkpoint["value_optimizer"])
             if restore(session.checkpoint, agent, policy_optimizer, envs, rng):
-                distribution = tuple(x.numpy() for x in session.checkpoint["distribution"])
+                before = tuple(x.numpy() for x in session.checkpoint["distribution"])
         step.warm_up(*transition.tensors)
         if session.checkpoint is None:
             envs.reset()
-        if distribution is None:
-            distribution = acting.distribution(envs.observations)
+        distribution = acting.distribution(envs.observations) if before is None else before
         transition.obs[:] = envs.observations
         size, width = policy.size, len(distribution) * policy.size
         rows: list[NDArray[np.float32]] = []
         is_due, saved_step = False, session.start_step
+
+        def state() -> dict[str, Any]:
+            saved = checkpoint(agent, policy_optimizer, envs, rng)
+            saved["value_optimizer"] = value_optimizer.state_dict()
+            saved["distribution"] = [torch.from_numpy(x.copy()) for x in distribution]
+            return saved
+
+        if envs.real_time:
+            session.state = state
         global_step = session.start_step
-        for global_step in range(session.start_step + 1, args.total_timesteps + 1):
+        while global_step < args.total_timesteps:
             # A policy that has diverged is refused by the environment, in one line.
             with np.errstate(over="ignore", invalid="ignore"):
                 action = policy.sample(distribution, policy.noise(rng, 1, 1)[0])
-            obs, reward, terminated, _, final_obs, episodes = envs.step(action)
+            obs, reward, terminated, _, final_obs, episodes, fault = envs.step(action)
+            if fault is not None:
+                # Nothing is learned from a broken step: the traces go on with the new episode.
+                transition.obs[:], distribution = obs, acting.distribution(obs)
+                continue
+            global_step += 1
             transition.action[:], transition.reward[:] = action, reward
             transition.next_obs[:] = obs if final_obs is None else final_obs
             transition.terminated[:] = terminated
@@ -390,10 +403,7 @@ def main(args: Args) -> int:
             stop = session.stop_requested
             if last or stop or global_step - saved_step >= args.checkpoint_interval:
                 saved_step = global_step
-                state = checkpoint(agent, policy_optimizer, envs, rng)
-                state["value_optimizer"] = value_optimizer.state_dict()
-                state["distribution"] = [torch.from_numpy(x.copy()) for x in distribution]
-                session.save(state)
+                session.save(state())
             if stop and not last:
                 return session.interrupted()
 

@@ -100,6 +100,8 @@ class EpisodePlayer:
     ) -> Episode:
         """Play one episode, from a new seed or on from the last one."""
         episodic_return, length, ended = 0.0, 0, False
+        generator = self.env.unwrapped.np_random.bit_generator
+        before = generator.state
         try:
             obs, _ = self.env.reset(seed=reset_seed)
         except Exception as error:
@@ -118,9 +120,13 @@ class EpisodePlayer:
             try:
                 obs, reward, terminated, truncated, info = returned
                 episodic_return += float(reward)
-                fault = info.get("fault")
+                fault, broken = info.get("fault"), info.get("broken")
             except (TypeError, ValueError, AttributeError) as error:
                 raise malformed(self._where(seed, length), returned, self._any_obs) from error
+            if broken:  # the environment says how often it mends its link
+                print(f"{self._where(seed, length)} {fault}; it is played again", file=sys.stderr)
+                generator.state = before
+                return self._episode(act, reset_seed, seed, watch)
             if fault is not None:  # what is left of the episode is no measure of the policy
                 raise EnvironmentFault(f"{self._where(seed, length)} {fault}")
             check_shape(self._where(seed, length), obs, self._any_obs)

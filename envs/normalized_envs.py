@@ -7,6 +7,7 @@ No worker processes: they were measured four times as slow.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -64,6 +65,9 @@ class Step(NamedTuple):
     """Observations that the step led to (N, …), if any episode ended."""
     episodes: list[Episode]
     """The episodes that ended."""
+    fault: str | None = None
+    """What broke the step, in real time: there is nothing to learn from it, and ``obs`` are those
+    of a new episode."""
 
 
 class NormalizedEnvs:
@@ -169,6 +173,8 @@ class NormalizedEnvs:
             self.together = BatchedEnvs(self._envs, threads, self._raw)
             self._returns, self._lengths = np.array(self._returns), np.array(self._lengths)
         self._steps_before = 0
+        self._fault: str | None = None
+        self._faults = 0
         self.observations = self.observation_normalizer.normalize(np.zeros_like(self._raw))
 
     def _threads(self, wanted: int | None) -> int | None:
@@ -241,6 +247,8 @@ class NormalizedEnvs:
         given = self._actions_for_envs(actions)
         step_envs = self._step_in_turn if self.together is None else self._step_together
         rewards, terminations, truncations, squares = step_envs(given)
+        if self._fault is not None:
+            return self._dropped(self._fault)
         if not squares + self._raw_numbers.dot(self._raw_numbers) < self._limit:
             for i, reward in enumerate(rewards):
                 check_numbers(self._where(i), self._raw[i], reward, self._limit)
@@ -280,8 +288,11 @@ class NormalizedEnvs:
                 has_fault = "fault" in info
             except (TypeError, ValueError) as error:
                 raise malformed(self._where(i), returned, raw[i]) from error
-            if has_fault and not np.isfinite(raw[i]).all():
-                raise EnvironmentFault(f"{self._where(i)} {info['fault']}")
+            if has_fault:
+                if info.get("broken"):
+                    self._fault = str(info["fault"])
+                elif not np.isfinite(raw[i]).all():
+                    raise EnvironmentFault(f"{self._where(i)} {info['fault']}")
             rewards.append(reward)
             squares += reward * reward
             terminations.append(bool(terminated))
@@ -302,6 +313,22 @@ class NormalizedEnvs:
         # Plain numbers: the statistics of rewards take one after the other.
         lists = rewards.tolist(), terminations.tolist(), truncations.tolist()
         return *lists, float(rewards.dot(rewards))
+
+    def _dropped(self, fault: str) -> Step:
+        """Begin a new episode, as if the step that a fault broke had not been taken."""
+        self._say(fault)
+        self._fault = None
+        self._lengths[0] -= 1
+        self.cut_off()
+        no_rewards = np.zeros(1, dtype=np.float32)
+        return Step(
+            self.observations, no_rewards, self._none_ended, self._none_ended, None, [], fault
+        )
+
+    def _say(self, fault: str) -> None:
+        """Say that a fault has come, after which training goes on."""
+        self._faults += 1
+        print(f"link fault {self._faults}, {self._where(0)} {fault}", file=sys.stderr, flush=True)
 
     def cut_off(self) -> NDArray[Any]:
         """Begin new episodes in place of the running ones, which do not count as ended.
@@ -337,9 +364,12 @@ class NormalizedEnvs:
         self._steps_before += int(self._lengths[i])
         self._returns[i], self._lengths[i] = 0.0, 0
         try:
-            obs, _ = self._envs[i].reset(seed=seed)
+            obs, info = self._envs[i].reset(seed=seed)
         except Exception as error:
             raise raised(self._where(i), error) from error
+        if self._real_time is not None:
+            for fault in info.get("faults", ()):
+                self._say(fault)
         where = self._where(i)
         check_shape(where, obs, self._raw[i])
         self._raw[i] = obs

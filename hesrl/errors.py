@@ -20,7 +20,8 @@ class Finished(Exception):
 class EnvironmentFault(RuntimeError):
     """What runs need broke: the message says in one line which environment or cluster, and how.
 
-    `hesrl.cli` prints it as ``error: …`` and exits with status 1; checkpoints are as they were.
+    `hesrl.cli` prints it as ``error: …`` and exits with status 1; checkpoints are as they were, or
+    newer where the environment runs in real time.
     """
 
 

@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import NoReturn
 
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.link import (
@@ -91,18 +92,28 @@ class Driver(Link):
         with self._changed:
             self._check()
             self._law, self._law_given = law, time.monotonic()
-            self._send_law()
+            # After a halt of this program, the thread looks at a new packet first.
+            if self._time_left() > 0:
+                self._send_law()
             self._check()
 
     def movej(self, q: tuple[float, ...], a: float, v: float, t: float) -> None:
         """Do what `Link.movej` says."""
-        self._command(
-            urscript.movej(q, a, v, t), lambda: self.watch.sent_way(self.state.q_target, q)
-        )
+        with self._changed:
+            if self._time_left() <= 0:
+                self._fail(f"this program was halted for {self._age():.2g} s")
+            self._command(
+                urscript.movej(q, a, v, t), lambda: self.watch.sent_way(self.state.q_target, q)
+            )
 
     def stop(self, a: float = STOP_ACCELERATION) -> None:
         """Do what `Link.stop` says."""
         self._command(urscript.stopj(a), lambda: self.watch.sent_stop(a, time.monotonic()))
+
+    def refuse(self, what: str) -> NoReturn:
+        """Do what `Link.refuse` says."""
+        with self._changed:
+            super().refuse(what)
 
     def close(self) -> None:
         """Do what `Link.close` says."""
@@ -149,7 +160,7 @@ class Driver(Link):
             self._limits.check(motion)
             line = urscript.speedj(*motion, self._t_min)
         except ValueError as error:
-            self._fail(str(error))
+            self._fail(str(error), needs_person=True)
             raise
         self._send(line)
         self.watch.sent_speeds(motion.qd, motion.a, self._t_min, time.monotonic())
@@ -187,7 +198,8 @@ class Driver(Link):
                 self._fail(str(error))
             except Exception as error:
                 # Of the law. It would end the thread unseen; as the fault it reaches the user.
-                self._fail(f"the law of the motion raised {one_line(repr(error))}")
+                what = f"the law of the motion raised {one_line(repr(error))}"
+                self._fail(what, needs_person=True)
             return self._fault is None
 
     def _take(self, packets: list[bytes]) -> None:
@@ -195,14 +207,12 @@ class Driver(Link):
         if not packets:
             return
         state, before = unpack(packets[-1]), self._state
-        if before is not None and state.time < before.time:
-            raise ProtocolError(f"its clock went back from {before.time} to {state.time} s")
-        if before is None or state.time > before.time:
+        if before is None or state.time != before.time:
             self._state, self._arrival = state, time.monotonic()
             self._deadline = self._arrival + self.stale_after
             self._packets += len(packets)
             if (fault := self.watch.fault(state, self._arrival)) is not None:
-                self._fail(fault)
+                self._fail(fault, needs_person=True)
                 return
             self._send_law()
             self._changed.notify_all()

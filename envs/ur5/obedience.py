@@ -110,6 +110,8 @@ class Watch:
             arrival: When it came, on the clock of `time.monotonic` (s).
         """
         before, self._time = self._time, state.time
+        if state.time < before:
+            return f"its clock went back from {before} to {state.time} s"
         if self._first is None:
             self._first = state.time, arrival
         return (

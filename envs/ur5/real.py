@@ -1,12 +1,14 @@
 """The UR5 Reacher on the arm itself, or on the emulator of its controller, in real time.
 
 A fault that ends an episode is never hidden: the step is truncated and ``info["fault"]`` names it.
+Where the link broke, ``info["broken"]`` is true, and nothing of the step is to be learned from.
 Every observation was measured after the observation before. If nothing more was measured,
 observation and reward are NaN.
 
     what happens                          the step                  the next reset
     connection lost, packets too old,     stops the arm,            connects again, a bounded number
-    data that are no packets              truncates                 of times, else raises
+    data that are no packets: the link    truncates, "broken"       of times, else raises
+    disobedience, a wrong clock           stops the arm, truncates  raises once
     protective stop, safeguard stop,      truncates                 raises while the arm is stopped,
     power off                                                       or unlocks (``auto_unlock``)
     one of these stops in the reset       —                         raises and names the stop
@@ -40,7 +42,7 @@ from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import RETURN_SPEED
 from hesrl.envs.ur5.kinematics import Pair, in_base_frame
-from hesrl.envs.ur5.link import Link
+from hesrl.envs.ur5.link import Link, PersonNeeded
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
 from hesrl.envs.ur5.reacher_settings import BOX_X, ReacherSettings
@@ -83,7 +85,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
     ``info`` has ``"distance"``, from tool to target (m), ``"guard"``: ``"box"``, ``"floor"`` or
     ``"joint"`` where one replaced the action, and, of a step, ``"late"``: whether the agent took
     longer than ``dt``, so that the step is later. Guards look at every packet, thus also
-    between two actions.
+    between two actions. ``info`` of a reset has ``"faults"``: those of the link that it has mended.
 
     Args:
         host: Address of the controller; that in ``HESRL_UR5_HOST`` if None.
@@ -92,7 +94,8 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         dashboard_port: TCP port of its dashboard.
         auto_unlock: `NOBODY_IS_NEAR` lets a reset end a protective stop by itself, after 5 s.
             Universal Robots forbid this; it is for emulators, and for arms that nobody can be near.
-        reconnects: How many more times a reset tries after a lost connection.
+        reconnects: How many more times a reset tries after a lost connection, and how many more
+            episodes in a row may break.
         reconnect_wait: Time between two attempts (s).
         stale_after: Largest age of the newest packet (s).
         reset_speed: Largest speed of a joint on the way to the start (rad/s); ``speed_limit`` if
@@ -164,7 +167,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._link: Link | None = None
         self._picture: Picture | None = None
         self._running = False
-        self._steps = 0
+        self._steps = self._broken_in_a_row = 0
         self._observed = self._due = self._arrived = -math.inf
         self._start_angles = np.array(self.settings.q_ref)
         self._left: NDArray[np.float64] | None = None
@@ -206,14 +209,14 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         super().reset(seed=seed)
         self._running = False
         target_of(options, self.settings)
-        state = self._started()
+        state, faults = self._started()
         # Not before: until it was stopped, the last action was being followed.
         self._begin(options)
         self._steps, self._start_angles, self._running = 0, state.q_actual, True
         if self._picture is not None:
             self._picture.clear()
         obs, _ = self._observe(state)
-        return obs, self._info()
+        return obs, self._info() | {"faults": faults}
 
     def step(
         self, action: ArrayLike
@@ -232,7 +235,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         if self._link is None or not self._running:
             raise ResetNeeded("UR5ReacherReal: no episode is running; call reset() before step()")
         link, dt = self._link, self.settings.dt
-        late, fault = False, None
+        late, broken, fault = False, False, None
         try:
             if self._steps == 0:
                 self._start_clock(link)
@@ -249,7 +252,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             if state.stop is not None:
                 fault = f"{link.where}: {state.stop}"
         except EnvironmentFault as error:
-            state, fault = link.state, str(error)
+            state, fault, broken = link.state, str(error), link.is_broken
         self._steps += 1
         obs, reward = self._observe(state)
         info = self._info() | {"late": late}
@@ -259,11 +262,12 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             # Over a lost connection nothing can be sent; the link has tried.
             with contextlib.suppress(EnvironmentFault):
                 link.stop(STOP)
-            self._counts.end(fault=fault is not None)
+            self._counts.end(fault=fault is not None, broken=broken)
+            self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
         if fault is not None:
             if state.safety_mode not in _TRUNCATING:
                 raise EnvironmentFault(fault)
-            info["fault"] = fault
+            info |= {"fault": fault, "broken": broken}
         return obs, reward, False, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
@@ -298,6 +302,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._running = False
         if self._link is not None:
             self._link.close()
+            self._link = None
 
     def _observe(self, state: State) -> tuple[NDArray[np.float32], float]:
         """Return observation and reward; NaN if the state has been observed before."""
@@ -312,7 +317,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         state = self._wait(link, link.state.time, "a new packet")
         moved = float(np.abs(state.q_actual - self._start_angles).max())
         if moved > MOVED and state.stop is None:
-            raise EnvironmentFault(f"{link.where}: moved by {moved:.2g} rad since the reset")
+            link.refuse(f"moved by {moved:.2g} rad since the reset")
         self._due = state.time
         self._counts.begin()
 
@@ -359,22 +364,38 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             clock_speed=self._emulator_speed,
         )
 
-    def _started(self) -> State:
-        """Bring the arm to the start and return the first packet after its arrival.
+    def _started(self) -> tuple[State, list[str]]:
+        """Bring the arm to the start.
 
         A connection that was lost, before or on the way, is made again a bounded number of times.
+
+        Returns:
+            What the first packet after the arrival says, and the faults that were mended.
         """
+        faults = []
+        if self._link is not None and self._link.fault is not None:
+            if (count := self._broken_in_a_row) > 1 + self._reconnects:
+                self._broken_in_a_row = 0
+                raise EnvironmentFault(f"{self._link.fault} ({count} episodes in a row broke off)")
+            if not count:  # no step has told of it
+                faults.append(self._link.fault)
         attempts = 1 if self._link is None else 1 + self._reconnects
         for attempt in range(1, attempts + 1):
             try:
-                return self._start()
+                state = self._start()
+            except PersonNeeded:
+                # A reset after this one begins a new session.
+                self._link = self._left = None
+                raise
             except EnvironmentFault as error:
-                if self._link is not None and self._link.fault is None:
-                    raise
-                if attempts == 1:
+                if attempts == 1 or self._link is None or not self._link.is_broken:
                     raise
                 if attempt == attempts:
                     raise EnvironmentFault(f"{error} (attempt {attempt} of {attempts})") from error
+                faults.append(str(error))
+            else:
+                self._counts.link_faults += len(faults)
+                return state, faults
             time.sleep(self._reconnect_wait)
         raise AssertionError("the last attempt returns or raises")
 
@@ -403,7 +424,14 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         return bool(((low <= state.q_actual) & (state.q_actual <= high)).all())
 
     def _connected(self) -> Link:
-        """Return the link, a new one where its connection is lost."""
+        """Return the link, a new one where its connection is lost.
+
+        Raises:
+            EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
+            PersonNeeded: The controller did what it should not.
+        """
+        if self._link is not None and self._link.fault is not None and not self._link.is_broken:
+            raise PersonNeeded(f"{self._link.fault}; find the cause before the arm moves again")
         if self._link is None or self._link.fault is not None:
             self._link = self._connect()
             # The controller's clock begins anew with the controller.

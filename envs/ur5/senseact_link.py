@@ -147,7 +147,7 @@ class SenseActLink(Link):
             self._state, self._packets = unpack(packet.tobytes()), number + 1
             self._deadline = self._arrival + self.stale_after
             if (fault := self.watch.fault(self._state, self._arrival)) is not None:
-                self._break(fault)
+                self.refuse(fault)
 
     def _command(self, name: str, *numbers: float) -> None:
         self._check()

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hesrl.errors import EnvironmentFault
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from hesrl.runs.directory import OF_A_COMMAND, RunDirectory
 from hesrl.runs.interrupts import HaltRequest, StopRequest
@@ -52,6 +53,10 @@ class Session:
         halt: Brings to rest what moves in real time. A signal then does so at once and ends the
             process, instead of waiting for the update. None where nothing moves.
 
+    Attributes:
+        checkpoint: What the run that continues has saved, or None.
+        state: Returns what to save when what moves in real time breaks off training; or None.
+
     Raises:
         UserError: The directory cannot be written, the checkpoint cannot be read, or the project
             cannot be reached; no new directory is left then.
@@ -68,6 +73,7 @@ class Session:
         self._args = args
         self._title = f"{agent} · {args.env_id} · {args.optimizer} · seed {args.seed}"
         self.checkpoint: dict[str, Any] | None = None
+        self.state: Callable[[], dict[str, Any]] | None = None
         if args.resume is None:
             config = dataclasses.asdict(args)  # type: ignore[call-overload]
             for name in OF_A_COMMAND:
@@ -128,7 +134,14 @@ class Session:
             last_to_first.callback(self._stop.__exit__, *exception)
             if exception[0] is not None:
                 last_to_first.callback(self._print_what_is_kept)
+            if isinstance(exception[1], EnvironmentFault) and self.state is not None:
+                last_to_first.callback(self._save_what_was_learned, self.state)
             last_to_first.callback(self._display.close)
+
+    def _save_what_was_learned(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Save as of the last step that was logged, if that is newer than the checkpoint."""
+        if self._global_step > (self._saved_step or 0):
+            self.save(state())
 
     def _print_what_is_kept(self) -> None:
         if self._saved_step is None:

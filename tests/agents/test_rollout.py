@@ -176,3 +176,30 @@ def test_a_rollout_cuts_off_the_episode_that_it_ends_in(register, module):  # no
     # No more than its reward and the value of what it led to.
     last = storage.rewards[5, 0] + 0.9 * acting.value(storage.final_obs[5])[0]
     torch.testing.assert_close(batch.returns[5].item(), float(last))
+
+
+@each_module
+def test_a_rollout_drops_a_broken_step_and_ends_the_episode_before_it(register, module):  # noqa: F811
+    """The first step of an episode breaks, the third of the next, the first of the one after."""
+    register(kwargs={"breaks": (1, 4, 5)})
+    envs = clocks()
+    envs.reset()
+    agent = Agent(envs.observation_space, envs.action_space, hidden_sizes=(4,))
+    storage = module.rollout(envs, Acting(agent), 7, np.random.default_rng(0))
+    assert storage.obs.flatten().tolist() == [200, 201, 400, 401, 402, 403, 500]
+    assert storage.truncations[:, 0].tolist() == [False, True, False, False, False, True, True]
+    assert {step: obs.item() for step, obs in storage.final_obs.items()} == {1: 202, 5: 404, 6: 501}
+    assert storage.next_obs == 600 and envs.steps == 7
+    assert [(step, episode.episodic_length) for step, episode in storage.episodes] == [(6, 4)]
+    assert batch_of(module, storage, agent).returns.isfinite().all()
+
+
+def test_a_broken_step_ends_the_rollout_if_the_end_of_an_episode_does(register):  # noqa: F811
+    register(kwargs={"breaks": (1, 4)})
+    envs = clocks()
+    envs.reset()
+    agent = Agent(envs.observation_space, envs.action_space, hidden_sizes=(4,))
+    rng = np.random.default_rng(0)
+    storage = a2c.rollout(envs, Acting(agent), 7, rng, until_episode_ends=True)
+    assert storage.obs.flatten().tolist() == [200, 201] and storage.final_obs[1] == 202
+    assert storage.next_obs == 300

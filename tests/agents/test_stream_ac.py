@@ -18,6 +18,7 @@ from hesrl.settings import preset
 from hesrl.train_step import RecordedStep
 from tests.agents.processes import rows as read_rows
 from tests.agents.streaming_written_out import PublishedAgent, forward
+from tests.envs.test_real_time import register  # noqa: F401
 from tests.rl.comparison import assert_same
 
 ACTIONS = {"gaussian": Box(-1, 1, (2,), np.float32), "categorical": Discrete(3)}
@@ -283,3 +284,25 @@ def test_what_only_some_optimizers_have_is_theirs():
     assert [o.param_groups[0]["kappa"] for o in obgd] == [4.0, 2.0]
     published = Learner("gaussian").optimizers
     assert [o.param_groups[0]["eta"] for o in published] == [0.05, 0.5]
+
+
+def test_nothing_is_learned_from_a_broken_step(register, tmp_path, monkeypatch):  # noqa: F811
+    """The first step of an episode breaks, the third of the next one, and the first of the last."""
+    register(kwargs={"breaks": (1, 4, 9)})
+    learned, learn = [], stream_ac.learn
+
+    def noted(*args):
+        obs, _, _, next_obs, _ = args[4:]
+        learned.append((obs.item(), next_obs.item()))
+        return learn(*args)
+
+    monkeypatch.setattr(stream_ac, "learn", noted)
+    args = stream_ac.Args(
+        env_id="Clock-v0", total_timesteps=7, compile="off", eval_episodes=1, yes=True,
+        normalize_observations=False, log_interval=1, runs_dir=tmp_path,
+    )  # fmt: skip
+    assert stream_ac.main(args) == 0
+    episodes = (range(200, 202), range(300, 304), range(500, 501))
+    assert learned == [(obs, obs + 1) for episode in episodes for obs in episode]
+    (run,) = tmp_path.iterdir()
+    assert load_checkpoint(run / "checkpoint.pt")["global_step"] == 7

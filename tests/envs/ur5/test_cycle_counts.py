@@ -15,7 +15,7 @@ def test_packets_that_are_missing_are_counted_at_either_rate(cycle, missing):
     counts.seen(7.0, 300)
     counts.begin()
     counts.seen(7.0 + 100 * cycle, 400 - missing)
-    counts.end(fault=False)
+    counts.end(fault=False, broken=False)
     assert counts.take()["ur5/lost_packets"] == missing
 
 
@@ -25,9 +25,10 @@ def test_each_count_is_taken_once():
     counts.acted(0.0, False)
     counts.acted(0.048, True)
     counts.acted(0.008, False)
-    counts.end(fault=True)
+    counts.end(fault=True, broken=True)
     assert counts.take() == {
         "ur5/late_steps": 1, "ur5/longest_delay": 0.048, "ur5/lost_packets": 0, "ur5/faults": 1,
+        "ur5/link_faults": 1,
     }  # fmt: skip
     assert not any(counts.take().values())
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from hesrl.envs.ur5 import start, way
+from hesrl.envs.ur5.link import PersonNeeded
 from hesrl.envs.ur5.real import NOBODY_IS_NEAR
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
     ACTION,
     Served,
     before_cycles,
+    commands,
     emulate,
     eventually,
     goes_on,
@@ -55,7 +57,7 @@ def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(controll
     observations = [step[0] for step in play(env, 5)]
     controller.control(line)
     *fine, (obs, reward, terminated, truncated, info) = play_to_the_end(env)
-    assert (terminated, truncated) == (False, True)
+    assert (terminated, truncated, info["broken"]) == (False, True, True)
     assert f"127.0.0.1:{controller.port}: " in info["fault"]
     assert re.search(LINK_FAULTS[line], info["fault"])
     observations += [step[0] for step in fine]
@@ -88,8 +90,74 @@ def test_a_controller_that_restarts_is_noticed(env, emulator):
         arm.put(arm.q_target)
 
     before_cycles(emulator, restart)
-    assert "its clock went back" in play_to_the_end(env)[-1][4]["fault"]
+    info = play_to_the_end(env)[-1][4]
+    assert "its clock went back" in info["fault"] and not info["broken"]
+    with pytest.raises(PersonNeeded, match=r"its clock went back .*; find the cause before"):
+        env.reset()
+    assert len(commands(emulator, "movej")) == 1
     assert goes_on(env)
+
+
+def test_episodes_that_break_again_and_again_are_bounded(emulator):
+    env = reacher(emulator, reconnects=1)
+    for _ in range(3):
+        assert env.reset(seed=0)[1]["faults"] == []
+        when_sent(emulator, "speedj", "drop")
+        assert play_to_the_end(env)[-1][4]["broken"]
+        assert env.take_metrics()["ur5/link_faults"] == 1
+    movements = len(commands(emulator, "movej"))
+    with pytest.raises(EnvironmentFault, match=r"the connection is lost.*\(3 episodes in a row"):
+        env.reset()
+    assert len(commands(emulator, "movej")) == movements == 3
+    assert goes_on(env)
+    env.close()
+
+
+def test_an_episode_that_does_not_break_begins_the_count_anew(emulator):
+    env = reacher(emulator, reconnects=0, episode_time=0.2)
+    for _ in range(3):
+        env.reset(seed=0)
+        when_sent(emulator, "speedj", "drop")
+        assert play_to_the_end(env)[-1][4]["broken"]
+        env.reset()
+        assert "fault" not in play_to_the_end(env)[-1][4]
+    env.close()
+
+
+@pytest.mark.parametrize("when", ["between two episodes", "on the way to the start"])
+def test_a_link_that_breaks_outside_an_episode_is_told_by_the_reset(emulator, when):
+    env = reacher(emulator, episode_time=0.2)
+    env.reset(seed=0)
+    play_to_the_end(env)
+    if when == "between two episodes":
+        emulator.control("drop")
+        assert eventually(lambda: env._link.fault)
+    else:
+        when_sent(emulator, "movej", "drop")
+    (fault,) = env.reset()[1]["faults"]
+    assert "the connection is lost" in fault
+    assert env.take_metrics()["ur5/link_faults"] == 1
+    env.close()
+
+
+def test_a_link_that_breaks_while_the_arm_rests_breaks_the_first_step(env, emulator):
+    env.reset(seed=0)
+    emulator.control("drop")
+    assert eventually(lambda: env._link.fault)
+    *_, truncated, info = env.step(ACTION)
+    assert truncated and info["broken"] and not commands(emulator, "speedj")
+    assert goes_on(env)
+
+
+def test_an_arm_that_was_moved_while_it_rested_needs_a_person(env, emulator):
+    env.reset(seed=0)
+    emulator.controller.arm.put(np.add(emulator.controller.arm.q_target, 0.1))
+    pause(emulator, 0.1)
+    info = env.step(ACTION)[4]
+    assert "moved by 0.1 rad since the reset" in info["fault"] and not info["broken"]
+    with pytest.raises(PersonNeeded, match=r"moved by 0\.1 rad"):
+        env.reset()
+    assert not commands(emulator, "speedj")
 
 
 @pytest.mark.parametrize("line", ["fragment 1000", "fragment 7", "size 1108", "size 4096"])
@@ -114,7 +182,7 @@ def test_a_stop_truncates_and_is_never_acknowledged(linked, controller, line):
     play(linked, 5)
     controller.control(line)
     obs, reward, _, truncated, info = play_to_the_end(linked)[-1]
-    assert truncated and np.isfinite(obs).all() and np.isfinite(reward)
+    assert truncated and not info["broken"] and np.isfinite(obs).all() and np.isfinite(reward)
     assert info["fault"].endswith(STOPS[line])
     stopped = controller.state()
     for _ in range(2):

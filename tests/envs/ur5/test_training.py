@@ -111,22 +111,23 @@ def test_a_stream_learns_in_every_cycle_and_writes_in_none(tmp_path, monkeypatch
 
 # The fourth movement to the start lies in the second rollout, after the first checkpoint.
 @pytest.mark.parametrize(
-    ("command", "fault", "message"),
+    ("command", "fault", "message", "lines"),
     [
-        ("speedj", ["protective_stop"], "protective stop; find the cause and release the arm at"),
+        ("speedj", ["protective_stop"], "protective stop; find the cause and release the arm", 1),
         # On the way to the start, or in the first step if the arm has just arrived.
-        ("movej", ["protective_stop"], "protective stop"),
-        # In its step, if nothing has been measured since the one before, or else at the reset.
-        ("speedj", ["refuses on", "drop"], r"the connection is lost|attempt 4 of 4"),
+        ("movej", ["protective_stop"], "protective stop", 1),
+        ("speedj", ["refuses on", "drop"], r"link fault 1,.* lost.*\nerror: .*attempt 4 of 4", 2),
+        # Of the arm, and not of the link.
+        ("speedj", ["turns 7"], "where no joint can be; find the cause before the arm moves", 1),
     ],
 )
 def test_a_fault_keeps_the_checkpoint_and_the_run_goes_on_from_it(
-    tmp_path, command, fault, message
+    tmp_path, command, fault, message, lines
 ):
     with emulate() as emulator:
         when_sent(emulator, command, *fault, movement=4)
         status, out, err = finish(train(emulator, tmp_path, *PPO, steps=60))
-        assert (status, err.count("\n")) == (1, 1) and re.search(message, err)
+        assert (status, err.count("\n")) == (1, lines) and re.search(message, err)
         run = only_run(tmp_path)
         assert f"--resume {run.relative_to(tmp_path)}" in out
         assert load_checkpoint(run / "checkpoint.pt")["global_step"] == 20
@@ -164,3 +165,54 @@ def test_a_signal_stops_the_arm_before_anything_else(tmp_path, agent, options, s
         assert set(lines[lines.index("stopj(a=3.000000000)") :]) == {"stopj(a=3.000000000)"}
         saved = load_checkpoint(run / "checkpoint.pt")["global_step"]
         assert saved >= 20 and saved % 20 == 0
+
+
+@pytest.mark.parametrize(("agent", "options"), [("a2c", A2C), ("stream_ac", STREAM)])
+def test_what_was_learned_before_a_fault_is_saved(tmp_path, agent, options):
+    """The fault comes in the fourth episode; there is a row of metrics after the second."""
+    options = *options, "--checkpoint-interval=1000"
+    with emulate() as emulator:
+        when_sent(emulator, "speedj", "emergency_stop", movement=4)
+        status, out, err = finish(train(emulator, tmp_path, *options, agent=agent, steps=60))
+        run = only_run(tmp_path)
+        assert status == 1 and "robot emergency stop" in err and "from the checkpoint of" in out
+        assert load_checkpoint(run / "checkpoint.pt")["global_step"] == 20
+        emulator.control("clear")
+        assert resume(agent, run, "--yes", cwd=tmp_path)[::2] == (0, "")
+    assert rows(run)[-1][0] == 60
+
+
+def break_the_link(emulator, faults):
+    """Let faults come, by the number of the movement to the start, within the episode after it."""
+    obey, movements, speeds = emulator.controller.obey, 0, 0
+
+    def obey_and_break(line):
+        nonlocal movements, speeds
+        if line.startswith("movej"):
+            movements, speeds = movements + 1, 0
+        speeds += line.startswith("speedj")
+        if speeds == 20 and movements in faults:
+            emulator._control(faults.pop(movements))
+        if line.startswith("stopj(a=3"):
+            emulator._control("clear")
+        obey(line)
+
+    emulator.controller.obey = obey_and_break
+
+
+@pytest.mark.parametrize(("agent", "options"), [("ppo", PPO), ("a2c", A2C), ("stream_ac", STREAM)])
+def test_faults_of_the_link_do_not_end_training(tmp_path, agent, options):
+    named = "is lost", "not finite", "of 900 bytes"
+    with emulate() as emulator:
+        break_the_link(emulator, {2: "drop", 4: "not_finite on", 6: "size 900"})
+        status, _, err = finish(train(emulator, tmp_path, *options, agent=agent, steps=80))
+    lines = err.splitlines()
+    assert status == 0 and len(lines) == 3
+    for number, (line, text) in enumerate(zip(lines, named, strict=True), 1):
+        assert line.startswith(f"link fault {number}, hesrl/UR5Reacher") and text in line
+    run = only_run(tmp_path)
+    table = rows(run)
+    assert sum(float(value) for _, key, value in table if key == "ur5/link_faults") == 3
+    lengths = [float(value) for _, key, value in table if key == "charts/episodic_length"]
+    assert set(lengths) == {10} and 3 <= len(lengths) <= 7
+    assert load_checkpoint(run / "checkpoint.pt")["global_step"] == 80
