@@ -8,7 +8,8 @@ stops. Its control port takes one fault per line:
     put_back
 
 `hesrl.envs.ur5.emulated_faults` lists the faults. ``clear`` ends all faults, ``put_back``
-puts the arm where it began, and ``state`` is answered with the arm's state as JSON.
+puts the arm where it began, ``state`` is answered with the arm's state as JSON, and ``commands``
+with the last commands, each with the time at which it came.
 """
 
 from __future__ import annotations
@@ -166,6 +167,8 @@ class Emulator:
         name, _, value = line.strip().partition(" ")
         if name == "state":
             return json.dumps(self.state())
+        if name == "commands":
+            return json.dumps(list(self.controller.commands))
         if name == "drop":
             for client in self._server.clients(self.port):
                 self._server.drop(client)

@@ -190,6 +190,10 @@ class Link(ABC):
             while self._state is None or not condition(self._state):
                 self._check()
                 if (left := deadline - time.monotonic()) <= 0:
+                    # Who waits may be the first to run again after a halt of this program.
+                    if (age := time.monotonic() - self._arrival) > self.stale_after:
+                        self._fail(f"no new packet for {age:.2g} s")
+                        self._check()
                     raise EnvironmentFault(f"{self.where}: waited {timeout:.3g} s for {what}")
                 self._pause(left)
             return self._state

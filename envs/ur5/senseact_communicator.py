@@ -30,6 +30,8 @@ from hesrl.errors import EnvironmentFault
 
 LOCK_TIME = 1.0
 """Longest time that a process may hold a buffer (s); it takes microseconds."""
+_LONGEST_LOOK = 0.2
+"""Longest time for which SenseAct waits for a packet (s)."""
 END_TIME = 2.0
 """Longest time that the communicator gets for its end (s)."""
 
@@ -81,6 +83,7 @@ class Communicator(URCommunicator):
 
     Args:
         connection: To the controller's real-time interface.
+        stale_after: Largest age of the newest packet (s).
         **options: As SenseAct's communicator takes them.
 
     Attributes:
@@ -91,7 +94,7 @@ class Communicator(URCommunicator):
     # SenseAct's buffers are inherited, also where another start method is the default.
     _Popen = staticmethod(ForkProcess._Popen)
 
-    def __init__(self, connection: socket.socket, **options: Any) -> None:
+    def __init__(self, connection: socket.socket, stale_after: float, **options: Any) -> None:
         connect = vars(URCommunicator)["make_connection"]
 
         def connected(host: str, port: int, disable_nagle_algorithm: bool) -> socket.socket:
@@ -109,6 +112,7 @@ class Communicator(URCommunicator):
         self.actuator_buffer: Buffer = _buffer_like(self.actuator_buffer)
         self._frames = Frames()
         self._time = -np.inf
+        self._stale_after, self._looked = stale_after, np.inf
 
     def start(self) -> None:
         """Start the process and leave the connection to it alone."""
@@ -133,7 +137,13 @@ class Communicator(URCommunicator):
 
     def _sensor_handler(self) -> None:
         try:
-            data = self._sock.recv(1 << 16)
+            try:
+                data = self._sock.recv(1 << 16)
+            finally:
+                halted, self._looked = time.monotonic() - self._looked, time.monotonic()
+            if halted > _LONGEST_LOOK + self._stale_after:
+                self._end(f"this program was halted for {halted:.2g} s")
+                return
             if not data:
                 self._end("the connection is lost: closed by it")
             for packet in self._frames.feed(data):

@@ -65,7 +65,7 @@ class SenseActLink(Link):
         speed = max(settings.speed_limit, RETURN_SPEED)
         super().__init__(host, port, stale_after, Watch(speed, clock_speed, stale_after))
         self._acceleration = settings.acceleration
-        self.reacher = _made(settings, host, connect(host, port))
+        self.reacher = _made(settings, host, connect(host, port), stale_after)
         self._communicator = self.reacher.communicator
         self.reacher.start()
         # Also when the interpreter exits.
@@ -169,8 +169,10 @@ class SenseActLink(Link):
         raise EnvironmentFault(self._fault)
 
 
-def _made(settings: ReacherSettings, host: str, connection: socket.socket) -> Reacher:
+def _made(
+    settings: ReacherSettings, host: str, connection: socket.socket, stale_after: float
+) -> Reacher:
     with gymnasium_as_gym(), warnings.catch_warnings():
         # Of the space that SenseAct declares, which is not the one of its observations.
         warnings.filterwarnings("ignore", ".*Box .* precision lowered", UserWarning)
-        return Reacher(settings, host, connection)
+        return Reacher(settings, host, connection, stale_after)

@@ -36,7 +36,7 @@ class _WithCommunicator(RTRLBaseEnv):
 
     def __init__(self, **options: Any) -> None:
         setup = options["communicator_setups"][_ARM]
-        setup["Communicator"] = partial(Communicator, self._connection)
+        setup["Communicator"] = self._connected
         super().__init__(**options)
 
 
@@ -47,14 +47,17 @@ class Reacher(ReacherEnv, _WithCommunicator):
         settings: These numbers.
         host: Address of the controller.
         connection: To its real-time interface.
+        stale_after: Largest age of the newest packet (s).
 
     Attributes:
         window: The newest packet, its time of arrival (s) and its number, each as a list of one;
             None before the first.
     """
 
-    def __init__(self, settings: ReacherSettings, host: str, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(
+        self, settings: ReacherSettings, host: str, connection: socket.socket, stale_after: float
+    ) -> None:
+        self._connected = partial(Communicator, connection, stale_after)
         self.window: tuple[Any, ...] | None = None
         default = setups["UR5_default"]
         low, high = default["angles_low"].copy(), default["angles_high"].copy()

@@ -73,6 +73,27 @@ def test_a_law_that_is_not_given_again_ends_in_a_stop(emulator):
     driver.close()
 
 
+def test_nothing_is_sent_in_answer_to_a_packet_that_is_too_old(emulator, driver):
+    """As after a halt of this program: the thread looks at a new packet first."""
+    answered = []
+
+    def law(state):
+        answered.append(state.time)
+        return constant(state)
+
+    with driver._changed:
+        old = driver.state.time
+        driver._deadline = time.monotonic() - 0.01
+        driver.follow(law)
+        assert not answered
+    assert eventually(lambda: answered) and answered[0] > old
+    with driver._changed:
+        driver._deadline = time.monotonic() - 0.01
+        with pytest.raises(EnvironmentFault, match="this program was halted for"):
+            driver.movej(SETTINGS.q_ref, 1.0, 1.0, 0.5)
+    assert driver.is_broken and not commands(emulator, "movej")
+
+
 def test_a_speed_holds_for_one_cycle_unless_asked_otherwise(emulator):
     driver = connect(emulator, t_min=0.008)
     driver.follow(constant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,15 @@ import time
 import pytest
 
 from hesrl.envs.ur5 import senseact
-from tests.envs.ur5.emulated import ACTION, goes_on, play, play_to_the_end, rests
+from tests.envs.ur5.emulated import (
+    ACTION,
+    eventually,
+    goes_on,
+    play,
+    play_to_the_end,
+    reacher,
+    rests,
+)
 
 pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
 pytestmark = pytest.mark.senseact
@@ -18,19 +27,41 @@ pytestmark = pytest.mark.senseact
 
 DEATHS = {
     signal.SIGKILL: r"SenseAct's communicator has ended \(exit code -9\)",
-    signal.SIGSTOP: "no new packet for 5",
+    signal.SIGSTOP: "no new packet for 1",
     signal.SIGTERM: r"SenseAct's communicator has ended \(exit code 0\)",
 }
 
 
 @pytest.mark.parametrize("signum", DEATHS)
-def test_a_communicator_that_dies_or_hangs_is_a_fault(env, served, signum):
+def test_a_communicator_that_dies_or_hangs_is_a_fault(served, signum):
+    env = reacher(served, "senseact", stale_after=1.0)
     env.reset(seed=0)
     play(env, 5)
     os.kill(env._link.reacher.communicator.pid, signum)
     assert re.search(DEATHS[signum], play_to_the_end(env)[-1][4]["fault"])
     assert rests(served)
     assert goes_on(env)
+    env.close()
+
+
+def test_a_communicator_that_was_halted_sends_no_speed_any_more(served):
+    env = reacher(served, "senseact", stale_after=1.0)
+    env.reset(seed=0)
+    play(env, 5)
+    pid = env._link.reacher.communicator.pid
+    os.kill(pid, signal.SIGSTOP)
+    assert rests(served)
+    begin = served.state()["time"]
+    time.sleep(1.5)
+    os.kill(pid, signal.SIGCONT)
+    assert eventually(lambda: served.state()["last_command"].startswith("stopj"))
+    assert eventually(lambda: served.state()["connections"] == 0)
+    sent = json.loads(served.control("commands"))
+    assert all(line.startswith("stopj") for at, line in sent if at > begin)
+    info = env.step(ACTION)[4]
+    assert re.search("this program was halted for 1|no new packet", info["fault"])
+    assert info["broken"] and goes_on(env)
+    env.close()
 
 
 def test_a_buffer_whose_owner_died_is_a_fault(env, served):
