@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class MetricsLog:
         run: RunDirectory,
         *,
         resume_step: int | None = None,
+        logged_again: Collection[str] = (),
         tracker: Tracker | None = None,
     ) -> None:
         """Start the log of a new run, or continue the log of an interrupted run.
@@ -43,6 +44,8 @@ class MetricsLog:
             resume_step: Environment step of the checkpoint that the run continues from: rows of
                 later steps are dropped here and in TensorBoard, since they will be logged again.
                 None for a new run.
+            logged_again: Keys that are logged again for that step itself, so that their rows of
+                the step are dropped, too.
             tracker: Gets all scalars too, and is closed along with the log.
 
         Raises:
@@ -53,7 +56,7 @@ class MetricsLog:
         from hesrl.runs.event_file import EventFile
 
         if resume_step is not None:
-            _drop_after(run.metrics_csv, resume_step)
+            _drop_after(run.metrics_csv, resume_step, logged_again)
         elif run.metrics_csv.exists():
             raise UserError(f"{run.metrics_csv} exists: resume that run or start a new one")
         else:
@@ -152,8 +155,9 @@ def read_metric(run: RunDirectory, key: str) -> tuple[NDArray[np.int64], NDArray
     return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
 
-def _drop_after(path: Path, step: int) -> None:
-    kept = [_line(*row) for row in _read_rows(path) if row[0] <= step]
+def _drop_after(path: Path, step: int, logged_again: Collection[str]) -> None:
+    rows = [row for row in _read_rows(path) if row[0] <= step]
+    kept = [_line(*row) for row in rows if row[0] < step or row[2] not in logged_again]
     write_atomically(path, "".join([HEADER, *kept]).encode())
 
 

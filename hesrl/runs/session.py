@@ -24,6 +24,7 @@ from hesrl.runs.tracking import Tracker
 if TYPE_CHECKING:  # it imports this package
     from hesrl.settings import SessionSettings
 
+EVALUATION = "eval/episodic_return"
 LAST_EPISODES = 20
 """Training episodes at the end of a run whose mean return the summary gives."""
 
@@ -104,7 +105,14 @@ class Session:
             if args.resume is None:
                 undo.callback(shutil.rmtree, self.run.path)
             tracker = None if wandb_project is None else Tracker(self.run, wandb_project)
-            self._metrics = MetricsLog(self.run, resume_step=self._saved_step, tracker=tracker)
+            # A run that was killed in its last evaluation has nothing left but this evaluation.
+            trained = self.start_step >= args.planned_timesteps
+            self._metrics = MetricsLog(
+                self.run,
+                resume_step=self._saved_step,
+                logged_again=(EVALUATION,) if trained else (),
+                tracker=tracker,
+            )
             undo.pop_all()
         self._progress = Progress(args.planned_timesteps, initial_step=self.start_step)
         self._display = contextlib.ExitStack()
@@ -222,7 +230,7 @@ class Session:
                     returns = [episode.episodic_return for episode in evaluate()]
             except SystemExit:
                 return self.interrupted(end)
-        self._metrics.log(self._global_step, {"eval/episodic_return": fmean(returns)})
+        self._metrics.log(self._global_step, {EVALUATION: fmean(returns)})
         self._metrics.flush()
         plot_learning_curve(self.run, self._title)
         _, training_returns = read_metric(self.run, "charts/episodic_return")

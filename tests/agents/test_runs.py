@@ -183,6 +183,15 @@ def test_killed_run_goes_on_from_its_last_checkpoint(tmp_path, agent):
     assert steps == sorted(steps) and steps[-1] == 4096
 
 
+@each_agent
+def test_a_run_that_is_killed_in_its_last_evaluation_has_one_in_the_end(tmp_path, agent):
+    run = run_small(agent, "--env-id=InvertedPendulum-v5", cwd=tmp_path, steps=256)
+    whole = rows(run)
+    (run / "summary.json").unlink()  # the last file but the picture
+    assert resume(agent, run, cwd=tmp_path)[::2] == (0, "")
+    assert rows(run) == whole and (run / "summary.json").exists()
+
+
 def test_resume_of_an_environment_whose_state_cannot_be_saved_says_so(tmp_path):
     process = start_small("ppo", "--env-id=Pendulum-v1", cwd=tmp_path, steps=4096)
     run = wait_for(process, tmp_path, "checkpoint.pt")
