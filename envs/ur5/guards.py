@@ -87,7 +87,7 @@ class Guards:
         y, z = self._plane.position(shoulder, elbow)
         if not (self._y_low <= y <= self._y_high and self._z_low <= z <= self._z_high):
             self.active = "box"
-            return self._into_box(y, z, q, qd)
+            return self._into_box(y, z, q_target, q, qd)
         self.active = self._return_point = None
         if not (
             self._shoulder_low <= shoulder <= self._shoulder_high
@@ -106,14 +106,14 @@ class Guards:
                 return slower
         return Command(0.0, 0.0, self.brake)
 
-    def _into_box(self, y: float, z: float, q: Pair, qd: Pair) -> Command:
+    def _into_box(self, y: float, z: float, q_target: Pair, q: Pair, qd: Pair) -> Command:
         fastest = max(map(abs, qd))
         if self._return_point is None:
             buffer = self._settings.box_buffer
             dy = min(max(y, self._y_low + buffer), self._y_high - buffer) - y
             dz = min(max(z, self._z_low + buffer), self._z_high - buffer) - z
             # Where the arm is too short to keep its orientation, it stops.
-            self._return_point = self._plane.shifted(q, dy, dz) or q
+            self._return_point = self._plane.shifted(q_target, dy, dz) or q
             self._exit_speed = fastest
         way = [there - here for there, here in zip(self._return_point, q, strict=True)]
         length = math.hypot(*way)

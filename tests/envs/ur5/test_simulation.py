@@ -13,10 +13,12 @@ from gymnasium.utils.env_checker import check_env
 import hesrl.envs  # registers the environments
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5.arm import Arm
+from hesrl.envs.ur5.commands.guard_check import random_actions
 from hesrl.envs.ur5.kinematics import forward
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
 from tests.envs.ur5.reaching import reach
+from tests.envs.ur5.written_out import WrittenOut
 
 
 def play(env, act, seed):
@@ -212,3 +214,20 @@ def test_returns_are_those_measured_through_senseact(policy, mean, deviation):
 def test_the_controller_reaches_every_target():
     env = UR5ReacherSim()
     assert max(play(env, reach, seed)[2]["distance"] for seed in range(30)) < 0.02
+
+
+@pytest.mark.parametrize(("speed_limit", "acceleration"), [(0.3, 1.4), (1.0, 2.0)])
+def test_behind_the_box_guard_the_arm_is_where_another_simulation_has_it(speed_limit, acceleration):
+    """Only the guard that brings the arm back acts: no foresight, and joints that turn further."""
+    limits = {"joint_low": (-4.0, -2.1), "joint_high": (-1.0, 2.3)}
+    env = UR5ReacherSim(speed_limit=speed_limit, acceleration=acceleration, **limits)
+    guards = env._task.guards
+    guards._foresight.obstacle = lambda *arguments: None
+    outside = 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        other = WrittenOut(env.settings, guards.brake)
+        for action in random_actions(np.random.default_rng(seed), 100):
+            outside += env.step(action)[4]["guard"] == "box"
+            np.testing.assert_allclose(env._q, other.step(action), rtol=0, atol=1e-9)
+    assert outside > 100
