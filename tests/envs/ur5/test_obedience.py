@@ -188,6 +188,16 @@ def test_another_client_is_noticed_on_the_way_to_the_start():
     assert "it is not on its way: joint " in cell.fault
 
 
+@pytest.mark.parametrize(("speed", "is_fine"), [(10, True), (4, True), (2.5, False)])
+def test_a_busy_machine_may_slow_an_emulator_down_a_little(speed, is_fine):
+    watch, controller, now = Watch(0.3, clock_speed=10), Controller(SLOW.q_ref), 0.0
+    faults = set()
+    for cycle in range(20_000):
+        now += 0.008 / (10 if cycle < 1000 else speed)
+        faults.add(watch.fault(unpack(controller.cycle()), now))
+    assert (faults == {None}) == is_fine
+
+
 def test_the_speed_of_a_joint_is_limited_as_it_is_measured():
     cell = Cell(SLOW)
     cell.begin()
