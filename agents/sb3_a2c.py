@@ -13,12 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from stable_baselines3 import A2C
-
 from hesrl.agents import a2c
 from hesrl.cli import run_command
 from hesrl.errors import UserError
-from hesrl.sb3.training import SB3Settings, train
+from hesrl.sb3.settings import SB3Settings
+from hesrl.sb3.training import train
 from hesrl.settings import settings_in_force
 
 
@@ -59,7 +58,7 @@ def main(args: Args) -> int:
     args = settings_in_force(args)
     args.check()
     args.fill_in()
-    return train("sb3-a2c", A2C, args, {"normalize_advantage": args.norm_adv})
+    return train("sb3-a2c", args, {"normalize_advantage": args.norm_adv})
 
 
 if __name__ == "__main__":

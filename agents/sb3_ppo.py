@@ -4,6 +4,7 @@ Options have the names and defaults of ``agents/ppo.py``. Where the two algorith
 
 - The value loss is MSE (``agents/ppo.py``: ½·MSE), so that ``--vf-coef`` weighs twice as much.
 - ``--target-kl`` stops before a step, at 1.5 times the target (``agents/ppo.py``: after an epoch).
+- ``--recurrent`` trains RecurrentPPO of sb3-contrib, whose actor and critic have an LSTM each.
 - A run that is resumed begins new episodes, and an environment in real time is refused.
 """
 
@@ -12,12 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from stable_baselines3 import PPO
-
 from hesrl.agents import ppo
 from hesrl.cli import run_command
 from hesrl.errors import UserError
-from hesrl.sb3.training import SB3Settings, train
+from hesrl.sb3.settings import SB3Settings
+from hesrl.sb3.training import train
 from hesrl.settings import require_positive, settings_in_force
 
 
@@ -26,6 +26,12 @@ class Args(SB3Settings):
     """Train PPO of Stable-Baselines3."""
 
     OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = ppo.DEFAULTS
+
+    # Networks
+    recurrent: bool = False
+    """whether actor and critic have an LSTM before their hidden layers (RecurrentPPO)"""
+    lstm_size: int = 256
+    """units of the LSTM, with --recurrent"""
 
     # Algorithm
     num_minibatches: int = 32
@@ -39,6 +45,11 @@ class Args(SB3Settings):
     target_kl: float | None = None
     """approximate KL divergence (nats) of which 1.5 times end an update early; None: never"""
 
+    @property
+    def lstm_units(self) -> int | None:
+        """Units of the LSTM of actor and critic; None: they have none."""
+        return self.lstm_size if self.recurrent else None
+
     def check(self) -> None:
         """Refuse settings that cannot work.
 
@@ -46,7 +57,7 @@ class Args(SB3Settings):
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        require_positive(self, "num_minibatches update_epochs clip_coef target_kl")
+        require_positive(self, "lstm_size num_minibatches update_epochs clip_coef target_kl")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "
@@ -72,7 +83,7 @@ def main(args: Args) -> int:
         "clip_range_vf": args.clip_coef if args.clip_vloss else None,
         "target_kl": args.target_kl,
     }
-    return train("sb3-ppo", PPO, args, settings)
+    return train("sb3-ppo", args, settings)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +20,18 @@ from hesrl.runs.checkpoint import rng_state, set_rng_state
 
 Act = Callable[[NDArray[Any]], NDArray[Any]]
 """From an observation (1, …) to an action (1, act_dim), or to the number of one (1,)."""
+
+
+@runtime_checkable
+class RemembersEpisode(Protocol):
+    """A policy whose action also depends on earlier observations of the episode."""
+
+    def begin_episode(self) -> None:
+        """Forget the last episode."""
+
+    def __call__(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """Return an action for the next observation."""
+
 
 MAX_EPISODE_STEPS = 100_000
 """Steps after which an episode is cut that has not ended: no evaluation goes on for ever."""
@@ -108,6 +120,8 @@ class EpisodePlayer:
             raise raised(self._where(seed, length), error) from error
         check_shape(self._where(seed, length), obs, self._any_obs)
         check_numbers(self._where(seed, length), np.asarray(obs), 0.0)
+        if isinstance(act, RemembersEpisode):
+            act.begin_episode()
         if watch is not None:
             watch()
         while not ended:

@@ -45,7 +45,7 @@ class FlatBox(Box):
         dtype = np.result_type(flat.dtype, np.float32) if pictures else flat.dtype
         super().__init__(flat.low.astype(dtype), flat.high.astype(dtype), dtype=dtype)
         self.original, self._pictures = original, pictures
-        self.images = tuple(space.shape for space in pictures.values())
+        self.images = tuple(space.shape or () for space in pictures.values())
         self.vector_size = self.shape[0] - sum(math.prod(shape) for shape in self.images)
 
     def flatten(self, obs: Any) -> NDArray[Any]:

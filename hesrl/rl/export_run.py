@@ -73,6 +73,11 @@ def main(args: Args) -> int:
     if not args.formats:
         raise UserError(f"--formats: give one or more of {', '.join(FORMATS)}")
     with saved_policy(PlayingSettings(args.run, args.env_id)) as policy:
+        if policy.run.settings.get("recurrent"):
+            raise UserError(
+                f"{policy.run.path} has a recurrent policy, and an exported one has no memory: "
+                "play it by hesrl play"
+            )
         out = args.out or policy.run.path / "export"
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -96,13 +101,11 @@ def exported(policy: SavedPolicy) -> ExportedPolicy:
     settings, state = policy.run.settings, load_checkpoint(policy.run.checkpoint)
     networks = policy.networks.eval()
     if policy.run.agent in SB3_AGENTS:
-        statistics = state["statistics"]["obs_rms"] if settings["normalize_observations"] else {}
+        # It takes a second to import, which the others do without.
+        from hesrl.sb3.exported_model import flat_statistics, outputs_of
 
-        def outputs(obs: torch.Tensor) -> torch.Tensor:
-            features = networks.extract_features(obs, networks.pi_features_extractor)
-            return networks.action_net(networks.mlp_extractor.forward_actor(features))
-
-        return ExportedPolicy(networks, outputs, policy.spaces, statistics)
+        outputs, statistics = outputs_of(policy), flat_statistics(policy, state)
+        return ExportedPolicy(networks, outputs, policy.spaces, statistics, kept=_kept(policy))
     return ExportedPolicy(
         networks,
         lambda obs: networks.distribution(obs)[0],

@@ -84,6 +84,19 @@ def initialized(
     return layer_init(layer, std) if orthogonal_init else layer
 
 
+def check_size(shape: Sequence[int]) -> None:
+    """Refuse images that are too small for the convolutions.
+
+    Raises:
+        UserError: The message has their shape, and the smallest size.
+    """
+    if min(Pixels(shape).size) < SMALLEST_IMAGE:
+        raise UserError(
+            f"images of {tuple(shape)} are too small: the convolutions need "
+            f"{SMALLEST_IMAGE} × {SMALLEST_IMAGE} pixels"
+        )
+
+
 def convolutions(
     shape: Sequence[int],
     activate: Callable[[], nn.Module],
@@ -94,12 +107,8 @@ def convolutions(
     Raises:
         UserError: An image is too small for the convolutions.
     """
+    check_size(shape)
     pixels = Pixels(shape)
-    if min(pixels.size) < SMALLEST_IMAGE:
-        raise UserError(
-            f"images of {tuple(shape)} are too small: the convolutions need "
-            f"{SMALLEST_IMAGE} × {SMALLEST_IMAGE} pixels"
-        )
     layers: list[nn.Module] = [pixels]
     channels = pixels.channels
     for filters, kernel, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):

@@ -110,7 +110,7 @@ def saved_policy(args: PlayingSettings) -> Iterator[SavedPolicy]:
     options = env_options(given, robot_host)
     if run.agent in SB3_AGENTS:
         # It takes a second to import, which the others do without.
-        from hesrl.sb3.training import load_policy
+        from hesrl.sb3.models import load_policy
 
         with load_policy(run, env_id, options, state) as (act, networks, spaces):
             observation = Observations(np.float32)

@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
 
+from hesrl.envs.flat_observations import has_images
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import CLIP
-from hesrl.envs.spaces import is_image
 from hesrl.errors import UserError
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.saved_policy import SB3_AGENTS, SavedPolicy
 from hesrl.runs import load_checkpoint
+from hesrl.sb3.environments import Seen, plain_actions
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
     "ppo": PPO, "sb3-ppo": PPO, "a2c": A2C, "sb3-a2c": A2C,
@@ -50,7 +53,7 @@ def write_model(policy: SavedPolicy, folder: Path) -> Callable[[NDArray[Any]], N
         gamma=settings["gamma"],
     )
     own = run.agent in SB3_AGENTS
-    statistics = state["statistics"]["obs_rms"] if own else state["envs"]["observation_statistics"]
+    statistics = flat_statistics(policy, state) if own else state["envs"]["observation_statistics"]
     for name, value in statistics.items():
         number = value.numpy() if isinstance(value, Tensor) and value.dim() else float(value)
         setattr(envs.obs_rms, name, number)
@@ -78,13 +81,45 @@ def write_model(policy: SavedPolicy, folder: Path) -> Callable[[NDArray[Any]], N
     return act
 
 
+def outputs_of(policy: SavedPolicy) -> Callable[[Tensor], Tensor]:
+    """Return what computes means or logits of normalized observations, as one vector or image."""
+    networks, seen = policy.networks, Seen(policy.spaces[0])
+
+    def outputs(obs: Tensor) -> Tensor:
+        features = networks.extract_features(seen.cut(obs), networks.pi_features_extractor)
+        return networks.action_net(networks.mlp_extractor.forward_actor(features))
+
+    return outputs
+
+
+def flat_statistics(policy: SavedPolicy, state: dict[str, Any]) -> dict[str, Any]:
+    """Return ``mean`` and ``var`` of observations as one vector; nothing if there are none.
+
+    Args:
+        policy: Of a run of Stable-Baselines3.
+        state: Its checkpoint.
+    """
+    found, space = state["statistics"], Seen(policy.spaces[0]).space
+    if not policy.run.settings["normalize_observations"]:
+        return {}
+    if not isinstance(space, Dict):
+        return found.get("obs_rms", {})
+    parts = [found[name] for key in space if (name := f"obs_rms/{key}") in found]
+    return {key: torch.cat([part[key] for part in parts]) for key in ("mean", "var") if parts}
+
+
 def _misfit(policy: SavedPolicy) -> str:
     """Return what keeps the networks from being those of `MlpPolicy`, or nothing."""
     settings = policy.run.settings
     if policy.run.agent not in ALGORITHMS:
         return "a deviation that depends on the observation"
-    if is_image(policy.spaces[0]):
+    if has_images(policy.spaces[0]):
         return "convolutions before all its hidden layers"
+    observations, actions = policy.spaces
+    if policy.run.agent in SB3_AGENTS and isinstance(Seen(observations).space, Dict):
+        return "observations of several parts"
+    if plain_actions(policy.env_id, actions)[1] != actions:
+        return "actions without bounds, of several dimensions or not from 0"
     reasons = {
         "shared_trunk": "a shared trunk",
         "variance_network": "a network for the variance",

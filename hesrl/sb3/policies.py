@@ -8,9 +8,11 @@ networks. It is also what a saved model builds again when it is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from gymnasium import Space
+from gymnasium.spaces import Dict
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
@@ -19,6 +21,8 @@ from stable_baselines3.common.policies import (
 )
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
+
+from hesrl.envs.spaces import is_image
 
 ACTOR = ("action_net", "log_std", "mlp_extractor.policy_net", "pi_features_extractor", "lstm_actor")
 """What computes the distribution of the actions, by attribute of the policy."""
@@ -94,6 +98,28 @@ class SeparateGroups(BasePolicy):
     def param_groups(self) -> list[dict[str, Any]]:
         """Return the groups; override this for networks with attributes of their own."""
         return param_groups(self)
+
+
+def policy_class(
+    observations: Space[Any], *, separate: bool, recurrent: bool
+) -> str | type[ActorCriticPolicy]:
+    """Return the policy for observations, by name or as a class.
+
+    Args:
+        observations: A Dict, images, or vectors.
+        separate: Whether actor and critic are groups of their own.
+        recurrent: Whether they have an LSTM.
+    """
+    kind = "MultiInput" if isinstance(observations, Dict) else "Mlp"
+    if is_image(observations):
+        kind = "Cnn"
+    name = f"{kind}{'Lstm' if recurrent else ''}Policy"
+    if not separate:
+        return name
+    # sb3-contrib need not be installed.
+    module = import_module("hesrl.sb3.recurrent" if recurrent else __name__)
+    policy: type[ActorCriticPolicy] = getattr(module, name)
+    return policy
 
 
 class MlpPolicy(SeparateGroups, ActorCriticPolicy):

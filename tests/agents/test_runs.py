@@ -38,6 +38,8 @@ COMPILER = pytest.mark.skipif(
 )
 WANDB = pytest.mark.skipif(find_spec("wandb") is None, reason="needs hesrl[track]")
 FFMPEG = pytest.mark.skipif(find_spec("imageio_ffmpeg") is None, reason="needs hesrl[video]")
+REACH = "tests.rl.toy_spaces:ToyReach-v0"
+"""Observes a Dict, takes MultiDiscrete or MultiBinary, and has a state that can be saved."""
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -108,6 +110,9 @@ def test_training_improves_the_policy(tmp_path, agent, steps, options):
     [
         ("ppo", ("--env-id=Ant-v5", "--paper", "--eval-interval=4"), signal.SIGINT),
         ("a2c", ("--env-id=Hopper-v5", "--paper"), signal.SIGTERM),
+        ("ppo", (f"--env-id={REACH}", "--num-envs=2"), signal.SIGTERM),
+        ("a2c", (f"--env-id={REACH}", "--env-options", "actions=bits"), signal.SIGINT),
+        ("stream_ac", (f"--env-id={REACH}",), signal.SIGINT),
         ("ppo", ("--env-id=Hopper-v5", "--paper", "--optimizer=kfac"), signal.SIGTERM),
         ("a2c", ("--env-id=Hopper-v5", "--num-envs=2", "--optimizer=scaled-adam"), signal.SIGINT),
         pytest.param("ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER),

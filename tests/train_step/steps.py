@@ -4,7 +4,16 @@ import torch
 from torch import nn
 
 from hesrl import optim
-from hesrl.losses import CategoricalSurrogateLoss, GaussianNLLLoss, GaussianSurrogateLoss, ValueLoss
+from hesrl.losses import (
+    BernoulliEntropyBonus,
+    BernoulliSurrogateLoss,
+    CategoricalSurrogateLoss,
+    GaussianNLLLoss,
+    GaussianSurrogateLoss,
+    MultiCategoricalEntropyBonus,
+    MultiCategoricalSurrogateLoss,
+    ValueLoss,
+)
 from hesrl.train_step import TrainStep
 
 B, N = 24, 8
@@ -73,6 +82,32 @@ class VarianceNetwork(Separate):
         mean, spread = self.actor(obs).chunk(2, dim=1)
         loss = self.nll(mean, nn.functional.softplus(0.5 * spread), actions)
         return loss, (loss.detach(),)
+
+
+class Independent(Separate):
+    """Two choices and three bits at once, with a bonus for the entropy of both."""
+
+    def __init__(self):
+        super().__init__()
+        self.actor, self.logstd = mlp(4, 8), None
+        self.choices = MultiCategoricalSurrogateLoss((2, 3), 0.2)
+        self.bits = BernoulliSurrogateLoss(0.2)
+        self.bonuses = MultiCategoricalEntropyBonus((2, 3), 0.1), BernoulliEntropyBonus(0.1)
+
+    def loss(self, obs, actions, logprobs, advantages, returns, values):
+        choices, bits = self.actor(obs).split((5, 3), 1)
+        data = logprobs, advantages
+        loss, log_ratio = self.choices(choices, actions[:, :2].long(), *data)
+        loss = loss + self.bits(bits, actions[:, 2:], *data)[0]
+        loss = loss + self.bonuses[0](choices) + self.bonuses[1](bits)
+        v_loss = self.value_loss(self.critic(obs).squeeze(1), returns, values)
+        return loss + 0.5 * v_loss, (loss.detach(), log_ratio)
+
+    def batch(self, dtype):
+        batch, rows = super().batch(dtype), torch.arange(B)
+        columns = rows % 2, rows % 3, rows // 2 % 2, rows // 3 % 2, rows % 2
+        batch[1] = torch.stack(columns, 1).to(dtype)
+        return batch
 
 
 def draw(*shape):
