@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hesrl.errors import UserError, one_line
 
-VECTOR_LIKE = "a vector (Box of one dimension), Discrete, MultiDiscrete, MultiBinary"
+VECTOR_LIKE = "a vector (Box of one dimension), Discrete, MultiDiscrete"
 
 
 def check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
@@ -31,8 +31,8 @@ def check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
     observations, actions = env.observation_space, env.action_space
     if not _is_vector(actions):
         raise UserError(
-            f"environment {env_id} has actions {one_line(actions)}; only {VECTOR_LIKE} are "
-            "supported"
+            f"environment {env_id} has actions {one_line(actions)}; only {VECTOR_LIKE} and "
+            "MultiBinary are supported"
         )
     odd = _unknown(observations)
     if odd is None:
@@ -41,8 +41,8 @@ def check_spaces(env_id: str, env: gym.Env[Any, Any]) -> None:
     entry = f" with the entry {name}: {one_line(space)}" if name else f" {one_line(space)}"
     nested = " (not in a Dict within a Dict)" if is_image(space) else ""
     raise UserError(
-        f"environment {env_id} has observations{entry}; only {VECTOR_LIKE}, an image (Box of "
-        f"uint8 in three dimensions){nested} and a Dict of these are supported"
+        f"environment {env_id} has observations{entry}; only {VECTOR_LIKE}, MultiBinary, an image "
+        f"(Box of uint8 in three dimensions){nested} and a Dict of these are supported"
     )
 
 

@@ -122,7 +122,7 @@ class Bad(gym.Env):
     def __init__(self, fault):
         self.fault = fault
         if fault == "Spaces":
-            self.action_space = gym.spaces.MultiBinary(3)
+            self.action_space = gym.spaces.Sequence(gym.spaces.Discrete(3))
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.distributions import Categorical, Independent, Normal
+from torch.distributions import Bernoulli, Categorical, Independent, Normal
 from torch.func import grad, jacrev
 from torch.nn.functional import leaky_relu, softplus
 
@@ -56,30 +56,59 @@ def curvatures(thetas, x, hess):
     return found
 
 
+def fisher_of_logits(logits):
+    """The Fisher matrix at the logits of one choice."""
+    scores = jacrev(lambda z: z.log_softmax(0))(logits)
+    return scores.T @ (logits.softmax(0)[:, None] * scores)
+
+
+class Choices:
+    """Categorical distributions beside each other."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def log_prob(self, actions):
+        return sum(part.log_prob(a) for part, a in zip(self.parts, actions, strict=True))
+
+    def entropy(self):
+        return sum(part.entropy() for part in self.parts)
+
+
 class PublishedAgent:
     """Actor and critic with their traces, in double precision.
 
     Args:
         actor: Weights and biases, which `learn` changes.
         critic: Likewise.
-        discrete: Whether the actor gives logits instead of mean and what becomes σ.
+        kind: "gaussian" for mean and what becomes σ, else what the actor's logits are of:
+            "categorical", "choices" (of 2 and 3) or "bits".
         form: How the policy steps, as `Reference` takes it.
         fisher: Whether the diagonal comes from curvature instead of g².
         **settings: Hyperparameters of both that differ from the published ones.
     """
 
-    def __init__(self, actor, critic, discrete, form="policy", fisher=False, **settings):
-        self.discrete, self.fisher = discrete, fisher
+    def __init__(self, actor, critic, kind, form="policy", fisher=False, **settings):
+        self.kind, self.fisher = kind, fisher
         eta = {} if form == "obgd" else {"eta": 0.5}
         self.actor = Reference(actor, form, **{**settings, "kappa": 3.0})
         value_form = "obgd" if form == "obgd" else "value"
         self.critic = Reference(critic, value_form, **{**settings, **eta, "kappa": 2.0})
 
     def policy(self, outputs):
-        if self.discrete:
+        if self.kind == "choices":
+            return Choices(
+                [Categorical(logits=z, validate_args=False) for z in self.parts(outputs)]
+            )
+        if self.kind == "categorical":
             return Categorical(logits=outputs, validate_args=False)
+        if self.kind == "bits":
+            return Independent(Bernoulli(logits=outputs, validate_args=False), 1)
         mean, before = outputs.chunk(2)
         return Independent(Normal(mean, softplus(before), validate_args=False), 1)
+
+    def parts(self, outputs):
+        return outputs.split((2, 3)) if self.kind == "choices" else (outputs,)
 
     def value(self, thetas, obs):
         return forward(thetas, obs)[0]
@@ -108,9 +137,10 @@ class PublishedAgent:
 
     def fisher_of(self, outputs):
         """The Fisher matrix at the outputs of the actor: −E ∇∇ log π of the policy itself."""
-        if self.discrete:
-            scores = jacrev(lambda z: z.log_softmax(0))(outputs)
-            return scores.T @ (outputs.softmax(0)[:, None] * scores)
+        if self.kind in ("categorical", "choices"):
+            return torch.block_diag(*map(fisher_of_logits, self.parts(outputs)))
+        if self.kind == "bits":
+            return torch.diag(outputs.sigmoid() * (-outputs).sigmoid())
         # E of the scores' squares: 1/σ² for the mean, 2 (σ'/σ)² for what becomes σ.
         _, before = outputs.chunk(2)
         std, slope = softplus(before), before.sigmoid()

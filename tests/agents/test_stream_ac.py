@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch.func import jacrev
 
 from hesrl.agents import stream_ac
@@ -21,7 +21,12 @@ from tests.agents.streaming_written_out import PublishedAgent, forward
 from tests.envs.test_real_time import register  # noqa: F401
 from tests.rl.comparison import assert_same
 
-ACTIONS = {"gaussian": Box(-1, 1, (2,), np.float32), "categorical": Discrete(3)}
+ACTIONS = {
+    "gaussian": Box(-1, 1, (2,), np.float32),
+    "categorical": Discrete(3),
+    "choices": MultiDiscrete([2, 3]),
+    "bits": MultiBinary(2),
+}
 EACH_POLICY = pytest.mark.parametrize("policy", ACTIONS)
 
 
@@ -36,14 +41,14 @@ class Learner:
             Box(-np.inf, np.inf, (5,), np.float32), ACTIONS[policy], hidden_sizes=hidden_sizes,
             activation="leaky_relu", layer_norm=True, sparse_init=0.5, softplus_std=True,
         ).to(dtype)  # fmt: skip
-        self.discrete, self.dtype = policy == "categorical", dtype
+        self.kind, self.dtype = policy, dtype
         self.optimizers = stream_ac.make_optimizers(self.agent, self.args)
         form = {"intentional": "policy", "intentional-kl": "kl"}.get(self.args.optimizer, "obgd")
         etas = {} if form != "kl" else {"eta": 5e-4}
         self.published = PublishedAgent(
             *([p.detach().double().clone() for p in network.parameters()]
               for network in (self.agent.actor, self.agent.critic)),
-            self.discrete, form, self.args.source == "fisher", **etas,
+            self.kind, form, self.args.source == "fisher", **etas,
             power=self.args.power, damping=self.args.damping,
         )  # fmt: skip
         self.step = partial(stream_ac.learn, self.agent, *self.optimizers, self.args)
@@ -56,8 +61,11 @@ class Learner:
             for i in (step + 1000, step + 1001)
         )
         action = torch.randn(2, generator=generator, dtype=torch.float64)
-        if self.discrete:
+        if self.kind == "categorical":
             action = torch.randint(3, (), generator=generator)
+        elif self.kind != "gaussian":
+            action = torch.randint(2, (2,), generator=generator)
+            action = action.double() if self.kind == "bits" else action
         reward = torch.randn((), generator=generator, dtype=torch.float64)
         return obs, action, reward, next_obs, float(step % 11 == 10)
 

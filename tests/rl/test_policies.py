@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Discrete
-from torch.distributions import Categorical, Independent, Normal
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
+from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
+from hesrl.rl.independent_policies import BernoulliPolicy, MultiCategoricalPolicy
 from hesrl.rl.policies import CategoricalPolicy, GaussianPolicy, policy_for
 from tests.rl.variants import CATEGORICAL, GAUSSIAN
 
@@ -32,7 +33,26 @@ def test_log_probabilities_of_discrete_actions():
     torch.testing.assert_close(CategoricalPolicy(4).log_prob((logits,), actions), expected)
 
 
+def test_log_probabilities_of_several_choices_and_of_bits():
+    torch.manual_seed(0)
+    logits, bits = 3 * torch.randn(6, 5), torch.randint(2, (6, 5)).float()
+    actions = torch.stack([torch.randint(2, (6,)), torch.randint(3, (6,))], 1)
+    expected = sum(
+        Categorical(logits=z).log_prob(a)
+        for z, a in zip(logits.split((2, 3), 1), actions.unbind(1), strict=True)
+    )
+    torch.testing.assert_close(
+        MultiCategoricalPolicy([2, 3]).log_prob((logits,), actions), expected
+    )
+    expected = Independent(Bernoulli(logits=logits), 1).log_prob(bits)
+    torch.testing.assert_close(BernoulliPolicy(5).log_prob((logits,), bits), expected)
+
+
 def test_most_probable_actions():
+    choices = MultiCategoricalPolicy([3, 1]).mode((np.concatenate((LOGITS, -LOGITS)),))
+    assert choices.tolist() == [[2, 0], [1, 0]] and choices.dtype == np.int64
+    bits = BernoulliPolicy(4).mode((LOGITS,))
+    assert bits.tolist() == [[1, 0, 1, 0]] and bits.dtype == np.float32
     assert np.array_equal(GaussianPolicy(2).mode((MEAN, LOG_STD)), MEAN)
     mode = CategoricalPolicy(4).mode((np.concatenate((LOGITS, -LOGITS)),))
     assert mode.tolist() == [2, 1]
@@ -48,6 +68,23 @@ def test_discrete_actions_are_drawn_with_the_probabilities_of_softmax():
     deviation = np.sqrt(p * (1 - p) / SAMPLES)
     frequencies = np.bincount(drawn, minlength=4) / SAMPLES
     assert (np.abs(frequencies - p) < 4 * deviation).all()
+
+
+@pytest.mark.parametrize("policy", [MultiCategoricalPolicy([3, 1]), BernoulliPolicy(4)])
+def test_choices_and_bits_are_drawn_independently_with_their_probabilities(policy):
+    noise = policy.noise(np.random.default_rng(0), SAMPLES, 1)
+    assert noise.shape == (SAMPLES, 1, 4) and noise.dtype == np.float32
+    drawn = policy.sample((LOGITS,), noise[:, 0])
+    assert drawn.shape == (SAMPLES, *policy.shape) and drawn.dtype == policy.dtype
+    logits = torch.from_numpy(LOGITS[0]).double()
+    if isinstance(policy, BernoulliPolicy):
+        p, frequencies = logits.sigmoid().numpy(), drawn.mean(0)
+        assert np.abs(np.corrcoef(drawn.T) - np.eye(4)).max() < 4 / math.sqrt(SAMPLES)
+    else:
+        p = logits[:3].softmax(0).numpy()
+        frequencies = np.bincount(drawn[:, 0], minlength=3) / SAMPLES
+        assert (drawn[:, 1] == 0).all()
+    assert (np.abs(frequencies - p) < 4 * np.sqrt(p * (1 - p) / SAMPLES)).all()
 
 
 def test_a_continuous_action_is_the_mean_plus_deviations():
@@ -69,7 +106,9 @@ def test_continuous_actions_are_drawn_with_mean_and_deviation():
 
 
 def test_each_step_and_environment_has_noise_of_its_own():
-    for policy in (GaussianPolicy(2), CategoricalPolicy(2)):
+    for policy in (
+        GaussianPolicy(2), CategoricalPolicy(2), BernoulliPolicy(2), MultiCategoricalPolicy([1, 1])
+    ):  # fmt: skip
         noise = policy.noise(np.random.default_rng(0), 3, 2)
         assert len(np.unique(noise)) == 12
         assert np.array_equal(noise, policy.noise(np.random.default_rng(0), 3, 2))
@@ -90,8 +129,28 @@ def test_scores_are_gradients_of_log_pi_whose_covariance_is_fishers_matrix():
     torch.testing.assert_close(score.T @ score / rows, p.diag() - p.outer(p), atol=0.01, rtol=0)
 
 
+@pytest.mark.parametrize("policy", [MultiCategoricalPolicy([2, 3]), BernoulliPolicy(5)])
+def test_scores_of_choices_and_bits_have_fishers_matrix_as_covariance(policy):
+    torch.manual_seed(0)
+    rows, z = 200_000, torch.tensor([0.3, -1.0, 0.5, 0.0, 2.0])
+    (score,) = policy.scores((z.expand(rows, 5),))
+    (diagonal,) = policy.fisher((z[None],))
+    covariance = score.T @ score / rows
+    torch.testing.assert_close(covariance.diagonal(), diagonal[0], atol=0.01, rtol=0)
+    if isinstance(policy, BernoulliPolicy):
+        expected = diagonal[0].diag()
+    else:
+        q = [part.softmax(0) for part in z.split((2, 3))]
+        expected = torch.block_diag(*(p.diag() - p.outer(p) for p in q))
+    torch.testing.assert_close(covariance, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(score.mean(0), torch.zeros(5), atol=0.01, rtol=0)
+
+
 def test_the_space_of_the_actions_decides_on_the_policy():
     gaussian, categorical = policy_for(GAUSSIAN), policy_for(CATEGORICAL)
     assert (type(gaussian), gaussian.size, gaussian.shape) == (GaussianPolicy, 2, (2,))
     assert (type(categorical), categorical.size, categorical.shape) == (CategoricalPolicy, 3, ())
     assert policy_for(Discrete(5, start=-2)).size == 5
+    choices, bits = policy_for(MultiDiscrete([[2], [4]])), policy_for(MultiBinary((2, 3)))
+    assert (type(choices), choices.sizes) == (MultiCategoricalPolicy, (2, 4))
+    assert (type(bits), bits.size, bits.shape) == (BernoulliPolicy, 6, (6,))

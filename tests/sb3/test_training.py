@@ -47,7 +47,7 @@ class Raising(Toy):
 
 
 class Images(Toy):
-    def __init__(self, **_):
+    def __init__(self):
         super().__init__("CnnPolicy")
 
 
@@ -80,6 +80,15 @@ def test_run_leaves_what_hesrls_own_agents_leave(tmp_path, agent, optimizer):
     network = "actor_" if optimizer.startswith("scaled") else ""
     assert (len(read_metric(directory, f"curvature/{network}norm")[0]) > 0) == (optimizer != "adam")
     assert json.loads(directory.summary.read_text())["steps"] == 128
+
+
+@pytest.mark.parametrize("agent", MODULES)
+def test_images_are_learned_from(tmp_path, agent):
+    assert run(tmp_path, agent, "Images", hidden_sizes=(4,), optimizer="scaled-adahesscale") == 0
+    state = load_checkpoint(only_run(tmp_path).checkpoint)
+    assert state["policy"]["features_extractor.cnn.0.weight"].shape == (32, 3, 8, 8)
+    assert state["statistics"].keys() == {"ret_rms"}
+    assert len(state["optimizer"]["param_groups"]) == 3
 
 
 @pytest.mark.parametrize(("steps", "says"), [(130, True), (128, False)])
@@ -197,7 +206,7 @@ def test_numbers_that_are_not_finite_end_the_run_in_one_line(tmp_path, settings,
 @pytest.mark.parametrize(
     ("agent", "settings", "message"),
     [
-        ("sb3-ppo", {"env": "Images"}, "takes only a vector"),
+        ("sb3-ppo", {"lstm_size": 0}, "--lstm-size 0: must be greater than zero"),
         ("sb3-ppo", {"num_minibatches": 5}, "--num-minibatches 5: does not divide"),
         ("sb3-ppo", {"num_minibatches": 32}, "leaves one sample per minibatch"),
         ("sb3-ppo", {"total_timesteps": 31}, "--total-timesteps 31: is less than one rollout"),
