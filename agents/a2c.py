@@ -31,7 +31,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hesrl import optim
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
@@ -40,9 +39,9 @@ from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.fisher import let_observe
+from hesrl.rl.fisher import make_optimizer
 from hesrl.rl.numpy_forward import Acting
-from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers, hyperparameters
+from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import (
     check_finite,
@@ -123,7 +122,8 @@ class Rollout(NamedTuple):
     obs: NDArray[Any]
     """Observations that were acted on (T, N, …)."""
     actions: NDArray[Any]
-    """Continuous actions, not clipped (T, N, act_dim), or the numbers of discrete ones (T, N)."""
+    """Continuous actions, not clipped (T, N, act_dim), or the numbers of discrete ones, (T, N) for
+    one and (T, N, D) for several."""
     rewards: NDArray[np.float32]
     """Rewards to learn from (T, N)."""
     terminations: NDArray[np.bool_]
@@ -239,7 +239,7 @@ class Batch(NamedTuple):
     obs: Tensor
     """Observations (B, …)."""
     actions: Tensor
-    """Actions (B, act_dim), or the numbers of discrete actions (B,)."""
+    """Actions (B, act_dim), or the numbers of discrete ones, (B,) or (B, D)."""
     advantages: Tensor
     """A (B,)."""
     returns: Tensor
@@ -353,8 +353,7 @@ def main(args: Args) -> int:
         sparse_init=args.sparse_init,
     ).to(args.device)
     acting = Acting(agent)
-    optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
-    let_observe(optimizer, agent)
+    optimizer = make_optimizer(args, agent)
     train_step = TrainStep(
         make_loss(agent, args),
         optimizer,

@@ -224,7 +224,7 @@ def learn(
         value_optimizer: Steps the critic.
         args: Settings.
         obs: s (1, obs_dim).
-        action: a (1, act_dim), or the number of a discrete one (1,).
+        action: a (1, act_dim), or the number of a discrete one (1,), of several (1, D).
         reward: r (1,).
         next_obs: s' (1, obs_dim), of the same episode.
         terminated: 1 if s' is terminal, else 0 (1,).

@@ -65,7 +65,11 @@ EXTRAS = {
     "video": ("imageio_ffmpeg", "--capture-video", "pip install 'hesrl[video]'"),
     "wandb": ("wandb", "--track", "pip install 'hesrl[track]'"),
     "ONNX": ("onnxruntime", "hesrl export", "pip install 'hesrl[export]'"),
-    "contrib": ("sb3_contrib", "RecurrentPPO, TQC and others", "pip install 'hesrl[contrib]'"),
+    "contrib": (
+        "sb3_contrib",
+        "train sb3-ppo --recurrent, and TQC and others in Python",
+        "pip install 'hesrl[contrib]'",
+    ),
 }
 """What else there is: module, what it is for, and how to get it."""
 

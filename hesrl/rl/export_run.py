@@ -224,5 +224,5 @@ def _describe(policy: SavedPolicy, file: Path) -> None:
         "normalization": "inside the policy; for sb3 in vecnormalize.pkl",
     }
     if isinstance(observations, FlatBox):
-        content["obs is gymnasium.spaces.flatten of"] = one_line(observations.original)
+        content["obs is flattened from"] = one_line(observations.original)
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -10,6 +10,29 @@ from torch import Tensor, nn
 from hesrl import optim
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
+from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.settings import RolloutSettings
+
+
+def make_optimizer(args: RolloutSettings, agent: Agent) -> optim.CurvatureOptimizer:
+    """Return the optimizer that the settings name, ready to observe the agent if it is K-FAC.
+
+    Raises:
+        UserError: The agent has parameters that K-FAC does not take.
+    """
+    kind = optim.get(args.optimizer)
+    if issubclass(kind, optim.KFAC):
+        _check_layers(agent)
+    optimizer = kind(agent.parameter_groups(), **hyperparameters(args))
+    let_observe(optimizer, agent)
+    return optimizer
+
+
+def _check_layers(agent: Agent) -> None:
+    if any(isinstance(module, nn.Conv2d) for module in agent.modules()):
+        raise UserError("--optimizer kfac: takes linear layers, not the convolutions for images")
+    if agent.actor_logstd is not None:
+        raise UserError("--optimizer kfac: takes linear layers, not log σ: use --variance-network")
 
 
 def let_observe(optimizer: optim.CurvatureOptimizer, agent: Agent) -> None:
@@ -23,10 +46,7 @@ def let_observe(optimizer: optim.CurvatureOptimizer, agent: Agent) -> None:
     """
     if not isinstance(optimizer, optim.KFAC):
         return
-    if any(isinstance(module, nn.Conv2d) for module in agent.modules()):
-        raise UserError("--optimizer kfac: takes linear layers, not the convolutions for images")
-    if agent.actor_logstd is not None:
-        raise UserError("--optimizer kfac: takes linear layers, not log σ: use --variance-network")
+    _check_layers(agent)
 
     def observe(_: nn.Module, __: Any, outputs: tuple[tuple[Tensor, ...], Tensor]) -> None:
         if torch.is_grad_enabled() and optimizer.is_due():

@@ -10,6 +10,7 @@ from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.curvature import arm
 from hesrl.errors import UserError
 from hesrl.settings import defaults_for, preset
+from tests.agents.processes import IMAGES
 from tests.agents.written_out import make_data
 
 NAN = math.nan
@@ -196,3 +197,14 @@ def test_fishers_curvature_is_the_policys_own_and_leaves_the_gradient_alone(agen
     assert all(map(torch.equal, *gradients))
     hess = networks.actor_logstd.hess_diag
     torch.testing.assert_close(hess, torch.full_like(hess, 2.0))
+
+
+@pytest.mark.parametrize("module", [ppo, a2c])
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [(IMAGES, "not the convolutions for images"), ("Hopper-v5", "not log σ: use --variance-netw")],
+)
+def test_kfac_refuses_in_one_line_what_it_does_not_take(tmp_path, module, env_id, message):
+    with pytest.raises(UserError, match=f"^--optimizer kfac: takes linear layers, {message}"):
+        module.main(module.Args(env_id=env_id, optimizer="kfac", runs_dir=tmp_path))
+    assert list(tmp_path.iterdir()) == []
