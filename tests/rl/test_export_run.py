@@ -74,6 +74,9 @@ def test_torch_export_is_the_agent_on_what_is_observed(tmp_path, capsys, agent, 
     found = policy(torch.from_numpy(obs)).numpy(force=True)
     np.testing.assert_allclose(found, actions_of_the_agent(path, obs), atol=1e-5)
     described = json.loads((path / "export" / "policy.json").read_text())
+    kinds = {"dict": "Dict('asked': ", "images": "Dict('asked': ", "bits": "MultiBinary(3)"}
+    kind = settings.get("env_options", ("",))[0].removeprefix("observations=")
+    assert described.get("obs is flattened from", "").startswith(kinds.get(kind, ""))
     assert described["obs"] == {"shape": ["batch", *obs.shape[1:]], "dtype": str(obs.dtype)}
 
 
