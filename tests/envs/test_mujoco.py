@@ -227,7 +227,7 @@ def test_a_missing_package_is_named(register):
         ({"observations": Dict()}, r"has observations Dict\(\); only a vector"),
         ({"actions": Box(-1, 1, (2, 2))}, r"has actions Box\(-1.0, 1.0, \(2, 2\)"),
         (
-            {"actions": Box(np.arange(40.0).reshape(1, 40), np.inf)},
+            {"actions": Box(np.arange(40, dtype="f").reshape(1, 40), np.inf)},
             "has actions Box",
         ),
     ],
