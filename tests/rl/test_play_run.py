@@ -20,6 +20,9 @@ from tests.agents.processes import ROOT
 from tests.rl.test_evaluate_run import train
 
 ENDLESS = """
+import os
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 
@@ -34,6 +37,8 @@ class Endless(gym.Env):
 
     def step(self, action):
         self.steps += 1
+        if self.steps == 100:
+            Path(str(os.getpid())).touch()
         return np.zeros(3, dtype=np.float32), 0.0, False, False, {}
 
 gym.register("Endless-v0", entry_point=Endless)
@@ -88,6 +93,13 @@ def started(tmp_path, *words):
     )  # fmt: skip
 
 
+def wait_for_steps(tmp_path, process):
+    """Wait until the endless environment has taken steps in a process."""
+    while not (tmp_path / str(process.pid)).exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 SMALL = ["--num-steps=128", "--num-minibatches=2", "--total-timesteps=256", "--compile=off"]
 
 
@@ -104,7 +116,7 @@ def test_one_sigterm_stops_an_episode_that_does_not_end(tmp_path):
     run = found[0].parent
     assert f"--resume {run.relative_to(tmp_path)}" in out
     evaluation = started(tmp_path, "evaluate", str(run), "--max-episode-steps=1000000000")
-    time.sleep(6)
+    wait_for_steps(tmp_path, evaluation)
     evaluation.send_signal(signal.SIGTERM)
     assert evaluation.communicate(timeout=60)[1] == "stopping\n"
     assert evaluation.returncode == 143

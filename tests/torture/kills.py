@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import random
 import shutil
@@ -16,6 +18,7 @@ import yaml
 
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import load_grid
+from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.sweep import run_grid
 from hesrl.runs import load_checkpoint
 from tests.agents.processes import (
@@ -127,7 +130,7 @@ def sweeping(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(GRID))
     begin = time.monotonic()
-    undisturbed = run_grid(load_grid(file), folder / "undisturbed", jobs=2)
+    undisturbed = _results(file, folder / "undisturbed")
     took = time.monotonic() - begin
     left = count
     for number in itertools.count():
@@ -150,13 +153,17 @@ def sweeping(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
         status = process.wait()
         lost = err if status else ""
         if not lost:
-            records = run_grid(load_grid(file), out, jobs=2)
-            lost = _other_results(records, undisturbed)
+            lost = _other_results(_results(file, out), undisturbed)
         yield from (Fault(lost) for _ in range(kills))
         left -= kills
 
 
-def _other_results(records, undisturbed) -> str:
+def _results(file: Path, out: Path) -> list[Record]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run_grid(load_grid(file), out, jobs=2)
+
+
+def _other_results(records: list[Record], undisturbed: list[Record]) -> str:
     if [r.trial for r in records] != [r.trial for r in undisturbed]:
         return "runs are missing or doubled"
     for one, other in zip(records, undisturbed, strict=True):
