@@ -208,10 +208,13 @@ class Driver(Link):
             return
         state, before = unpack(packets[-1]), self._state
         if before is None or state.time != before.time:
+            gap = self._age()
             self._state, self._arrival = state, time.monotonic()
             self._deadline = self._arrival + self.stale_after
             self._packets += len(packets)
             if (fault := self.watch.fault(state, self._arrival)) is not None:
+                if before is not None and gap > self.stale_after:
+                    self._fail(f"no new packet for {gap:.2g} s")
                 self._fail(fault, needs_person=True)
                 return
             self._send_law()
