@@ -213,9 +213,10 @@ class Driver(Link):
             self._deadline = self._arrival + self.stale_after
             self._packets += len(packets)
             if (fault := self.watch.fault(state, self._arrival)) is not None:
-                if before is not None and gap > self.stale_after:
-                    self._fail(f"no new packet for {gap:.2g} s")
-                self._fail(fault, needs_person=True)
+                # Whether the controller obeyed in a gap between packets is not known.
+                lost = before is not None and gap > self.stale_after
+                what = f"no new packet for {gap:.2g} s" if lost else fault
+                self._fail(what, needs_person=not lost)
                 return
             self._send_law()
             self._changed.notify_all()

@@ -94,6 +94,15 @@ def test_nothing_is_sent_in_answer_to_a_packet_that_is_too_old(emulator, driver)
     assert driver.is_broken and not commands(emulator, "movej")
 
 
+@pytest.mark.parametrize(("gap", "fault"), [(0.0, "did not obey"), (10.0, "no new packet for 1")])
+def test_disobedience_in_a_gap_between_packets_is_a_fault_of_the_link(driver, gap, fault):
+    with driver._changed:
+        driver.watch.fault = lambda state, arrival: "did not obey"
+        driver._arrival = time.monotonic() - gap
+    assert eventually(lambda: driver.fault)
+    assert fault in driver.fault and driver.is_broken == bool(gap)
+
+
 def test_a_speed_holds_for_one_cycle_unless_asked_otherwise(emulator):
     driver = connect(emulator, t_min=0.008)
     driver.follow(constant)
