@@ -13,16 +13,17 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from hesrl.losses.categorical import LogPolicy, a2c_of, surrogate_of
-from hesrl.losses.checks import (
-    require_bits,
-    require_constant,
-    require_finite,
-    require_positive,
-    require_shape,
-)
+from hesrl.losses.checks import require_bits, require_finite, require_shape
 from hesrl.losses.entropy import SMALLEST_LOG
-from hesrl.losses.operation import ClosedFormLoss, PolicyLoss, Terms, divisor, reduce
+from hesrl.losses.logits import (
+    LogitsA2CLoss,
+    LogitsLoss,
+    LogitsSurrogateLoss,
+    LogPolicy,
+    a2c_of,
+    surrogate_of,
+)
+from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
 from hesrl.losses.surrogate import RatioTerms
 
 
@@ -105,35 +106,18 @@ def bernoulli_entropy_bonus(logits: Tensor, coef: float = 1.0, reduction: str = 
     return Terms(loss, grad=c_pq * z, hess=c_pq * (1 + z * (q - p)))
 
 
-class BernoulliA2CLoss(PolicyLoss, form=bernoulli_a2c):
+class _OfBits(LogitsLoss):
+    def _check(self, logits: Tensor, actions: Tensor) -> None:
+        require_shape("logits", logits, "(N, K)")
+        require_bits("actions", actions, logits)
+
+
+class BernoulliA2CLoss(_OfBits, LogitsA2CLoss, form=bernoulli_a2c):
     """`bernoulli_a2c` as one operation of the autograd graph."""
 
-    def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
-        """Return the loss."""
-        require_shape("logits", logits, "(N, K)")
-        require_bits("actions", actions, logits)
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        return self.operation(logits, actions, advantages, (self.reduction, self.curvature))
 
-
-class BernoulliSurrogateLoss(PolicyLoss, form=bernoulli_surrogate):
+class BernoulliSurrogateLoss(_OfBits, LogitsSurrogateLoss, form=bernoulli_surrogate):
     """`bernoulli_surrogate` as one operation of the autograd graph."""
-
-    def __init__(self, clip_coef: float, reduction: str = "mean", curvature: str = "exact") -> None:
-        super().__init__(reduction, curvature)
-        require_positive("clip_coef", clip_coef)
-        self.clip_coef = clip_coef
-
-    def forward(
-        self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,)."""
-        require_shape("logits", logits, "(N, K)")
-        require_bits("actions", actions, logits)
-        require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        settings = self.clip_coef, self.reduction, self.curvature
-        return self.operation(logits, actions, old_logprobs, advantages, settings)
 
 
 class BernoulliEntropyBonus(ClosedFormLoss, form=bernoulli_entropy_bonus):

@@ -12,30 +12,20 @@ A logit of −∞ is an action that cannot be taken: it has probability and deri
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from hesrl.losses.checks import (
-    require_classes,
-    require_constant,
-    require_positive,
-    require_shape,
+from hesrl.losses.checks import require_classes, require_shape
+from hesrl.losses.logits import (
+    LogitsA2CLoss,
+    LogitsLoss,
+    LogitsSurrogateLoss,
+    LogPolicy,
+    a2c_of,
+    surrogate_of,
 )
-from hesrl.losses.operation import PolicyLoss, Terms, divisor, reduce
-from hesrl.losses.surrogate import RatioTerms, surrogate
-
-
-class LogPolicy(NamedTuple):
-    """log π of actions, with its derivatives at the logits z (N, K)."""
-
-    logprobs: Tensor
-    """log π(a) (N,)."""
-    slope: Tensor
-    """∂log π/∂z (N, K)."""
-    variance: Tensor
-    """−∂²log π/∂z² (N, K), which is the variance of the slope: Fisher's diagonal."""
+from hesrl.losses.operation import Terms
+from hesrl.losses.surrogate import RatioTerms
 
 
 def categorical_log_policy(logits: Tensor, actions: Tensor) -> LogPolicy:
@@ -45,34 +35,6 @@ def categorical_log_policy(logits: Tensor, actions: Tensor) -> LogPolicy:
     index = actions.unsqueeze(1)
     taken = torch.zeros_like(q).scatter(1, index, 1.0)
     return LogPolicy(logq.gather(1, index).squeeze(1), taken - q, q - q * q)
-
-
-def a2c_of(policy: LogPolicy, advantages: Tensor, reduction: str, curvature: str) -> Terms:
-    """The policy-gradient loss ``ℓ_n = −A_n log π(a_n)``, for any policy of logits."""
-    logprobs, slope, variance = policy
-    w = (advantages / -divisor(len(logprobs), reduction)).unsqueeze(1)
-    loss = -reduce(advantages * logprobs, reduction)
-    weight = 1 / divisor(len(logprobs), reduction) if curvature == "fisher" else -w
-    return Terms(loss, grad=w * slope, hess=weight * variance)
-
-
-def surrogate_of(
-    policy: LogPolicy,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    clip_coef: float,
-    reduction: str,
-    curvature: str,
-) -> RatioTerms:
-    """PPO's clipped surrogate, see `surrogate`, for any policy of logits."""
-    logprobs, slope, variance = policy
-    terms = surrogate(logprobs, old_logprobs, advantages, clip_coef, reduction)
-    w = terms.grad.unsqueeze(1)
-    if curvature == "fisher":
-        hess = variance / divisor(len(logprobs), reduction)
-    else:
-        hess = w * (slope * slope - variance)
-    return RatioTerms(terms.loss, terms.logratio, grad=w * slope, hess=hess)
 
 
 def categorical_a2c(
@@ -128,32 +90,15 @@ def categorical_surrogate(
     return surrogate_of(policy, old_logprobs, advantages, clip_coef, reduction, curvature)
 
 
-class CategoricalA2CLoss(PolicyLoss, form=categorical_a2c):
+class _OfCategories(LogitsLoss):
+    def _check(self, logits: Tensor, actions: Tensor) -> None:
+        require_shape("logits", logits, "(N, K)")
+        require_classes("actions", actions, logits)
+
+
+class CategoricalA2CLoss(_OfCategories, LogitsA2CLoss, form=categorical_a2c):
     """`categorical_a2c` as one operation of the autograd graph."""
 
-    def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
-        """Return the loss."""
-        require_shape("logits", logits, "(N, K)")
-        require_classes("actions", actions, logits)
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        return self.operation(logits, actions, advantages, (self.reduction, self.curvature))
 
-
-class CategoricalSurrogateLoss(PolicyLoss, form=categorical_surrogate):
+class CategoricalSurrogateLoss(_OfCategories, LogitsSurrogateLoss, form=categorical_surrogate):
     """`categorical_surrogate` as one operation of the autograd graph."""
-
-    def __init__(self, clip_coef: float, reduction: str = "mean", curvature: str = "exact") -> None:
-        super().__init__(reduction, curvature)
-        require_positive("clip_coef", clip_coef)
-        self.clip_coef = clip_coef
-
-    def forward(
-        self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,)."""
-        require_shape("logits", logits, "(N, K)")
-        require_classes("actions", actions, logits)
-        require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        settings = self.clip_coef, self.reduction, self.curvature
-        return self.operation(logits, actions, old_logprobs, advantages, settings)

@@ -9,26 +9,28 @@ itself, the derivatives of each choice are those of a categorical policy (`categ
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from hesrl.losses.categorical import (
-    LogPolicy,
-    a2c_of,
-    categorical_log_policy,
-    surrogate_of,
-)
+from hesrl.losses.categorical import categorical_log_policy
 from hesrl.losses.checks import (
     require_choices,
-    require_constant,
     require_finite,
     require_logits_of,
-    require_positive,
     require_sizes,
 )
 from hesrl.losses.entropy import categorical_entropy_bonus
-from hesrl.losses.operation import ClosedFormLoss, PolicyLoss, Terms
+from hesrl.losses.logits import (
+    LogitsA2CLoss,
+    LogitsLoss,
+    LogitsSurrogateLoss,
+    LogPolicy,
+    a2c_of,
+    surrogate_of,
+)
+from hesrl.losses.operation import ClosedFormLoss, Terms
 from hesrl.losses.surrogate import RatioTerms
 
 
@@ -112,7 +114,18 @@ def multi_categorical_entropy_bonus(
     return Terms(torch.stack(losses).sum(0), torch.cat(grads, 1), torch.cat(hessians, 1))
 
 
-class MultiCategoricalA2CLoss(PolicyLoss, form=multi_categorical_a2c):
+class _OfChoices(LogitsLoss):
+    sizes: tuple[int, ...]
+
+    def _check(self, logits: Tensor, actions: Tensor) -> None:
+        require_logits_of(self.sizes, logits)
+        require_choices("actions", actions, logits, self.sizes)
+
+    def _settings(self) -> tuple[Any, ...]:
+        return self.sizes, *super()._settings()
+
+
+class MultiCategoricalA2CLoss(_OfChoices, LogitsA2CLoss, form=multi_categorical_a2c):
     """`multi_categorical_a2c` as one operation of the autograd graph."""
 
     def __init__(
@@ -121,16 +134,10 @@ class MultiCategoricalA2CLoss(PolicyLoss, form=multi_categorical_a2c):
         super().__init__(reduction, curvature)
         self.sizes = require_sizes(sizes)
 
-    def forward(self, logits: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
-        """Return the loss."""
-        require_logits_of(self.sizes, logits)
-        require_choices("actions", actions, logits, self.sizes)
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        settings = self.sizes, self.reduction, self.curvature
-        return self.operation(logits, actions, advantages, settings)
 
-
-class MultiCategoricalSurrogateLoss(PolicyLoss, form=multi_categorical_surrogate):
+class MultiCategoricalSurrogateLoss(
+    _OfChoices, LogitsSurrogateLoss, form=multi_categorical_surrogate
+):
     """`multi_categorical_surrogate` as one operation of the autograd graph."""
 
     def __init__(
@@ -140,20 +147,8 @@ class MultiCategoricalSurrogateLoss(PolicyLoss, form=multi_categorical_surrogate
         reduction: str = "mean",
         curvature: str = "exact",
     ) -> None:
-        super().__init__(reduction, curvature)
-        require_positive("clip_coef", clip_coef)
-        self.sizes, self.clip_coef = require_sizes(sizes), clip_coef
-
-    def forward(
-        self, logits: Tensor, actions: Tensor, old_logprobs: Tensor, advantages: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, the log-ratio (N,)."""
-        require_logits_of(self.sizes, logits)
-        require_choices("actions", actions, logits, self.sizes)
-        require_constant("old_logprobs", old_logprobs, "logits", logits.shape[:1])
-        require_constant("advantages", advantages, "logits", logits.shape[:1])
-        settings = self.sizes, self.clip_coef, self.reduction, self.curvature
-        return self.operation(logits, actions, old_logprobs, advantages, settings)
+        super().__init__(clip_coef, reduction, curvature)
+        self.sizes = require_sizes(sizes)
 
 
 class MultiCategoricalEntropyBonus(ClosedFormLoss, form=multi_categorical_entropy_bonus):
