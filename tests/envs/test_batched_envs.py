@@ -83,7 +83,12 @@ def test_a_saved_run_goes_on_to_the_bit(tmp_path, monkeypatch, env_id):
     resumed = make(env_id, 4, progress=True, seed=99, env_threads=1)
     assert resumed.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
     assert play(resumed, 40) == expected
-    assert {episode.env_index for *_, episodes in expected for episode in episodes} == {0, 1, 2, 3}
+    assert {episode.env_index for *_, episodes, _ in expected for episode in episodes} == {
+        0,
+        1,
+        2,
+        3,
+    }
 
 
 def test_a_checkpoint_goes_on_in_turn_as_well(monkeypatch):

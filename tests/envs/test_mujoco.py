@@ -90,7 +90,7 @@ def test_a_saved_run_goes_on_to_the_bit(tmp_path, monkeypatch, env_id):
     assert resumed.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
     assert np.array_equal(resumed.observations, obs)
     assert rollout(resumed, actions[50:]) == expected
-    assert {episode.env_index for *_, episodes in expected for episode in episodes} == {0, 1}
+    assert {episode.env_index for *_, episodes, _ in expected for episode in episodes} == {0, 1}
 
 
 @pytest.mark.parametrize("env_id", MUJOCO_ENVS)

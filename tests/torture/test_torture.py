@@ -11,7 +11,6 @@ from tests.torture import __main__ as torture
 from tests.torture.faults import Fault, Part, read_counts
 
 SHORT = {
-    "training": 2,
     "checkpoints": 300,
     "yaml": 300,
     "packets": 3000,
@@ -19,7 +18,7 @@ SHORT = {
     "hanging": 1,
     "read-only": 1,
 }
-"""Graphs, sweeps, saving and full disks have tests of their own; the others take minutes."""
+"""Graphs, kills and full disks have tests of their own; exports and long runs take minutes."""
 
 
 @pytest.mark.parametrize("name", SHORT)
