@@ -58,6 +58,10 @@ class Args(SB3Settings):
         """
         super().check()
         require_positive(self, "lstm_size num_minibatches update_epochs clip_coef target_kl")
+        if not self.recurrent and self.lstm_size != type(self).lstm_size:
+            raise UserError(
+                f"--lstm-size {self.lstm_size}: goes with --recurrent, which is missing"
+            )
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "

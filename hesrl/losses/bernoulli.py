@@ -13,8 +13,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from hesrl.losses.checks import require_bits, require_finite, require_shape
-from hesrl.losses.entropy import SMALLEST_LOG
+from hesrl.losses.checks import require_bits, require_shape
+from hesrl.losses.entropy import SMALLEST_LOG, LogitsEntropyBonus
 from hesrl.losses.logits import (
     LogitsA2CLoss,
     LogitsLoss,
@@ -23,7 +23,7 @@ from hesrl.losses.logits import (
     a2c_of,
     surrogate_of,
 )
-from hesrl.losses.operation import ClosedFormLoss, Terms, divisor, reduce
+from hesrl.losses.operation import Terms, divisor, reduce
 from hesrl.losses.surrogate import RatioTerms
 
 
@@ -120,15 +120,5 @@ class BernoulliSurrogateLoss(_OfBits, LogitsSurrogateLoss, form=bernoulli_surrog
     """`bernoulli_surrogate` as one operation of the autograd graph."""
 
 
-class BernoulliEntropyBonus(ClosedFormLoss, form=bernoulli_entropy_bonus):
+class BernoulliEntropyBonus(LogitsEntropyBonus, form=bernoulli_entropy_bonus):
     """`bernoulli_entropy_bonus` as one operation of the autograd graph."""
-
-    def __init__(self, coef: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        require_finite("coef", coef)
-        self.coef = coef
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """Return the loss at logits (N, K)."""
-        require_shape("logits", logits, "(N, K)")
-        return self.operation(logits, (self.coef, self.reduction))

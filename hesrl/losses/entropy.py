@@ -74,8 +74,8 @@ def _by_scale(scale: Tensor, coef: float, reduction: str, name: str) -> tuple[Te
     return loss, *variance_derivatives(scale, grad, hess)
 
 
-class CategoricalEntropyBonus(ClosedFormLoss, form=categorical_entropy_bonus):
-    """`categorical_entropy_bonus` as one operation of the autograd graph."""
+class LogitsEntropyBonus(ClosedFormLoss):
+    """Base of the bonuses of policies whose only parameters are logits."""
 
     def __init__(self, coef: float = 1.0, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -86,6 +86,10 @@ class CategoricalEntropyBonus(ClosedFormLoss, form=categorical_entropy_bonus):
         """Return the loss at logits (N, K)."""
         require_shape("logits", logits, "(N, K)")
         return self.operation(logits, (self.coef, self.reduction))
+
+
+class CategoricalEntropyBonus(LogitsEntropyBonus, form=categorical_entropy_bonus):
+    """`categorical_entropy_bonus` as one operation of the autograd graph."""
 
 
 class GaussianEntropyBonus(ClosedFormLoss, form=_by_scale):

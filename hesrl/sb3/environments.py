@@ -35,6 +35,7 @@ class FloatBits(MultiBinary):
 
     def __init__(self, n: int) -> None:
         super().__init__(n)
+        # Gymnasium declares bits to be of int8, and takes no other type.
         self.dtype = np.dtype(np.float32)  # type: ignore[assignment]
 
 

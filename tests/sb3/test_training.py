@@ -206,6 +206,7 @@ def test_numbers_that_are_not_finite_end_the_run_in_one_line(tmp_path, settings,
 @pytest.mark.parametrize(
     ("agent", "settings", "message"),
     [
+        ("sb3-ppo", {"lstm_size": 32}, "--lstm-size 32: goes with --recurrent, which is missing"),
         ("sb3-ppo", {"lstm_size": 0}, "--lstm-size 0: must be greater than zero"),
         ("sb3-ppo", {"num_minibatches": 5}, "--num-minibatches 5: does not divide"),
         ("sb3-ppo", {"num_minibatches": 32}, "leaves one sample per minibatch"),
