@@ -51,7 +51,7 @@ from hesrl.rl.training_state import (
     diverging_at,
     restore,
 )
-from hesrl.runs import Session
+from hesrl.runs.session import Session
 from hesrl.settings import require_multiples, require_positive, settings_in_force
 from hesrl.train_step import LossFunction, TrainStep
 

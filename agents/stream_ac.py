@@ -48,7 +48,7 @@ from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.settings import TrainingSettings
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import check_finite, checkpoint, diverging_at, restore
-from hesrl.runs import Session
+from hesrl.runs.session import Session
 from hesrl.settings import (
     flag,
     require_between,

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import itertools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from hesrl import __version__
 from hesrl.command_options import command_help
 from hesrl.commands import COMMANDS, FAMILIES, listing
 from hesrl.errors import EnvironmentFault, Finished, UserError
+from hesrl.settings import defaults_for
 from hesrl.whole_numbers import REGISTRY
 
 ArgsT = TypeVar("ArgsT")
@@ -42,15 +44,13 @@ def run_command(
         What ``main`` returned; 2 after a mistake in the input and 1 after a number that is not
         finite or an environment that broke, all with one line on standard error.
     """
-    from hesrl.settings import defaults_for  # imports PyTorch, which takes a second
-
     argv = list(sys.argv[1:] if argv is None else argv)
     preset: dict[str, Any] = {}
     try:
         if (defaults := defaults_for(args_class, argv)) is not None:
             preset["default"] = defaults
         if not {"-h", "--help"}.isdisjoint(argv):
-            print(command_help(prog or f"python {sys.argv[0]}", args_class, defaults, example))
+            _show(command_help(prog or f"python {sys.argv[0]}", args_class, defaults, example))
             return 0
         args, unknown = _parse(args_class, argv, prog, preset)
         if unknown:
@@ -70,6 +70,15 @@ def run_command(
     except KeyboardInterrupt:
         print("aborted; the last checkpoint is kept", file=sys.stderr)
         return 130
+
+
+def _show(text: str) -> None:
+    """Print a help text to a reader who may have had enough of it, as ``head`` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Or Python would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(
@@ -114,6 +123,7 @@ RENAMED = {
     "--algorithms": "--agents",
     "--csv": "--out",
     "--folder": "--out",
+    "--out": "--runs-dir",
     "--output": "--out",
     "--steps": "--total-timesteps",
 }
@@ -127,9 +137,9 @@ def unknown_option(option: str, args: Any) -> str:
         return f"unknown option {name}: {hints[name]}"
     if RENAMED.get(name, name)[2:].replace("-", "_") in vars(args):
         return f"unknown option {name}: it is {RENAMED[name]}"
-    known = ["--" + field.replace("_", "-") for field in vars(args)]
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "--help lists the options"
+    known = [field.replace("_", "-") for field in vars(args)]
+    near = get_close_matches(name.lstrip("-"), known, n=1)
+    hint = f"did you mean --{near[0]}?" if near else "--help lists the options"
     return f"unknown option {name}: {hint}"
 
 
@@ -147,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_command(module.Args, module.main, rest, f"hesrl {name}", example)
     family = argv[0] if argv and argv[0] in FAMILIES else None
     if not {"-h", "--help"}.isdisjoint(argv) or len(argv) == (family is not None):
-        print(listing(family))
+        _show(listing(family))
         return 0
     name = " ".join(argv[:2])
     near = get_close_matches(name, COMMANDS, n=1, cutoff=0.3)

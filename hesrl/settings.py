@@ -10,7 +10,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-import torch
 import yaml
 
 from hesrl.errors import Finished, UserError, one_line
@@ -19,7 +18,7 @@ from hesrl.settings_from_yaml import settings_in_file, typed_settings
 
 
 class SessionSettings(Protocol):
-    """The settings that `hesrl.runs.Session` reads."""
+    """The settings that `hesrl.runs.session.Session` reads."""
 
     seed: int
     runs_dir: Path
@@ -208,6 +207,8 @@ def require_device(device: str) -> None:
     Raises:
         UserError: The message names it, and what PyTorch says.
     """
+    import torch  # takes two seconds, which commands without a device need not wait for
+
     try:
         torch.empty(0, device=device)
     # PyTorch raises RuntimeError, AssertionError and others, by device and build.

@@ -51,6 +51,22 @@ def test_a_wrong_choice_is_one_line_without_the_parsers_box():
     assert run.stderr.count("\n") == 1 and not set("│─╰╯") & set(run.stderr)
 
 
+@pytest.mark.parametrize("arguments", ["", "ur5 home --help"])
+def test_a_reader_may_close_its_pipe(arguments):
+    code = f"""
+import sys
+from hesrl.cli import main
+sys.stdin.read()  # until the reader has gone
+sys.exit(main({arguments.split()}))
+"""
+    ends = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with subprocess.Popen([sys.executable, "-c", code], **ends) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_hesrl_lists_what_there_is(hesrl, arguments):
     status, out, err = hesrl(*arguments)
@@ -155,6 +171,7 @@ def test_bash_completes_commands_options_and_choices(hesrl):
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
         (("bench", "agents", "--total-timesteps", "100"), "--total-timesteps at least 4096"),
         (("bench", "agents", "--steps", "100"), "option --steps: it is --total-timesteps"),
+        (("train", "ppo", "--out", "x"), "option --out: it is --runs-dir"),
         (("sweep", "agents", "--folder=x"), "unknown option --folder: it is --out"),
         (("train", "ppo", "--seed", "one"), "parsing --seed: 'one' is not a whole number"),
         (("train", "ppo", "--seed", "1e-3"), "parsing --seed: '1e-3' is not a whole number"),

@@ -148,6 +148,21 @@ def test_the_engine_needs_pytorch_and_numpy_only():
     assert run.stdout.splitlines()[-1] == "replayed"
 
 
+def test_commands_that_learn_nothing_do_not_wait_for_pytorch():
+    """Reports, curves and what moves or emulates an arm start in half a second, not in three."""
+    code = """
+import sys
+from importlib import import_module
+import hesrl.cli
+from hesrl.commands import COMMANDS
+for name, command in COMMANDS.items():
+    if name in ("plot curves", "report") or name.startswith("ur5 ") and name != "ur5 timing":
+        import_module(command.module)
+        assert not {"torch", "scipy.stats", "matplotlib", "mujoco"} & sys.modules.keys(), name
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_hesrl_exports_the_names_of_the_readme_at_their_first_use():
     names = {name for name in hesrl.__all__ if getattr(hesrl, name) is not None}
     assert names >= {"AdaHesScale", "SGD", "TrainStep", "explain", "hess_diag", "__version__"}

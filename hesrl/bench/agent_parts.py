@@ -12,7 +12,9 @@ import numpy as np
 
 from hesrl.envs.batched_envs import BatchedEnvs
 from hesrl.envs.mujoco import make_env
-from hesrl.runs import RunDirectory, Session, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
+from hesrl.runs.session import Session
 from hesrl.train_step import TrainStep
 
 PARTS = ("physics", "acting", "statistics", "advantages", "update", "logging")

@@ -20,7 +20,7 @@ from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.policies import CategoricalPolicy, GaussianPolicy
-from hesrl.runs import Session
+from hesrl.runs.session import Session
 from hesrl.train_step import RecordedStep
 
 SOURCES = {"g²": "gradient", "Fisher": "fisher"}

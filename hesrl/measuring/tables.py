@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as students_t
+from scipy.special import stdtrit
 
 from hesrl.runs.atomic import cannot_write, write_atomically
 
@@ -25,7 +25,7 @@ def mean_and_margin(values: Sequence[float]) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return values[0], math.nan
-    quantile = float(students_t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 

@@ -23,7 +23,7 @@ from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
 from hesrl.paper.fig7_plot import plot_curves
-from hesrl.runs import read_metric
+from hesrl.runs.metrics import read_metric
 from hesrl.settings import Scale, require_between
 
 PAPER_OPTIONS = (

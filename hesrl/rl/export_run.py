@@ -25,8 +25,8 @@ from hesrl.envs.spaces import actions_for
 from hesrl.errors import UserError, one_line
 from hesrl.rl.exported_policy import ExportedPolicy, shortfall, some_observations
 from hesrl.rl.saved_policy import SB3_AGENTS, PlayingSettings, SavedPolicy, saved_policy
-from hesrl.runs import load_checkpoint
 from hesrl.runs.atomic import cannot_write
+from hesrl.runs.checkpoint import load_checkpoint
 
 FORMATS = ("onnx", "torch", "sb3")
 CHECKED = 1000

@@ -21,7 +21,8 @@ from hesrl.rl.actor_critic import Agent
 from hesrl.rl.env_options import env_options
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.threads import limit_threads
-from hesrl.runs import RunDirectory, load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.directory import RunDirectory
 from hesrl.settings import require_between, require_positive
 
 OWN_AGENTS = ("ppo", "a2c", "stream-ac")

@@ -14,7 +14,7 @@ from torch import Tensor
 from hesrl import optim
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.rl.actor_critic import Agent
-from hesrl.runs import generator_state, set_generator_state
+from hesrl.runs.checkpoint import generator_state, set_generator_state
 
 MOMENTS = {
     "exp_avg": "gradient",

@@ -21,7 +21,7 @@ from hesrl.envs.normalize import CLIP
 from hesrl.errors import UserError
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.saved_policy import SB3_AGENTS, SavedPolicy
-from hesrl.runs import load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
 from hesrl.sb3.environments import Seen, plain_actions
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {

@@ -22,7 +22,8 @@ from hesrl.envs.spaces import other_spaces
 from hesrl.errors import UserError
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import hyperparameters
-from hesrl.runs import RunDirectory, rng_state, set_rng_state
+from hesrl.runs.checkpoint import rng_state, set_rng_state
+from hesrl.runs.directory import RunDirectory
 from hesrl.sb3.environments import Environments, make_envs
 from hesrl.sb3.policies import policy_class
 from hesrl.sb3.settings import SB3Settings

@@ -23,7 +23,7 @@ from hesrl.envs.normalized_envs import Episode
 from hesrl.rl.env_options import env_options
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import REMEDY
-from hesrl.runs import Session
+from hesrl.runs.session import Session
 from hesrl.sb3.callbacks import CurvatureCallback
 from hesrl.sb3.environments import make_envs
 from hesrl.sb3.models import Acting, make_model, restore, state_of

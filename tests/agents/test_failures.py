@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hesrl.runs import load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
 from tests.agents.processes import (
     each_agent,
     finish,

@@ -15,7 +15,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from hesrl.runs import load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
 from tests.agents.processes import (
     IMAGES,
     each_agent,

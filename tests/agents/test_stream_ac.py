@@ -13,7 +13,8 @@ from torch.func import jacrev
 
 from hesrl.agents import stream_ac
 from hesrl.rl.actor_critic import Agent
-from hesrl.runs import Session, load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.session import Session
 from hesrl.settings import preset
 from hesrl.train_step import RecordedStep
 from tests.agents.processes import rows as read_rows

@@ -14,7 +14,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.mujoco_threads import SimulationError, Simulations
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 OPTIONS = {
     "Ant-v5": {"include_cfrc_ext_in_observation": False, "contact_force_range": (-0.1, 3.0)},

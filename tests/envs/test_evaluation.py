@@ -20,7 +20,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import ObservationNormalizer
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
-from hesrl.runs import rng_state
+from hesrl.runs.checkpoint import rng_state
 from tests.rl.comparison import assert_same
 
 IMAGES = "tests.rl.tiny_images:TinyImages-v0"

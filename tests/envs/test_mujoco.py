@@ -19,7 +19,7 @@ from gymnasium.utils.env_checker import check_env
 from hesrl.envs.mujoco import derived_names, env_states, make_env, set_env_states
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 MUJOCO_ENVS = [
     "Ant-v5",

@@ -25,7 +25,7 @@ from hesrl.envs.normalize import (
     RunningMeanStd,
 )
 from hesrl.envs.normalized_envs import NormalizedEnvs
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 GAMMA = 0.97
 ONE_ULP = 1.2e-7

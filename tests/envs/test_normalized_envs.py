@@ -9,7 +9,7 @@ import pytest
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
 from hesrl.errors import UserError
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 FINE = ([0.5, 1.0], 1.0, False, False)
 

@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Discrete
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import EnvironmentFault, UserError
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 
 FINE = ([0.5, 1.0], 1.0, False, False)
 

@@ -15,7 +15,7 @@ from hesrl.envs.episode_player import EpisodePlayer
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.video_recorder import VideoRecorder
 from hesrl.errors import UserError
-from hesrl.runs import rng_state
+from hesrl.runs.checkpoint import rng_state
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs hesrl[video]")
 

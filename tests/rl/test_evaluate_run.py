@@ -7,7 +7,7 @@ import pytest
 from hesrl.agents import a2c, ppo, sb3_a2c, sb3_ppo, stream_ac
 from hesrl.errors import UserError
 from hesrl.rl.evaluate_run import Args, main
-from hesrl.runs import RunDirectory
+from hesrl.runs.directory import RunDirectory
 
 
 def train(agent, root, **settings):

@@ -20,7 +20,7 @@ from hesrl.rl.training_state import (
     curvature_of,
     restore,
 )
-from hesrl.runs import load_checkpoint, save_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.rl.variants import draw_observations, make_agent
 
 

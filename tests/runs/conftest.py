@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hesrl.runs import RunDirectory
+from hesrl.runs.directory import RunDirectory
 
 CONFIG = {"optimizer": "adahesscale", "learning_rate": 1e-3, "hidden": (64, 64), "note": None}
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from hesrl.errors import UserError
-from hesrl.runs import (
+from hesrl.runs.checkpoint import (
+    FORMAT,
     generator_state,
     load_checkpoint,
     rng_state,
@@ -22,13 +23,12 @@ from hesrl.runs import (
     set_generator_state,
     set_rng_state,
 )
-from hesrl.runs.checkpoint import FORMAT
 
 SAVE_FOREVER = """
 import sys
 from pathlib import Path
 import torch
-from hesrl.runs import save_checkpoint
+from hesrl.runs.checkpoint import save_checkpoint
 for step in range(1_000_000):
     save_checkpoint(Path(sys.argv[1]), {"step": step, "weight": torch.full((300_000,), step)})
 """

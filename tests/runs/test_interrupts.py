@@ -7,12 +7,11 @@ import threading
 
 import pytest
 
-from hesrl.runs import StopRequest
-from hesrl.runs.interrupts import HALT_MESSAGE, STOP_MESSAGE
+from hesrl.runs.interrupts import HALT_MESSAGE, STOP_MESSAGE, StopRequest
 
 STOP = """
 import sys, time
-from hesrl.runs import StopRequest
+from hesrl.runs.interrupts import StopRequest
 with StopRequest() as stop:
     print("ready", flush=True)
     while not stop.requested:

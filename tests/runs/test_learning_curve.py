@@ -7,18 +7,24 @@ import numpy as np
 import pytest
 
 from hesrl.errors import UserError
-from hesrl.runs import MetricsLog, plot_learning_curve
 from hesrl.runs.figures import optimizer_color
-from hesrl.runs.learning_curve import EVALUATION_COLOR, mean_by_step, running_mean
+from hesrl.runs.learning_curve import (
+    EVALUATION_COLOR,
+    mean_by_step,
+    plot_learning_curve,
+    running_mean,
+)
+from hesrl.runs.metrics import MetricsLog
 
 PLOT = """
 import sys
-import hesrl.runs
+import hesrl.runs.directory
+import hesrl.runs.learning_curve
 assert not {"matplotlib", "tensorboard"} & set(sys.modules)
 import matplotlib
 matplotlib.use("svg")
-run = hesrl.runs.RunDirectory.open(sys.argv[1], read_only=True)
-hesrl.runs.plot_learning_curve(run, "x")
+run = hesrl.runs.directory.RunDirectory.open(sys.argv[1], read_only=True)
+hesrl.runs.learning_curve.plot_learning_curve(run, "x")
 assert matplotlib.get_backend() == "svg" and "matplotlib.pyplot" not in sys.modules
 """
 

@@ -11,11 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hesrl.errors import UserError
-from hesrl.runs import MetricsLog, RunDirectory, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import MetricsLog, read_metric
 
 LOG_AND_DIE = """
 import os, signal, sys
-from hesrl.runs import MetricsLog, RunDirectory
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import MetricsLog
 log = MetricsLog(RunDirectory.open(sys.argv[1]))
 log.log(1, {"a": 1.0})
 log.flush()

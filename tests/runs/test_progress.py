@@ -9,12 +9,11 @@ import threading
 import pytest
 from rich.console import Console
 
-from hesrl.runs import Progress
-from hesrl.runs.progress import format_duration
+from hesrl.runs.progress import Progress, format_duration
 
 READER_GONE = """
 import sys
-from hesrl.runs import Progress
+from hesrl.runs.progress import Progress
 sys.stdin.readline()
 with Progress(10) as progress:
     progress.update(10, 1.0)

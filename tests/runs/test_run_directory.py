@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from hesrl.errors import UserError
-from hesrl.runs import RunDirectory
+from hesrl.runs.directory import RunDirectory
 
 HOLD = """
 import sys
-from hesrl.runs import RunDirectory
+from hesrl.runs.directory import RunDirectory
 run = RunDirectory.open(sys.argv[1])
 print("locked", flush=True)
 sys.stdin.read()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hesrl.runs import print_summary, write_summary
+from hesrl.runs.summary import print_summary, write_summary
 
 
 def test_summary_is_strict_json(run):

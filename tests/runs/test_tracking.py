@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hesrl.runs import RunDirectory
+from hesrl.runs.directory import RunDirectory
 
 needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="needs hesrl[track]")
 
 TRAIN = """
 import sys
-from hesrl.runs import MetricsLog, RunDirectory, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import MetricsLog, read_metric
 from hesrl.runs.tracking import Tracker
 run = RunDirectory.open(sys.argv[1])
 resume_step = None if sys.argv[2] == "new" else int(sys.argv[2])
@@ -31,7 +32,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from hesrl.errors import UserError
-from hesrl.runs import Session
+from hesrl.runs.session import Session
 
 @dataclass
 class Args:

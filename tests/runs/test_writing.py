@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from hesrl.errors import UserError
-from hesrl.runs import RunDirectory, save_checkpoint, write_summary
 from hesrl.runs.atomic import AppendFile, write_atomically
+from hesrl.runs.checkpoint import save_checkpoint
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.summary import write_summary
 
 NAMES = {"env_id": "A-v0", "agent": "ppo", "optimizer": "adam", "seed": 0}
 WRITERS = {

@@ -19,7 +19,8 @@ from hesrl.envs.spaces import actions_for
 from hesrl.errors import UserError
 from hesrl.rl import evaluate_run, export_run
 from hesrl.rl.saved_policy import PlayingSettings, saved_policy
-from hesrl.runs import load_checkpoint, read_metric
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.metrics import read_metric
 from hesrl.sb3.environments import LARGEST, Seen, plain_actions
 from tests.rl.comparison import assert_same
 from tests.rl.test_evaluate_run import printed_returns, toys

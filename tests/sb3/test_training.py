@@ -11,7 +11,9 @@ import pytest
 
 from hesrl.agents import sb3_a2c, sb3_ppo
 from hesrl.errors import EnvironmentFault, Finished, UserError
-from hesrl.runs import RunDirectory, load_checkpoint, read_metric
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
 from tests.rl.comparison import assert_same
 from tests.sb3.toys import Toy
 

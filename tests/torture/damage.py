@@ -15,8 +15,7 @@ from hesrl.envs.ur5.protocol import PACKET, Frames, ProtocolError, pack, unpack
 from hesrl.envs.ur5.urscript import parse
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import load_grid
-from hesrl.runs import load_checkpoint, rng_state, save_checkpoint
-from hesrl.runs.checkpoint import FORMAT
+from hesrl.runs.checkpoint import FORMAT, load_checkpoint, rng_state, save_checkpoint
 from hesrl.settings_from_yaml import settings_in_file
 from tests.runs.test_checkpoint import write_signed
 from tests.torture.faults import Fault

@@ -20,7 +20,7 @@ from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import load_grid
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.sweep import run_grid
-from hesrl.runs import load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
 from tests.agents.processes import (
     SMALL,
     finish,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hesrl.runs import load_checkpoint
+from hesrl.runs.checkpoint import load_checkpoint
 from tests.agents.processes import SMALL, finish, only_run, start, start_small, wait_for
 from tests.torture.faults import Fault
 

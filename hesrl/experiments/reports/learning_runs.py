@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps import store
 from hesrl.experiments.sweeps.store import Record, Store
-from hesrl.runs import RunDirectory, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
 
 RETURN = "charts/episodic_return"
 """The metric of a store's curves."""

@@ -23,8 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
-from scipy.stats import t as students_t
+from scipy.special import ndtri, stdtrit
 
 Array = NDArray[np.float64]
 Statistic = Callable[..., Array]
@@ -85,7 +84,7 @@ def mean_interval(values: Array) -> Interval:
     """
     n, centre = len(values), np.mean(values, axis=0)
     spread = np.std(values, axis=0, ddof=1) if n > 1 else np.full_like(centre, np.nan)
-    margin = students_t.ppf(LEVEL, n - 1) * spread / np.sqrt(n)
+    margin = stdtrit(n - 1, LEVEL) * spread / np.sqrt(n)
     return Interval(centre, centre - margin, centre + margin)
 
 
@@ -98,7 +97,7 @@ def bootstrap_interval(statistic: Statistic, *scores: Array) -> Interval:
     """
     value = statistic(*scores)
     variance, freedom = _variance(statistic, scores)
-    margin = students_t.ppf(LEVEL, freedom) * np.sqrt(variance)
+    margin = stdtrit(freedom, LEVEL) * np.sqrt(variance)
     return Interval(value, value - margin, value + margin)
 
 
@@ -116,7 +115,7 @@ def share_interval(statistic: Statistic, *scores: Array) -> Interval:
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.fmin(share * (1 - share) / variance, runs)
     n = np.where(np.isnan(variance), np.nan, n)
-    z2 = norm.ppf(LEVEL) ** 2
+    z2 = ndtri(LEVEL) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     margin = np.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
     return Interval(share, centre - margin, centre + margin)

@@ -15,7 +15,8 @@ from hesrl.experiments.sweeps.grid import Grid
 from hesrl.experiments.sweeps.store import FILE, Store
 from hesrl.experiments.sweeps.sweep_display import say
 from hesrl.experiments.sweeps.trial import Trial
-from hesrl.runs import RunDirectory, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
 from hesrl.runs.progress import format_duration
 
 PROBE_STEPS = 3000

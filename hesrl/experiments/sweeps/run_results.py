@@ -13,7 +13,8 @@ import hesrl
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial
-from hesrl.runs import RunDirectory, read_metric
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import read_metric
 
 LAST_PART = 0.1
 """Part of the run at its end whose training episodes make the final score."""

@@ -22,8 +22,9 @@ from hesrl.errors import EnvironmentFault, UserError, one_line
 from hesrl.experiments.sweeps.run_results import record_of
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial, module_of
-from hesrl.runs import RunDirectory, load_checkpoint, read_metric
-from hesrl.runs.directory import InUse, lock_folder
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.directory import InUse, RunDirectory, lock_folder
+from hesrl.runs.metrics import read_metric
 from hesrl.settings import settings_in_force
 
 OUTPUT = "output.txt"

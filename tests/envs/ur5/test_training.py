@@ -10,8 +10,10 @@ import pytest
 
 from hesrl.agents import stream_ac
 from hesrl.envs.ur5.real import UR5ReacherReal
-from hesrl.runs import RunDirectory, load_checkpoint, metrics, read_metric
-from hesrl.runs.metrics import MetricsLog
+from hesrl.runs import metrics
+from hesrl.runs.checkpoint import load_checkpoint
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import MetricsLog, read_metric
 from tests.agents.processes import finish, only_run, resume, rows, start, wait_for
 from tests.envs.ur5.emulated import commands, emulate, eventually, when_sent
 

@@ -14,7 +14,8 @@ from hesrl.experiments.reports.curves_plot import plot_curves, seeds_text
 from hesrl.experiments.reports.learning_runs import find_runs
 from hesrl.experiments.sweeps.store import Record, Store
 from hesrl.experiments.sweeps.trial import Trial
-from hesrl.runs import MetricsLog, RunDirectory
+from hesrl.runs.directory import RunDirectory
+from hesrl.runs.metrics import MetricsLog
 
 KEY = "charts/episodic_return"
 

@@ -20,8 +20,8 @@ from hesrl.experiments.sweeps.grid import make_grid
 from hesrl.experiments.sweeps.run_results import record_of
 from hesrl.experiments.sweeps.trial import Trial
 from hesrl.experiments.sweeps.trial_process import run_trial
-from hesrl.runs import MetricsLog, RunDirectory
-from hesrl.runs.directory import lock_folder
+from hesrl.runs.directory import RunDirectory, lock_folder
+from hesrl.runs.metrics import MetricsLog
 
 SETTINGS = {
     "env_id": "InvertedPendulum-v5", "optimizer": "adam", "total_timesteps": 60, "compile": "off",
