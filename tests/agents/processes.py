@@ -48,7 +48,7 @@ def start_by_command(agent: str, *options: str, cwd: Path) -> subprocess.Popen[s
     )
 
 
-def small(agent: str, *options: str, steps: int = 1024) -> tuple[str, ...]:
+def small(agent: str, *options: str, steps: int = 512) -> tuple[str, ...]:
     """Return the options of a run of short rollouts, if any, that saves every 128 steps.
 
     It compiles nothing and evaluates by one episode, unless the options say otherwise.
@@ -58,7 +58,7 @@ def small(agent: str, *options: str, steps: int = 1024) -> tuple[str, ...]:
 
 
 def start_small(
-    agent: str, *options: str, cwd: Path, steps: int = 1024, **environment: str
+    agent: str, *options: str, cwd: Path, steps: int = 512, **environment: str
 ) -> Program:
     """Start a run with the options of `small`."""
     return start(agent, *small(agent, *options, steps=steps), cwd=cwd, **environment)
@@ -70,7 +70,7 @@ def finish(process: Program | subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def run_small(agent: str, *options: str, cwd: Path, steps: int = 1024, **environment: str) -> Path:
+def run_small(agent: str, *options: str, cwd: Path, steps: int = 512, **environment: str) -> Path:
     """Train to the end without a word on standard error; return the directory of the run."""
     status, _, err = finish(start_small(agent, *options, cwd=cwd, steps=steps, **environment))
     assert (status, err) == (0, "")

@@ -61,6 +61,7 @@ def test_steps_improve_the_loss(optimizer):
         make_loss(agent, args),
         optim.get(optimizer)(agent.parameter_groups(), **hyperparameters(args)),
         max_grad_norm=args.max_grad_norm,
+        compile="off",
     )
     for _ in range(20):
         train_step(data, torch.arange(len(data[0])))

@@ -43,6 +43,7 @@ def prepare(args, policy="gaussian"):
         make_loss(agent, args),
         optimizer,
         max_grad_norm=args.max_grad_norm,
+        compile="off",
         after_backward=curvature_of(agent, optimizer),
     )
     storage = random_rollout(policy, args.num_steps, args.num_envs)
