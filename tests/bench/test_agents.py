@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from hesrl.bench import agents, stream_agent
+from hesrl.bench import agents, startup, stream_agent
 from hesrl.bench.agent_parts import PARTS
 from hesrl.bench.agents import Args, main
 from hesrl.errors import UserError
 
 
+def test_the_startup_is_that_of_a_process():
+    seconds, mebibytes = startup.measure_startup("ppo", "InvertedPendulum-v5", "off")
+    assert 0 < seconds < 600 and 100 < mebibytes < 5000
+
+
 @pytest.mark.filterwarnings("ignore")  # Stable-Baselines3's own
-def test_report_has_ratios_parts_and_startup(capsys):
+def test_report_has_ratios_parts_and_startup(capsys, monkeypatch):
+    monkeypatch.setattr(agents, "measure_startup", lambda *_: (2.5, 300.0))
     settings = Args(env_id="InvertedPendulum-v5", rounds=1, total_timesteps=4096, compile="off")
     assert main(settings) == 0
     out = capsys.readouterr().out
