@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from importlib.util import find_spec
 
 import gymnasium as gym
@@ -60,20 +61,37 @@ def observed(path, steps=40):
     return np.array(seen)
 
 
-@pytest.mark.parametrize(("agent", "settings"), RUNS)
-def test_torch_export_is_the_agent_on_what_is_observed(tmp_path, capsys, agent, settings):
-    path, _ = train(agent, tmp_path, **settings)
-    assert main(Args(run=path, formats=("torch",))) == 0
+EACH_RUN = pytest.mark.parametrize(
+    "number", [pytest.param(i, marks=pytest.mark.xdist_group(f"run {i}")) for i in range(len(RUNS))]
+)
+"""One process of pytest-xdist has all tests of a run, and trains it once."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Trains one of `RUNS` at its first use, and returns its directory."""
+
+    @cache
+    def run(number):
+        agent, settings = RUNS[number]
+        return train(agent, tmp_path_factory.mktemp("runs"), **settings)[0]
+
+    return run
+
+
+@EACH_RUN
+def test_torch_export_is_the_agent_on_what_is_observed(trained, tmp_path, capsys, number):
+    path, settings = trained(number), RUNS[number][1]
+    folder = tmp_path / "out"
+    assert main(Args(run=path, formats=("torch",), out=folder)) == 0
     out = capsys.readouterr().out
     assert "torch: differs from the agent by" in out and "1,000 observations" in out
-    assert sorted(file.name for file in (path / "export").iterdir()) == [
-        "policy.json", "policy.pt2"
-    ]  # fmt: skip
+    assert sorted(file.name for file in folder.iterdir()) == ["policy.json", "policy.pt2"]
     obs = observed(path)
-    policy = torch.export.load(path / "export" / "policy.pt2").module()
+    policy = torch.export.load(folder / "policy.pt2").module()
     found = policy(torch.from_numpy(obs)).numpy(force=True)
     np.testing.assert_allclose(found, actions_of_the_agent(path, obs), atol=1e-5)
-    described = json.loads((path / "export" / "policy.json").read_text())
+    described = json.loads((folder / "policy.json").read_text())
     kinds = {"dict": "Dict('asked': ", "images": "Dict('asked': ", "bits": "MultiBinary(3)"}
     kind = settings.get("env_options", ("",))[0].removeprefix("observations=")
     assert described.get("obs is flattened from", "").startswith(kinds.get(kind, ""))
@@ -81,11 +99,11 @@ def test_torch_export_is_the_agent_on_what_is_observed(tmp_path, capsys, agent, 
 
 
 @ONNX
-@pytest.mark.parametrize(("agent", "settings"), RUNS)
-def test_onnx_is_the_agent_on_what_is_observed(tmp_path, agent, settings):
+@EACH_RUN
+def test_onnx_is_the_agent_on_what_is_observed(trained, tmp_path, number):
     import onnxruntime
 
-    path, _ = train(agent, tmp_path / "runs", **settings)
+    path = trained(number)
     assert main(Args(run=path, formats=("onnx",), out=tmp_path / "out")) == 0
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "policy.onnx"))
     obs = observed(path)
