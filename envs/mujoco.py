@@ -48,7 +48,8 @@ def make_env(
     except (gym.error.Error, ImportError) as error:
         if env_id.split(":")[-1] in gym.registry:
             raise UserError(one_line(f"cannot make environment {env_id}: {error}")) from error
-        near = _near_matches(env_id)
+        # What names a module that is not there may resemble an environment by chance.
+        near = [] if isinstance(error, ImportError) else _near_matches(env_id)
         hint = f"did you mean {' or '.join(near)}?" if near else error
         raise UserError(one_line(f"no environment {env_id!r}: {hint}")) from error
     except TypeError as error:

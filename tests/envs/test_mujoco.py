@@ -175,6 +175,7 @@ def test_gymnasium_finds_no_fault(tmp_path, monkeypatch, env_id):
         ("", "no environment '': Malformed environment ID"),
         ("a:b:c-v0", "no environment 'a:b:c-v0': write it as Name-v0 or module:Name-v0"),
         ("zzz:Qqq-v0", "no environment 'zzz:Qqq-v0': No module named 'zzz'"),
+        ("zzz:Hoper-v5", "no environment 'zzz:Hoper-v5': No module named 'zzz'"),
         ("zzz/Qqq-v0", "no environment 'zzz/Qqq-v0': Namespace zzz not found"),
         ("Blackjack-v1", "environment Blackjack-v1 has observations Tuple(Discrete(32), Discrete("),
     ],

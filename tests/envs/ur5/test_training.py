@@ -193,7 +193,7 @@ def break_the_link(emulator, faults):
         if line.startswith("movej"):
             movements, speeds = movements + 1, 0
         speeds += line.startswith("speedj")
-        if speeds == 20 and movements in faults:
+        if speeds >= 10 and movements in faults:
             emulator._control(faults.pop(movements))
         if line.startswith("stopj(a=3"):
             emulator._control("clear")

@@ -26,7 +26,7 @@ GRID = {
     },
     "test_seeds": {"first": 1, "count": 20},
 }  # fmt: skip
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 
 def wait_until(condition):
