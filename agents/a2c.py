@@ -69,6 +69,7 @@ class Args(ActorCriticSettings):
     """Train A2C."""
 
     PRESETS: ClassVar[dict[str, str]] = {"paper": "a2c-paper.yaml"}
+    TUNED: ClassVar[str] = "a2c-tuned.yaml"
     OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS | KFAC_DEFAULTS
 
     # Run
@@ -351,6 +352,7 @@ def main(args: Args) -> int:
         layer_norm=args.layer_norm,
         orthogonal_init=args.orthogonal_init,
         sparse_init=args.sparse_init,
+        log_std_init=args.log_std_init,
     ).to(args.device)
     acting = Acting(agent)
     optimizer = make_optimizer(args, agent)

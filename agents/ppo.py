@@ -67,6 +67,7 @@ class Args(ActorCriticSettings):
     """Train PPO."""
 
     PRESETS: ClassVar[dict[str, str]] = {"paper": "ppo-paper.yaml", "ur5": "ppo-ur5.yaml"}
+    TUNED: ClassVar[str] = "ppo-tuned.yaml"
     OPTIMIZER_DEFAULTS: ClassVar[dict[str, dict[str, float]]] = DEFAULTS | KFAC_DEFAULTS
 
     # Run
@@ -369,6 +370,7 @@ def main(args: Args) -> int:
         layer_norm=args.layer_norm,
         orthogonal_init=args.orthogonal_init,
         sparse_init=args.sparse_init,
+        log_std_init=args.log_std_init,
     ).to(args.device)
     acting = Acting(agent)
     optimizer = make_optimizer(args, agent)

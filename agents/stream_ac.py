@@ -67,6 +67,7 @@ class Args(TrainingSettings):
     """Train an actor–critic that learns from every step."""
 
     PRESETS: ClassVar[dict[str, str]] = {"ur5": "stream-ac-ur5.yaml"}
+    TUNED: ClassVar[str] = "stream-ac-tuned.yaml"
     HINTS: ClassVar[dict[str, str]] = {
         "--num-envs": "a trace belongs to one environment; start one process for each",
         "--learning-rate": "steps have the sizes --eta-policy and --eta-value",
@@ -75,6 +76,8 @@ class Args(TrainingSettings):
     # Run
     ur5: bool = False
     """settings for the UR5 Reacher instead of the defaults (configs/stream-ac-ur5.yaml)"""
+    tuned: bool = False
+    """settings tuned for the environment instead of the defaults (docs/agents.md lists them)"""
     compile: str = "auto"
     """whether the step is compiled; auto: if the run is long (docs/train_step.md)"""
     log_interval: int = 1000

@@ -56,7 +56,7 @@ def run_command(
         if unknown:
             raise UserError(unknown_option(unknown[0], args))
         if hasattr(args_class, "given"):
-            args.given = _given(argv)  # type: ignore[attr-defined]
+            args.given = given_by(argv)  # type: ignore[attr-defined]
         return main(args)
     except Finished as end:
         print(end)
@@ -111,7 +111,7 @@ def _parse(
     raise UserError(f"{words}; --help lists the options")
 
 
-def _given(argv: Sequence[str]) -> frozenset[str]:
+def given_by(argv: Sequence[str]) -> frozenset[str]:
     """Return the settings whose options are on a command line."""
     options = (word.split("=")[0] for word in argv if word.startswith("--"))
     return frozenset(

@@ -1,18 +1,15 @@
-"""The settings of a command: presets, the settings of a resumed run, and checks."""
+"""The settings of a command: where they begin, those of a resumed run, and checks."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from functools import cache
-from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
-import yaml
-
 from hesrl.errors import Finished, UserError, one_line
+from hesrl.presets import preset, tuned
 from hesrl.runs.directory import OF_A_COMMAND, RunDirectory
 from hesrl.settings_from_yaml import settings_in_file, typed_settings
 
@@ -41,40 +38,31 @@ ArgsT = TypeVar("ArgsT")
 SessionSettingsT = TypeVar("SessionSettingsT", bound=SessionSettings)
 
 
-def preset(args_class: type[ArgsT], name: str) -> ArgsT:
-    """Return the settings of a preset, a file in ``configs/``.
-
-    Args:
-        args_class: The ``Args`` of an agent. It has a flag of the preset's name.
-        name: Key of the class attribute ``PRESETS``, which holds the name of the file.
-    """
-    file = args_class.PRESETS[name]  # type: ignore[attr-defined]
-    return args_class(**_content(file), **{name: True})
-
-
-@cache  # since the runs of a grid ask for it thousands of times
-def _content(file: str) -> dict[str, Any]:
-    """Return the settings in a file of ``configs/``."""
-    settings: dict[str, Any] = yaml.safe_load(
-        (files("hesrl.configs") / file).read_text(encoding="utf-8")
-    )
-    return settings
-
-
 def defaults_for(args_class: type[ArgsT], argv: Sequence[str]) -> ArgsT | None:
     """Return the settings from which a command line begins, or None for those of the class.
 
     They are those of the preset whose flag is there, changed by those of the file of ``--config``.
-    ``--resume`` leaves presets out, because a resumed run takes its own settings. ``--scale``
+    ``--tuned`` asks for those that were tuned for the environment and the optimizer of the command
+    line. ``--resume`` leaves both out, because a resumed run takes its own settings. ``--scale``
     stands for what the class attribute ``SCALES`` has under its value.
 
     Raises:
-        UserError: The file of ``--config`` cannot be used.
+        UserError: The file of ``--config`` cannot be used, nothing is tuned for the environment, or
+            ``--tuned`` stands beside a file or a preset.
     """
     options = {word.split("=")[0] for word in argv}
-    named = [name for name in getattr(args_class, "PRESETS", ()) if f"--{name}" in options]
-    start = preset(args_class, named[0]) if named and "--resume" not in options else None
-    if hasattr(args_class, "config") and (file := _value_of("--config", argv)) is not None:
+    file = _value_of("--config", argv) if hasattr(args_class, "config") else None
+    start = None
+    if "--resume" not in options:
+        named = [name for name in getattr(args_class, "PRESETS", ()) if f"--{name}" in options]
+        if hasattr(args_class, "TUNED") and "--tuned" in options:
+            others = [*named, *(["config"] if file is not None else [])]
+            if others:
+                raise UserError(f"--tuned does not go with {flag(others[0])}: give one of them")
+            env_id = _value_of("--env-id", argv) or args_class.env_id  # type: ignore[attr-defined]
+            return tuned(args_class, env_id, _value_of("--optimizer", argv))
+        start = preset(args_class, named[0]) if named else None
+    if file is not None:
         return dataclasses.replace(  # type: ignore[type-var]
             start or args_class(), **settings_in_file(args_class, Path(file))
         )
@@ -88,10 +76,9 @@ def _value_of(option: str, argv: Sequence[str]) -> str | None:
     """Return what follows an option on a command line the last time, or None."""
     value = None
     for word, following in zip_longest(argv, argv[1:]):
-        if word == option:
-            value = following
-        elif word.startswith(f"{option}="):
-            value = word.partition("=")[2]
+        name, equals, after = word.partition("=")
+        if name.replace("_", "-") == option:
+            value = after if equals else following
     return value
 
 
@@ -99,19 +86,6 @@ def at_scale(args_class: type[ArgsT], scale: str, **settings: Any) -> ArgsT:
     """Return the settings of a figure at a scale, and others beside them."""
     of_scale = getattr(args_class, "SCALES", {}).get(scale, {})
     return args_class(**{"scale": scale, **of_scale, **settings})
-
-
-def is_of_preset(args: Any, name: str) -> bool:
-    """Return whether a setting has the value that the chosen preset gives it.
-
-    Args:
-        args: Settings of an agent.
-        name: Name of the setting.
-    """
-    for key in getattr(args, "PRESETS", ()):
-        if getattr(args, key):
-            return bool(getattr(args, name) == getattr(preset(type(args), key), name))
-    return False
 
 
 def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
@@ -137,8 +111,9 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
             f"{flag(name)} does not go with --resume, which takes the run's own settings"
         )
     run = RunDirectory.open(args.resume, read_only=True)
-    if run.settings.keys() | OF_A_COMMAND != fields.keys():
-        odd = ", ".join(sorted((run.settings.keys() | OF_A_COMMAND) ^ fields.keys()))
+    of_a_run = fields.keys() - OF_A_COMMAND
+    if run.settings.keys() != of_a_run:
+        odd = ", ".join(sorted(run.settings.keys() ^ of_a_run))
         raise UserError(
             f"{run.config} is of another agent or version (differs in: {odd}): resume it with the "
             "one that wrote it, or start anew"

@@ -46,7 +46,7 @@ def settings_in_file(args_class: type, file: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UserError(f"--config {file}: must be lines of 'name: value', such as 'gamma: 0.99'")
     given = {name.replace("-", "_"): value for name, value in content.items()}
-    known = {field.name for field in dataclasses.fields(args_class)} - {"config", "resume"}
+    known = {field.name for field in dataclasses.fields(args_class)} - {"config", "resume", "tuned"}
     for name in given.keys() - known:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; --help lists the options"

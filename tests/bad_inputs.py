@@ -83,6 +83,13 @@ train ppo --config nowhere.yaml
 train ppo --config words.yaml
 train ppo --config typo.yaml
 train ppo --config typed.yaml
+train ppo --tuned --env-id Pusher-v5
+train ppo --tuned --config typed.yaml
+train ppo --tuned --paper
+train ppo --tuned --resume runs/finished
+train sb3-ppo --tuned
+train ppo --log-std-init 30
+train ppo --env-id CartPole-v1 --log-std-init -1
 train a2c --checkpoint-interval 150
 train a2c --env-id HalfCheetah-v5 --total-timesteps 3
 train stream-ac --num-envs 4

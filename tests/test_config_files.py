@@ -9,21 +9,8 @@ import yaml
 
 from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.cli import run_command
-from hesrl.settings import preset
-
-
-def parsed(agent, *words):
-    """Return the settings that a command line gives, without where they come from."""
-    found = []
-    assert run_command(agent.Args, lambda args: found.append(args) or 0, words) == 0
-    return dataclasses.replace(found[0], config=None)
-
-
-def refused(agent, capsys, *words):
-    assert run_command(agent.Args, agent.main, words) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
-    return err
+from hesrl.presets import preset
+from tests.command_lines import parsed, refused
 
 
 @pytest.fixture

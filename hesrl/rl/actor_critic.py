@@ -32,6 +32,7 @@ class Agent(nn.Module):
         layer_norm: Whether the units of each hidden linear layer are normalized.
         orthogonal_init: Whether weights start orthogonal; else as in PyTorch.
         sparse_init: Share of each unit's weights that start at zero; 0 leaves it to the former.
+        log_std_init: What log σ of a Gaussian starts at, where it is a parameter.
 
     Attributes:
         policy: The distribution; the actor gives its parameters.
@@ -59,6 +60,7 @@ class Agent(nn.Module):
         layer_norm: bool = False,
         orthogonal_init: bool = True,
         sparse_init: float = 0.0,
+        log_std_init: float = 0.0,
     ) -> None:
         super().__init__()
         self.policy: Policy = policy_for(actions)
@@ -87,7 +89,9 @@ class Agent(nn.Module):
         if variance_network:
             self.actor_logvar = network(self.policy.size, 0.01, (64,))
         if gaussian and not variance_network and not softplus_std:
-            self.actor_logstd = nn.Parameter(torch.zeros(1, self.policy.size))
+            self.actor_logstd = nn.Parameter(torch.full((1, self.policy.size), log_std_init))
+        elif log_std_init and not gaussian:
+            raise UserError("--log-std-init: discrete actions have no σ")
 
     def forward(self, obs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Return the policy's parameters and the values of observations.

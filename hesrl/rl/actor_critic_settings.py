@@ -19,6 +19,8 @@ class ActorCriticSettings(RolloutSettings):
     """Settings of PPO and A2C in ``agents/``, which have networks and a step of hesrl."""
 
     # Run
+    tuned: bool = False
+    """settings tuned for the environment instead of the defaults (docs/agents.md lists them)"""
     compile: str = "auto"
     """whether the step on a minibatch is compiled; auto: if the run is long (docs/train_step.md)"""
 
@@ -38,6 +40,8 @@ class ActorCriticSettings(RolloutSettings):
     """whether weights start orthogonal, the last ones of the actor near zero; else as in PyTorch"""
     sparse_init: float = 0.0
     """share of the weights of each unit that start at zero; 0: orthogonal_init decides"""
+    log_std_init: float = 0.0
+    """log σ of continuous actions at the start, where log σ is a parameter"""
 
     # Algorithm
     bootstrap_at_time_limit: bool = True
@@ -67,6 +71,11 @@ class ActorCriticSettings(RolloutSettings):
                 "more threads than cores only wait; give fewer"
             )
         require_between(self, "sparse_init", 0, 0.99)
+        require_between(self, "log_std_init", -20, 20)
+        if self.variance_network and self.log_std_init:
+            raise UserError(
+                "--log-std-init does not go with --variance-network, which gives log σ itself"
+            )
         from_outputs = optim.get(self.optimizer).curvature in ("hesscale", "hesscale_gn", "bl89")
         if self.output_curvature != "exact" and not from_outputs:
             raise UserError(

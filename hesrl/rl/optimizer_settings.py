@@ -8,7 +8,8 @@ from typing import Any
 
 from hesrl import optim
 from hesrl.errors import UserError
-from hesrl.settings import flag, is_of_preset, require_positive
+from hesrl.presets import is_of_preset
+from hesrl.settings import flag, require_positive
 
 OptimizerDefaults = Mapping[str, float]
 """What one optimizer brings where nothing is given, by the name of the setting."""

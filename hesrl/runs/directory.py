@@ -22,7 +22,7 @@ from hesrl.safe_yaml import load_yaml
 
 FORMAT = "hesrl run 1"
 
-OF_A_COMMAND = {"resume", "config", "yes"}
+OF_A_COMMAND = {"resume", "config", "tuned", "yes"}
 """Settings of a command that are no part of its run."""
 
 

@@ -9,7 +9,8 @@ import torch
 from hesrl.agents import a2c, ppo, stream_ac
 from hesrl.curvature import arm
 from hesrl.errors import UserError
-from hesrl.settings import defaults_for, preset
+from hesrl.presets import preset
+from hesrl.settings import defaults_for
 from tests.agents.processes import IMAGES
 from tests.agents.written_out import make_data
 

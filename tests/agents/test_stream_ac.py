@@ -12,10 +12,10 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch.func import jacrev
 
 from hesrl.agents import stream_ac
+from hesrl.presets import preset
 from hesrl.rl.actor_critic import Agent
 from hesrl.runs.checkpoint import load_checkpoint
 from hesrl.runs.session import Session
-from hesrl.settings import preset
 from hesrl.train_step import RecordedStep
 from tests.agents.processes import rows as read_rows
 from tests.agents.streaming_written_out import PublishedAgent, forward

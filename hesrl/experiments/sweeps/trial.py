@@ -17,10 +17,11 @@ from typing import Any, Union
 
 import tyro
 
-from hesrl.cli import unknown_option
+from hesrl.cli import given_by, unknown_option
 from hesrl.commands import COMMANDS
 from hesrl.errors import UserError
-from hesrl.settings import defaults_for, flag, preset
+from hesrl.presets import preset, tuned
+from hesrl.settings import flag
 
 TRAIN = "train "
 AGENTS = tuple(name.removeprefix(TRAIN) for name in COMMANDS if name.startswith(TRAIN))
@@ -106,8 +107,10 @@ def module_of(agent: str) -> Any:
 
 
 def base(agent: str, given: Mapping[str, Any]) -> Any:
-    """Return what ``given`` changes: the agent's defaults, or those of the preset it names."""
+    """Return what ``given`` changes: the agent's defaults, a preset, or tuned settings."""
     args_class = module_of(agent).Args
+    if given.get("tuned"):
+        return tuned(args_class, given.get("env_id", args_class.env_id), given.get("optimizer"))
     for name in getattr(args_class, "PRESETS", ()):
         if given.get(name):
             return preset(args_class, name)
@@ -115,7 +118,7 @@ def base(agent: str, given: Mapping[str, Any]) -> Any:
 
 
 def settings_of(agent: str, options: Sequence[str]) -> dict[str, Any]:
-    """Return what options of ``hesrl train`` change, by setting.
+    """Return what options of ``hesrl train`` set, by setting.
 
     Args:
         agent: The agent.
@@ -125,17 +128,10 @@ def settings_of(agent: str, options: Sequence[str]) -> dict[str, Any]:
         UserError: An option is unknown.
     """
     args_class = module_of(agent).Args
-    default = defaults_for(args_class, options) or args_class()
-    args, unknown = tyro.cli(
-        args_class, args=list(options), default=default, return_unknown_args=True
-    )
+    args, unknown = tyro.cli(args_class, args=list(options), return_unknown_args=True)
     if unknown:
         raise UserError(f"--options: {unknown_option(unknown[0], args)}")
-    presets = [name for name in getattr(args_class, "PRESETS", ()) if getattr(args, name)]
-    before = dataclasses.asdict(default) | dict.fromkeys(presets)
-    return {
-        name: value for name, value in dataclasses.asdict(args).items() if value != before[name]
-    }
+    return {name: getattr(args, name) for name in given_by(options)}
 
 
 @cache
