@@ -13,50 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hesrl.runs.checkpoint import load_checkpoint
+from tests.agents.faulty import FAULTY
 from tests.agents.processes import SMALL, finish, only_run, start, start_small, wait_for
 from tests.torture.faults import Fault
 
-FAULTY = """
-import os, time
-import gymnasium as gym
-import numpy as np
-
-PLACE, _, AT = os.environ.get("FAULT", "none 0").partition(" ")
-
-class Faulty(gym.Env):
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float64)
-    action_space = gym.spaces.Box(-1, 1, (2,))
-    steps = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        obs = self.np_random.standard_normal(3)
-        if self.steps >= int(AT) and PLACE == "reset":
-            obs[0] = np.inf
-        return obs, {}
-
-    def step(self, action):
-        self.steps += 1
-        obs, reward = self.np_random.standard_normal(3), 1.0
-        if self.steps >= int(AT):
-            if PLACE == "observation":
-                obs[self.steps % 3] = (np.nan, np.inf, -np.inf)[self.steps % 2]
-            if PLACE == "reward":
-                reward = (np.nan, np.inf, -np.inf)[self.steps % 3]
-            if PLACE == "huge":
-                reward = 1e308
-            if PLACE == "raise":
-                raise RuntimeError("broken")
-            if PLACE == "shape":
-                obs = obs[:2]
-            if PLACE == "hang":
-                time.sleep(3600)
-            if PLACE == "memory":
-                self.hoard = bytearray(1 << 40)
-        return obs, reward, False, self.steps % 50 == 0, {}
-
-gym.register("Faulty-v0", entry_point=Faulty)
-"""
 PLACES = ("reset", "observation", "reward", "huge", "raise", "shape", "memory")
 SAVED_EVERY = 128
 
@@ -66,11 +26,10 @@ def environments(rng: random.Random, count: int, folder: Path) -> Iterator[Fault
     for number in range(count):
         cwd = folder / str(number)
         cwd.mkdir()
-        (cwd / "faulty.py").write_text(FAULTY)
         agent, place = rng.choice([*SMALL]), PLACES[number % len(PLACES)]
         at = rng.randint(SAVED_EVERY + 72, 700)
         process = start_small(
-            agent, "--env-id=faulty:Faulty-v0", cwd=cwd, steps=768, FAULT=f"{place} {at}"
+            agent, f"--env-id={FAULTY}", cwd=cwd, steps=768, FAULT=f"{place} {at}"
         )
         status, _, err = finish(process)
         yield Fault(_goes_on(agent, cwd, status, err, f"{agent}, {place} at {at}"))
@@ -94,11 +53,8 @@ def hanging(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
     for number in range(count):
         cwd = folder / str(number)
         cwd.mkdir()
-        (cwd / "faulty.py").write_text(FAULTY)
         agent = rng.choice([*SMALL])
-        process = start_small(
-            agent, "--env-id=faulty:Faulty-v0", cwd=cwd, steps=768, FAULT="hang 300"
-        )
+        process = start_small(agent, f"--env-id={FAULTY}", cwd=cwd, steps=768, FAULT="hang 300")
         run = wait_for(process, cwd, "checkpoint.pt")
         while load_checkpoint(run / "checkpoint.pt")["global_step"] < 256:
             time.sleep(0.05)
