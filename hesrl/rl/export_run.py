@@ -16,26 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from hesrl.envs.flat_observations import FlatBox
 from hesrl.envs.normalize import CLIP
-from hesrl.envs.spaces import actions_for
 from hesrl.errors import UserError, one_line
-from hesrl.rl.exported_policy import ExportedPolicy, shortfall, some_observations
+from hesrl.rl.export_check import CHECKED, Run, acting, difference
+from hesrl.rl.exported_policy import ExportedPolicy, RecurrentPolicy
 from hesrl.rl.saved_policy import SB3_AGENTS, PlayingSettings, SavedPolicy, saved_policy
 from hesrl.runs.atomic import cannot_write
 from hesrl.runs.checkpoint import load_checkpoint
 
 FORMATS = ("onnx", "torch", "sb3")
-CHECKED = 1000
-"""Observations on which what was exported is compared with the agent."""
-TOLERANCE = 1e-5
-"""Largest difference of an action, in units of half the action's range if that is larger than 1."""
-
-Run = Callable[[NDArray[Any]], NDArray[Any]]
-"""From observations (N, …) to actions."""
+STATE = ("hidden", "cell")
+"""What goes into a recurrent policy beside observations; with ``next_`` before it, it comes out."""
 
 
 @dataclass
@@ -73,11 +67,6 @@ def main(args: Args) -> int:
     if not args.formats:
         raise UserError(f"--formats: give one or more of {', '.join(FORMATS)}")
     with saved_policy(PlayingSettings(args.run, args.env_id)) as policy:
-        if policy.run.settings.get("recurrent"):
-            raise UserError(
-                f"{policy.run.path} has a recurrent policy, and an exported one has no memory: "
-                "play it by hesrl play"
-            )
         out = args.out or policy.run.path / "export"
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -89,8 +78,8 @@ def main(args: Args) -> int:
                     os.replace(Path(scratch) / file, out / file)
         except OSError as error:
             raise cannot_write(out, error) from error
-    for name, difference in differences.items():
-        print(f"{name}: differs from the agent by {difference:.1e} on {CHECKED:,} observations")
+    for name, largest in differences.items():
+        print(f"{name}: differs from the agent by {largest:.1e} on {CHECKED:,} observations")
     for file in files:
         print(out / file)
     return 0
@@ -105,7 +94,8 @@ def exported(policy: SavedPolicy) -> ExportedPolicy:
         from hesrl.sb3.exported_model import flat_statistics, outputs_of
 
         outputs, statistics = outputs_of(policy), flat_statistics(policy, state)
-        return ExportedPolicy(networks, outputs, policy.spaces, statistics, kept=_kept(policy))
+        kind = RecurrentPolicy if settings.get("recurrent") else ExportedPolicy
+        return kind(networks, outputs, policy.spaces, statistics, kept=_kept(policy))
     return ExportedPolicy(
         networks,
         lambda obs: networks.distribution(obs)[0],
@@ -124,28 +114,55 @@ def _kept(policy: SavedPolicy) -> int:
     return int(policy.run.settings.get("progress", False))
 
 
+def _state_shape(policy: SavedPolicy) -> tuple[int, int] | None:
+    """Return layers and units of an LSTM; None without one."""
+    if not policy.run.settings.get("recurrent"):
+        return None
+    lstm = policy.networks.lstm_actor
+    return lstm.num_layers, lstm.hidden_size
+
+
 def _export(form: str, policy: SavedPolicy, folder: Path) -> float:
     """Write one form of the policy, and return its largest difference from the agent."""
+    module, state = exported(policy).eval(), _state_shape(policy)
+    outputs = acting(_of_tensors(module.outputs), state)
     if form == "sb3":
         # It takes a second to import, which the others do without.
         from hesrl.sb3.exported_model import write_model
 
-        return _difference(policy, write_model(policy, folder))
-    module = exported(policy).eval()
+        return difference(policy, module, write_model(policy, folder), outputs)
     observations = policy.spaces[0]
-    example = torch.from_numpy(np.zeros((2, *(observations.shape or ())), observations.dtype))
-    shapes = {"obs": {0: torch.export.Dim("batch")}}
+    batch = torch.export.Dim("batch")
+    example = [torch.from_numpy(np.zeros((2, *(observations.shape or ())), observations.dtype))]
+    shapes: dict[str, dict[int, Any]] = {"obs": {0: batch}}
+    if state is not None:
+        layers, units = state
+        example += [torch.zeros(layers, 2, units) for _ in STATE]
+        shapes |= {name: {1: batch} for name in STATE}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, on its own code
-        program = torch.export.export(module, (example,), dynamic_shapes=shapes)
+        program = torch.export.export(module, tuple(example), dynamic_shapes=shapes)
         if form == "onnx":
-            return _difference(policy, _write_onnx(program, folder / "policy.onnx"))
-        torch.export.save(program, folder / "policy.pt2")
-        read = torch.export.load(folder / "policy.pt2").module()
-    return _difference(policy, lambda obs: read(torch.from_numpy(obs)).numpy(force=True))
+            run = _write_onnx(program, folder / "policy.onnx", [*shapes])
+        else:
+            torch.export.save(program, folder / "policy.pt2")
+            run = _of_tensors(torch.export.load(folder / "policy.pt2").module())
+    return difference(policy, module, acting(run, state), outputs)
 
 
-def _write_onnx(program: Any, file: Path) -> Run:
+def _of_tensors(function: Callable[..., Any]) -> Run:
+    """Return a function of tensors as one of arrays, which returns a list."""
+
+    def run(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        with torch.no_grad():
+            found = function(*map(torch.from_numpy, arrays))
+        several = found if isinstance(found, tuple) else (found,)
+        return [tensor.numpy(force=True) for tensor in several]
+
+    return run
+
+
+def _write_onnx(program: Any, file: Path, inputs: list[str]) -> Run:
     """Write ONNX, and return what runs it.
 
     Raises:
@@ -162,8 +179,9 @@ def _write_onnx(program: Any, file: Path) -> Run:
         ) from error
     # That torchvision is not installed is of no interest.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    outputs = ["action", *(f"next_{name}" for name in inputs[1:])]
     model = torch.onnx.export(
-        program, dynamo=True, input_names=["obs"], output_names=["action"], verbose=False
+        program, dynamo=True, input_names=inputs, output_names=outputs, verbose=False
     )
     assert model is not None
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -173,43 +191,11 @@ def _write_onnx(program: Any, file: Path) -> Run:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(file), options)
 
-    def run(obs: NDArray[Any]) -> NDArray[Any]:
-        (actions,) = session.run(None, {"obs": obs})
-        return np.asarray(actions)
+    def run(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = session.run(outputs, dict(zip(inputs, arrays, strict=True)))
+        return found
 
     return run
-
-
-def _difference(policy: SavedPolicy, run: Run) -> float:
-    """Return the largest difference of an action from the agent's.
-
-    A discrete action may be another one where the two best are within the tolerance.
-
-    Raises:
-        FloatingPointError: It is larger than the tolerance.
-    """
-    module = exported(policy)
-    observations, actions = policy.spaces
-    statistics = {} if not module._normalizes else {
-        "mean": module.mean[0], "var": module.std[0].square()
-    }  # fmt: skip
-    obs = some_observations(observations, statistics, CHECKED)
-    act = actions_for(policy.env_id, actions)
-    expected = np.asarray(act(policy.act(policy.observation.normalize(obs))))
-    found = run(obs)
-    if isinstance(actions, Box):
-        width = actions.high - actions.low
-        scale = np.where(np.isfinite(width), np.maximum(1, width / 2), 1)
-        difference = float((np.abs(found - expected) / scale).max())
-    else:
-        with torch.no_grad():
-            logits = module.outputs(torch.from_numpy(obs))
-        difference = max(shortfall(actions, logits, chosen) for chosen in (expected, found))
-    if not difference <= TOLERANCE:
-        raise FloatingPointError(
-            f"what was exported differs from the agent by {difference:.1e}; no file is left"
-        )
-    return difference
 
 
 def _describe(policy: SavedPolicy, file: Path) -> None:
@@ -225,4 +211,12 @@ def _describe(policy: SavedPolicy, file: Path) -> None:
     }
     if isinstance(observations, FlatBox):
         content["obs is flattened from"] = one_line(observations.original)
+    if (state := _state_shape(policy)) is not None:
+        layers, units = state
+        kind = {"shape": [layers, "batch", units], "dtype": "float32"}
+        content |= dict.fromkeys(STATE, kind)
+        content["state"] = (
+            "hidden and cell are zero at the start of an episode; next_hidden and next_cell go in "
+            "with the next observation"
+        )
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ class ExportedPolicy(nn.Module):
     Args:
         networks: Holds the parameters.
         outputs: From what the networks see (N, …) to means (N, act_dim) or logits (N, K), side by
-            side for several choices.
+            side for several choices. That of a `RecurrentPolicy` also takes and returns its state.
         spaces: Of observations and actions.
         statistics: ``mean`` m and ``var`` v of the observations, in float64; empty for none.
         clip: Bound of normalized entries.
@@ -42,7 +42,7 @@ class ExportedPolicy(nn.Module):
     def __init__(
         self,
         networks: nn.Module,
-        outputs: Callable[[Tensor], Tensor],
+        outputs: Callable[..., Any],
         spaces: tuple[gym.Space[Any], gym.Space[Any]],
         statistics: dict[str, Any],
         *,
@@ -64,7 +64,11 @@ class ExportedPolicy(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return actions as the environment takes them (N, …), for observations (N, …)."""
-        outputs, actions = self.outputs(obs), self._actions
+        return self.actions(self.outputs(obs))
+
+    def actions(self, outputs: Tensor) -> Tensor:
+        """Return actions as the environment takes them (N, …), for means or logits (N, …)."""
+        actions = self._actions
         if isinstance(actions, Box):
             return torch.minimum(torch.maximum(outputs, self.low), self.high)
         if isinstance(actions, MultiBinary):
@@ -73,9 +77,16 @@ class ExportedPolicy(nn.Module):
         chosen = [z.argmax(1) + start for z, start in zip(parts, starts, strict=True)]
         return torch.stack(chosen, 1).reshape(-1, *(actions.shape or ()))
 
-    def outputs(self, obs: Tensor) -> Tensor:
-        """Return means (N, act_dim) or logits (N, K) for observations (N, …)."""
-        return self._outputs(obs if self._is_image else self.normalized(obs))
+    def outputs(self, obs: Tensor, *state: Tensor) -> Any:
+        """Return means (N, act_dim) or logits (N, K) for observations (N, …).
+
+        Those of a `RecurrentPolicy` take its state besides, and come with the next one.
+        """
+        return self._outputs(self.seen(obs), *state)
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """Return observations (N, …) as the networks see them."""
+        return obs if self._is_image else self.normalized(obs)
 
     def normalized(self, obs: Tensor) -> Tensor:
         """Return vectors of observations (N, obs_dim) as the networks see them."""
@@ -88,6 +99,24 @@ class ExportedPolicy(nn.Module):
         if self._kept:
             scaled = torch.cat([scaled, obs[:, -self._kept :].to(torch.float32)], dim=1)
         return scaled
+
+
+class RecurrentPolicy(ExportedPolicy):
+    """An `ExportedPolicy` with an LSTM, whose state goes in and comes out.
+
+    The state is zero at the start of an episode.
+    """
+
+    def forward(self, obs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """Return actions, and the state for the next observations.
+
+        Args:
+            obs: Observations (N, …).
+            hidden: h of the LSTM (layers, N, units), of the observations before.
+            cell: c of the LSTM (layers, N, units).
+        """
+        outputs, hidden, cell = self.outputs(obs, hidden, cell)
+        return self.actions(outputs), hidden, cell
 
 
 def choices(space: gym.Space[Any], logits: Tensor) -> tuple[list[int], tuple[Tensor, ...]]:

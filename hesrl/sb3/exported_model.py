@@ -81,15 +81,28 @@ def write_model(policy: SavedPolicy, folder: Path) -> Callable[[NDArray[Any]], N
     return act
 
 
-def outputs_of(policy: SavedPolicy) -> Callable[[Tensor], Tensor]:
-    """Return what computes means or logits of normalized observations, as one vector or image."""
+def outputs_of(policy: SavedPolicy) -> Callable[..., Any]:
+    """Return what computes means or logits of normalized observations, as one vector or image.
+
+    With an LSTM it takes hidden and cell state besides, and returns the next ones.
+    """
     networks, seen = policy.networks, Seen(policy.spaces[0])
 
-    def outputs(obs: Tensor) -> Tensor:
-        features = networks.extract_features(seen.cut(obs), networks.pi_features_extractor)
-        return networks.action_net(networks.mlp_extractor.forward_actor(features))
+    def features(obs: Tensor) -> Tensor:
+        found: Tensor = networks.extract_features(seen.cut(obs), networks.pi_features_extractor)
+        return found
 
-    return outputs
+    def last_layers(latent: Tensor) -> Tensor:
+        found: Tensor = networks.action_net(networks.mlp_extractor.forward_actor(latent))
+        return found
+
+    def recurrent(obs: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        latent, (hidden, cell) = networks.lstm_actor(features(obs)[None], (hidden, cell))
+        return last_layers(latent[0]), hidden, cell
+
+    if policy.run.settings.get("recurrent"):
+        return recurrent
+    return lambda obs: last_layers(features(obs))
 
 
 def flat_statistics(policy: SavedPolicy, state: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +126,8 @@ def _misfit(policy: SavedPolicy) -> str:
     settings = policy.run.settings
     if policy.run.agent not in ALGORITHMS:
         return "a deviation that depends on the observation"
+    if settings.get("recurrent"):
+        return "an LSTM"
     if has_images(policy.spaces[0]):
         return "convolutions before all its hidden layers"
     observations, actions = policy.spaces
