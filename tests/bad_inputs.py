@@ -90,6 +90,12 @@ train ppo --tuned --resume runs/finished
 train sb3-ppo --tuned
 train ppo --log-std-init 30
 train ppo --env-id CartPole-v1 --log-std-init -1
+train ppo --variance-network --log-std-init -1
+train ppo --adam-bound 0
+train ppo --optimizer adam --adam-bound 3
+train ppo --output-curvature gauss
+train ppo --optimizer adahessian --output-curvature fisher
+train ppo --env-threads 0
 train a2c --checkpoint-interval 150
 train a2c --env-id HalfCheetah-v5 --total-timesteps 3
 train stream-ac --num-envs 4
@@ -98,9 +104,12 @@ train stream-ac --gamma 1 --lamda 1
 train sb3-ppo --env-id bad_envs:Raising-v0 --num-steps 64
 train sb3-ppo --env-id bad_envs:Shape-v0 --num-steps 64
 train sb3-a2c --env-id bad_envs:NaN-v0
+train sb3-ppo --lstm-size 32
+train sb3-ppo --recurrent --lstm-size 0
 evaluate nowhere
 evaluate runs/finished --env-id Acrobot-v1
 evaluate runs/finished --episodes 0
+evaluate runs/finished --max-episode-steps 0
 evaluate runs/unsaved
 play runs/finished --video run.gif
 export runs/finished --formats pickle

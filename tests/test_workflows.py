@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 import hesrl
+from hesrl.command_options import options_of
+from hesrl.commands import COMMANDS
 from tests.bench.as_json import as_json
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +38,13 @@ def test_each_file_is_yaml(path: Path) -> None:
     assert isinstance(yaml.safe_load(path.read_text()), dict)
 
 
-def test_the_tests_run_on_every_python_that_is_claimed() -> None:
+def test_the_tests_run_on_every_python_that_is_claimed_or_installs() -> None:
     claimed = re.findall(r"Python :: (3\.\d+)", SETUP["metadata"]["classifiers"])
-    assert CI["jobs"]["tests"]["strategy"]["matrix"]["python"] == claimed
-    assert SETUP["options"]["python_requires"] == f">={claimed[0]}"
+    run = CI["jobs"]["tests"]["strategy"]["matrix"]["python"]
+    assert claimed and {*claimed} <= {*run}
+    assert SETUP["options"]["python_requires"] == f">={run[0]}"
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    assert all(version in page for version in run)
 
 
 def test_the_engine_is_tested_on_every_pytorch_that_is_claimed() -> None:
@@ -57,6 +63,17 @@ def test_every_make_command_of_the_workflow_exists() -> None:
     targets = {run.split()[1] for run in steps if run.startswith("make ")}
     assert targets == {"lint", "test", "test-torch", "docs", "release"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_every_hesrl_command_of_the_workflows_has_its_options() -> None:
+    """Such as ``hesrl bench update --rounds 5``."""
+    lines = [line for file in FILES for line in file.read_text().splitlines()]
+    commands = [line.split("- run: hesrl ")[1].split() for line in lines if "run: hesrl" in line]
+    assert commands
+    for words in commands:
+        module = import_module(COMMANDS[" ".join(words[:2])].module)
+        known = {option.flag for option in options_of(module.Args)}
+        assert {word for word in words if word.startswith("--")} <= known, words
 
 
 def test_every_extra_has_its_line_on_the_first_page() -> None:

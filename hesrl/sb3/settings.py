@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hesrl.rl.settings import RolloutSettings
 from hesrl.settings import require_multiples, require_positive
@@ -11,6 +12,10 @@ from hesrl.settings import require_multiples, require_positive
 @dataclass
 class SB3Settings(RolloutSettings):
     """Settings of PPO and A2C of Stable-Baselines3, with the names and defaults of hesrl's own."""
+
+    HINTS: ClassVar[dict[str, str]] = {
+        "--tuned": "there are tuned settings for hesrl's own ppo, a2c and stream-ac",
+    }
 
     # Run
     log_interval: int = 1
