@@ -20,7 +20,8 @@ def make_real(*args: Any, backend: str = "driver", **options: Any) -> UR5Reacher
 
     Args:
         *args: As `hesrl.envs.ur5.real.UR5ReacherReal` takes them.
-        backend: What talks to the controller: ``"driver"``, or ``"senseact"`` for SenseAct.
+        backend: What talks to the controller: ``"driver"`` over the real-time interface,
+            ``"rtde"`` over RTDE, or ``"senseact"`` for SenseAct.
         **options: As `hesrl.envs.ur5.real.UR5ReacherReal` takes them.
 
     Raises:
@@ -30,11 +31,15 @@ def make_real(*args: Any, backend: str = "driver", **options: Any) -> UR5Reacher
         from hesrl.envs.ur5.real import UR5ReacherReal
 
         return UR5ReacherReal(*args, **options)
+    if backend == "rtde":
+        from hesrl.envs.ur5.rtde_reacher import UR5ReacherRtde
+
+        return UR5ReacherRtde(*args, **options)
     if backend == "senseact":
         from hesrl.envs.ur5.senseact import UR5ReacherSenseAct
 
         return UR5ReacherSenseAct(*args, **options)
-    raise UserError(f"backend {backend!r}: must be 'driver' or 'senseact'")
+    raise UserError(f"backend {backend!r}: must be 'driver', 'rtde' or 'senseact'")
 
 
 gym.register(

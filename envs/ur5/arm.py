@@ -1,6 +1,6 @@
 """Six joints behind the controller, in virtual time: how the arm follows its commands.
 
-The controller computes a target for the joints every 8 ms, and the motors follow it:
+The controller computes a target for the joints in every cycle, and the motors follow it:
 
     actual ← actual + (1 − exp(−tick / lag)) (target − actual),    for positions and for speeds.
 
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from hesrl.errors import one_line
 
 TICK = 0.008
-"""Cycle of the controller (s)."""
+"""Cycle of a CB3 controller (s); an e-Series controller's is a quarter of it."""
 COMMAND_DELAY_TICKS = 2
 """Ticks that pass before a command is obeyed."""
 LAG = 0.010
@@ -40,6 +40,7 @@ class Arm:
 
     Args:
         q: Joint angles (6,), rad.
+        tick: Cycle of the controller (s).
 
     Attributes:
         q_target: Angles that the controller asks of the motors (6,), rad.
@@ -52,15 +53,15 @@ class Arm:
         ValueError: The angles are not six finite numbers. Every command refuses so.
     """
 
-    def __init__(self, q: ArrayLike) -> None:
-        self._ticks = 0
+    def __init__(self, q: ArrayLike, tick: float = TICK) -> None:
+        self._ticks, self._tick = 0, tick
         self._waiting: deque[tuple[int, Callable[[], Motion]]] = deque()
         self.put(q)
 
     @property
     def time(self) -> float:
         """Virtual time since the beginning (s)."""
-        return self._ticks * TICK
+        return self._ticks * self._tick
 
     @property
     def is_moving(self) -> bool:
@@ -86,7 +87,7 @@ class Arm:
             t_min: How long the command lasts, s; then the arm decelerates with ``a``.
         """
         speeds, a = six(qd, "speeds").clip(-MAX_SPEED, MAX_SPEED), positive(a, "a")
-        ticks = ticks_of(t_min)
+        ticks = ticks_of(t_min, self._tick)
 
         def start() -> Motion:
             self._deceleration = a
@@ -112,8 +113,8 @@ class Arm:
             longest = float(np.abs(way).max())
             # The highest speed is 15/8 way/t, the highest acceleration 10/√3 way/t².
             least = max(15 / 8 * longest / v, math.sqrt(10 / math.sqrt(3) * longest / a))
-            begin, ticks = self._ticks, ticks_of(t if t > 0 else least)
-            drift = self.qd_target * ticks * TICK
+            begin, ticks = self._ticks, ticks_of(t if t > 0 else least, self._tick)
+            drift = self.qd_target * ticks * self._tick
 
             def speeds() -> Joints | None:
                 s = (self._ticks + 1 - begin) / ticks
@@ -125,7 +126,7 @@ class Arm:
                     - (15 * way - 8 * drift) * s**4
                     + (6 * way - 3 * drift) * s**5
                 )
-                qd: Joints = (q_next - self.q_target) / TICK
+                qd: Joints = (q_next - self.q_target) / self._tick
                 return qd
 
             return speeds
@@ -155,17 +156,17 @@ class Arm:
         self._motion = None
 
     def tick(self) -> None:
-        """Let 8 ms pass."""
+        """Let a cycle pass."""
         while self._waiting and self._waiting[0][0] <= self._ticks:
             self._motion = self._waiting.popleft()[1]()
         speeds = None if self._motion is None else self._motion()
         if speeds is None:
             self._motion = None
             speeds = self._towards(np.zeros(6), self._deceleration)
-        self.qdd_target = (speeds - self.qd_target) / TICK
+        self.qdd_target = (speeds - self.qd_target) / self._tick
         self.qd_target = speeds
-        self.q_target = self.q_target + TICK * speeds
-        follow = 1 - math.exp(-TICK / LAG)
+        self.q_target = self.q_target + self._tick * speeds
+        follow = 1 - math.exp(-self._tick / LAG)
         self.qd_actual = self.qd_actual + follow * (self.qd_target - self.qd_actual)
         self.q_actual = self.q_actual + follow * (self.q_target - self.q_actual)
         self._ticks += 1
@@ -177,7 +178,8 @@ class Arm:
         """Return the target speeds (6,) one tick nearer to ``speeds``."""
         change = speeds - self.qd_target
         largest = float(np.abs(change).max())
-        return speeds if largest <= a * TICK else self.qd_target + change * (a * TICK / largest)
+        most = a * self._tick
+        return speeds if largest <= most else self.qd_target + change * (most / largest)
 
 
 def six(numbers: ArrayLike, name: str) -> Joints:
@@ -203,7 +205,7 @@ def positive(number: float, name: str) -> float:
     return float(number)
 
 
-def ticks_of(seconds: float) -> int:
+def ticks_of(seconds: float, tick: float = TICK) -> int:
     """Return how many ticks a duration takes, at least one."""
     # 0.04 / 0.008 is a little above five.
-    return max(1, math.ceil(positive(seconds, "a time") / TICK - 1e-6))
+    return max(1, math.ceil(positive(seconds, "a time") / tick - 1e-6))

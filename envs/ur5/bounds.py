@@ -46,6 +46,7 @@ BOUNDS = {
     "reconnects": Bound((0,), (10,), whole=True),
     "reconnect_wait": Bound((0.0,), (60.0,), "s"),
     "port": Bound((1,), (65535,), whole=True),
+    "script_port": Bound((1,), (65535,), whole=True),
     "dashboard_port": Bound((1,), (65535,), whole=True),
     "emulator_speed": Bound((1.0,), (100.0,)),
 }

@@ -1,7 +1,8 @@
 """The driver of a UR controller: a thread reads its packets and answers each with a command.
 
 A speed holds for 8 ms, and the driver sends it again with every packet. When no speed follows, for
-whatever reason, the controller lets the arm come to rest. The thread stops sending when
+whatever reason, the controller lets the arm come to rest. What packets and commands look like is the
+wire's business. The thread stops sending when
 
 - the last `Driver.follow` is 0.5 s old: the arm gets ``stopj``,
 - no new packet has come for 0.1 s, the connection is lost, or data come that are no packets: the
@@ -20,18 +21,11 @@ import weakref
 from collections.abc import Callable
 from typing import NoReturn
 
-from hesrl.envs.ur5 import urscript
-from hesrl.envs.ur5.link import (
-    FIRST_PACKET,
-    STOP_ACCELERATION,
-    Link,
-    close_after_reading,
-    connect,
-    send_stop,
-)
+from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, PersonNeeded
 from hesrl.envs.ur5.motion import Law, Limits
 from hesrl.envs.ur5.obedience import Watch
-from hesrl.envs.ur5.protocol import REALTIME_PORT, Frames, ProtocolError, unpack
+from hesrl.envs.ur5.protocol import REALTIME_PORT, ProtocolError
+from hesrl.envs.ur5.wire import RealTimeWire, Wire
 from hesrl.errors import one_line
 
 
@@ -40,13 +34,14 @@ class Driver(Link):
 
     Args:
         host: Address of the controller.
-        port: TCP port of its real-time interface.
+        port: TCP port where packets come from.
         limits: What no law may exceed.
         t_min: How long a speed holds (s).
         stale_after: Largest age of the newest packet (s).
         silence: How long a law is followed unless it is given again (s).
         timeout: Longest time that connecting may take, and the first packet after it (s).
         clock_speed: How many times faster than ours the controller's clock runs.
+        open_wire: Connects; takes the arguments of `RealTimeWire`.
 
     Raises:
         EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
@@ -63,21 +58,22 @@ class Driver(Link):
         silence: float = 0.5,
         timeout: float = FIRST_PACKET,
         clock_speed: float = 1.0,
+        open_wire: Callable[[str, int, float, float, float], Wire] = RealTimeWire,
     ) -> None:
         super().__init__(host, port, stale_after, Watch(limits.speed, clock_speed, stale_after))
-        self._limits, self._t_min, self._silence = limits, t_min, silence
+        self._limits, self._silence = limits, silence
         self._law: Law | None = None
         self._law_given = -math.inf
-        self._socket = connect(host, port, timeout)
-        self._socket.settimeout(stale_after)
+        self._wire = open_wire(host, port, timeout, t_min, stale_after * clock_speed)
+        connection = self._wire.connection
+        connection.settimeout(stale_after)
         self._changed = threading.Condition()
-        self._frames = Frames()
         self._arrival = time.monotonic()
         self._deadline = self._arrival + timeout
         # Also when the interpreter exits.
-        self._finalizer = weakref.finalize(self, _stop_and_close, self._socket, self._changed)
+        self._finalizer = weakref.finalize(self, _stop_and_close, self._wire, self._changed)
         thread = threading.Thread(
-            target=_read, args=(weakref.ref(self), self._socket), name="UR5 driver", daemon=True
+            target=_read, args=(weakref.ref(self), connection), name="UR5 driver", daemon=True
         )
         thread.start()
         self._wait_for_first_packet(timeout)
@@ -103,12 +99,15 @@ class Driver(Link):
             if self._time_left() <= 0:
                 self._fail(f"this program was halted for {self._age():.2g} s")
             self._command(
-                urscript.movej(q, a, v, t), lambda: self.watch.sent_way(self.state.q_target, q)
+                lambda: self._wire.movej(q, a, v, t),
+                lambda: self.watch.sent_way(self.state.q_target, q),
             )
 
     def stop(self, a: float = STOP_ACCELERATION) -> None:
         """Do what `Link.stop` says."""
-        self._command(urscript.stopj(a), lambda: self.watch.sent_stop(a, time.monotonic()))
+        self._command(
+            lambda: self._wire.stopj(a), lambda: self.watch.sent_stop(a, time.monotonic())
+        )
 
     def refuse(self, what: str) -> NoReturn:
         """Do what `Link.refuse` says."""
@@ -131,17 +130,17 @@ class Driver(Link):
         self._finalizer()
         self._changed.notify_all()
 
-    def _command(self, line: bytes, note: Callable[[], None]) -> None:
+    def _command(self, send: Callable[[], None], note: Callable[[], None]) -> None:
         with self._changed:
             self._check()
             self._law = None
-            self._send(line)
+            self._send(send)
             note()
             self._check()
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, send: Callable[[], None]) -> None:
         try:
-            self._socket.sendall(line)
+            send()
         except OSError as error:
             self._fail(f"the connection is lost: {error.strerror or error}")
 
@@ -149,21 +148,21 @@ class Driver(Link):
         """Send what the law says about the newest packet, or a stop if the agent is silent."""
         if self._law is None or self.state.stop is not None:
             self._law = None
+            self._send(self._wire.alive)
             return
         if time.monotonic() - self._law_given > self._silence:
             self._law = None
-            self._send(urscript.stopj(STOP_ACCELERATION))
+            self._send(lambda: self._wire.stopj(STOP_ACCELERATION))
             self.watch.sent_stop(STOP_ACCELERATION, time.monotonic())
             return
         motion = self._law(self.state)
         try:
             self._limits.check(motion)
-            line = urscript.speedj(*motion, self._t_min)
+            self._send(lambda: self._wire.speedj(*motion))
         except ValueError as error:
             self._fail(str(error), needs_person=True)
             raise
-        self._send(line)
-        self.watch.sent_speeds(motion.qd, motion.a, self._t_min, time.monotonic())
+        self.watch.sent_speeds(motion.qd, motion.a, self._wire.t_min, time.monotonic())
 
     def _age(self) -> float:
         """Return how long ago the newest packet came (s)."""
@@ -188,7 +187,7 @@ class Driver(Link):
                     self._fail(f"this program was halted for {self._age():.2g} s")
                     return False
                 if isinstance(data, bytes) and data:
-                    self._take(self._frames.feed(data))
+                    self._take(self._wire.feed(data))
                 elif data is not None:
                     cause = data.strerror if isinstance(data, OSError) else "closed by it"
                     self._fail(f"the connection is lost: {cause}")
@@ -196,6 +195,8 @@ class Driver(Link):
                     self._fail(f"no new packet for {self._age():.2g} s")
             except ProtocolError as error:
                 self._fail(str(error))
+            except PersonNeeded as error:
+                self._fail(str(error), needs_person=True)
             except Exception as error:
                 # Of the law. It would end the thread unseen; as the fault it reaches the user.
                 what = f"the law of the motion raised {one_line(repr(error))}"
@@ -206,7 +207,7 @@ class Driver(Link):
         """Take over the newest packet and answer it."""
         if not packets:
             return
-        state, before = unpack(packets[-1]), self._state
+        state, before = self._wire.unpack(packets[-1]), self._state
         if before is None or state.time != before.time:
             gap = self._age()
             self._state, self._arrival = state, time.monotonic()
@@ -242,9 +243,8 @@ def _read(reference: weakref.ref[Driver], connection: socket.socket) -> None:
         del driver
 
 
-def _stop_and_close(connection: socket.socket, changed: threading.Condition) -> None:
+def _stop_and_close(wire: Wire, changed: threading.Condition) -> None:
     """Stop the arm, if it can be reached, and close the connection."""
     # The lock lets no speed follow.
     with changed:
-        send_stop(connection)
-        close_after_reading(connection)
+        wire.end()

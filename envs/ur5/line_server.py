@@ -1,4 +1,4 @@
-"""TCP ports that take lines of text, all served in one thread."""
+"""TCP ports that take lines of text or bytes, all served in one thread."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _LONGEST_LINE = 1 << 14
 
 Answer = Callable[[str], str | None]
 """Takes a line and gives the line to send back, or None for none."""
+Take = Callable[[bytes], None]
+"""Takes bytes that have come."""
 
 
 class Client:
@@ -22,12 +24,13 @@ class Client:
 
     Attributes:
         port: The port that it came to.
+        take: Called with the bytes that come.
         held_back: What is to be sent before anything else, for whoever cuts it into pieces.
     """
 
-    def __init__(self, connection: socket.socket, port: int, answer: Answer) -> None:
-        self.connection, self.port, self.answer = connection, port, answer
-        self.received = bytearray()
+    def __init__(self, connection: socket.socket, port: int) -> None:
+        self.connection, self.port = connection, port
+        self.take: Take = lambda data: None
         self.unsent = bytearray()
         self.held_back = b""
 
@@ -41,13 +44,35 @@ class LineServer:
         self._clients: list[Client] = []
 
     def listen(self, host: str, port: int, answer: Answer, greeting: str = "") -> int:
-        """Open a port.
+        """Open a port that takes lines.
 
         Args:
             host: Address to listen on.
             port: Its number, or 0 for any that is free.
             answer: Called with each line that comes in.
             greeting: Line that a new connection receives.
+
+        Returns:
+            The port's number.
+
+        Raises:
+            UserError: The port cannot be opened.
+        """
+
+        def connected(client: Client) -> Take:
+            if greeting:
+                self.send(client, greeting.encode() + b"\n")
+            return self.lines(client, answer)
+
+        return self.listen_for_bytes(host, port, connected)
+
+    def listen_for_bytes(self, host: str, port: int, connected: Callable[[Client], Take]) -> int:
+        """Open a port that takes bytes.
+
+        Args:
+            host: Address to listen on.
+            port: Its number, or 0 for any that is free.
+            connected: Called with each new connection; gives what takes its bytes.
 
         Returns:
             The port's number.
@@ -68,14 +93,33 @@ class LineServer:
             connection, _ = listener.accept()
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client = Client(connection, bound, answer)
+            client = Client(connection, bound)
             self._clients.append(client)
             self._selector.register(connection, selectors.EVENT_READ, client)
-            if greeting:
-                self.send(client, greeting.encode() + b"\n")
+            client.take = connected(client)
 
         self._selector.register(listener, selectors.EVENT_READ, accept)
         return bound
+
+    def lines(self, client: Client, answer: Answer) -> Take:
+        """Return what takes the bytes of a client as lines, each of which is answered."""
+        received = bytearray()
+
+        def take(data: bytes) -> None:
+            nonlocal received
+            received += data
+            *lines, received = received.split(b"\n")
+            if len(received) > _LONGEST_LINE:
+                self.drop(client)
+                return
+            for line in lines:
+                reply = answer(line.decode("utf-8", errors="replace").strip())
+                if client not in self._clients:
+                    return
+                if reply is not None:
+                    self.send(client, reply.encode() + b"\n")
+
+        return take
 
     def clients(self, port: int) -> list[Client]:
         """Return the connections to a port."""
@@ -86,7 +130,7 @@ class LineServer:
         return [key.data for key, _ in self._selector.select(timeout)]
 
     def serve(self, ready: list[Any]) -> None:
-        """Accept connections, read lines and answer them."""
+        """Accept connections, and read what has come."""
         for one in ready:
             if not isinstance(one, Client):
                 one()
@@ -109,10 +153,11 @@ class LineServer:
             client.unsent.clear()
 
     def drop(self, client: Client) -> None:
-        """Close a connection."""
-        self._clients.remove(client)
-        self._selector.unregister(client.connection)
-        client.connection.close()
+        """Close a connection; again is harmless."""
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client.connection)
+            client.connection.close()
 
     def close(self) -> None:
         """Close all ports and connections."""
@@ -128,14 +173,7 @@ class LineServer:
             data = client.connection.recv(1 << 16)
         except ConnectionError:
             data = b""
-        client.received += data
-        *lines, client.received = client.received.split(b"\n")
-        if not data or len(client.received) > _LONGEST_LINE:
+        if data:
+            client.take(data)
+        else:
             self.drop(client)
-            return
-        for line in lines:
-            answer = client.answer(line.decode("utf-8", errors="replace").strip())
-            if client not in self._clients:
-                return
-            if answer is not None:
-                self.send(client, answer.encode() + b"\n")

@@ -43,11 +43,11 @@ def address(host: str, port: int) -> str:
 
 
 def connect(host: str, port: int, timeout: float = FIRST_PACKET) -> socket.socket:
-    """Return a connection to the real-time interface of a controller.
+    """Return a connection to a controller.
 
     Args:
         host: Address of the controller.
-        port: TCP port of its real-time interface.
+        port: TCP port.
         timeout: Longest time to wait (s).
 
     Raises:
@@ -66,18 +66,18 @@ def connect(host: str, port: int, timeout: float = FIRST_PACKET) -> socket.socke
     return connection
 
 
-def send_stop(connection: socket.socket) -> None:
-    """Send the stop that ends a link, if the controller can be reached, as the last line."""
+def send_last(connection: socket.socket, data: bytes = urscript.stopj(STOP_ACCELERATION)) -> None:
+    """Send what ends a link, a stop, if the controller can be reached, as the last data."""
     # What cannot be sent is why the connection closes, or the arm has stopped without it.
     with contextlib.suppress(OSError):
-        connection.sendall(urscript.stopj(STOP_ACCELERATION))
+        connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
 
 
 def close_after_reading(connection: socket.socket) -> None:
     """Close a connection whose sending side is shut, once the controller has read all of it.
 
-    Closed earlier, the connection would be reset and the last line lost.
+    Closed earlier, the connection would be reset and the last data lost.
     """
     end = time.monotonic() + _LAST_WORDS
     with contextlib.suppress(OSError):

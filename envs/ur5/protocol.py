@@ -7,7 +7,8 @@ fields, so that all versions share only a prefix (Universal Robots, client inter
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from hesrl.errors import EnvironmentFault
 
 REALTIME_PORT = 30003
 """TCP port of the real-time interface."""
+SCRIPT_PORT = 30002
+"""TCP port of the secondary interface, which takes programs."""
 CYCLE = 0.008
 """Time between two packets (s)."""
 
@@ -143,27 +146,29 @@ def unpack(packet: bytes) -> State:
         ProtocolError: A number is not finite, or a mode is not a small whole number.
     """
     fields = np.frombuffer(packet, PACKET, count=1)[0]
-    modes = []
+    return checked_state(fields[name] for name in State._fields)
+
+
+def checked_state(values: Iterable[Any]) -> State:
+    """Return what a packet says, from the values of `State` in their order.
+
+    Raises:
+        ProtocolError: A number is not finite, or a mode is not a small whole number.
+    """
+    named = dict(zip(State._fields, values, strict=True))
     for name in ("robot_mode", "safety_mode"):
-        mode = float(fields[name])
+        mode = float(named[name])
         if not (mode.is_integer() and -1 <= mode <= 255):
             raise ProtocolError(
-                f"the {name} of a packet is {mode:g}, which is none: not the real-time interface "
-                f"(port {REALTIME_PORT})?"
+                f"the {name} of a packet is {mode:g}, which is none: no UR controller?"
             )
-        modes.append(int(mode))
-    joints_and_pose = []
+        named[name] = int(mode)
     for name in State._fields[:7]:
-        numbers = fields[name].astype(np.float64)
+        numbers = np.array(named[name], dtype=np.float64)
         if not np.isfinite(numbers).all():
             raise ProtocolError(f"{name} of a packet is {numbers.tolist()}: not finite")
-        joints_and_pose.append(numbers)
-    time, q_target, qd_target, q_actual, qd_actual, tool, scaling = joints_and_pose
-    robot_mode, safety_mode = modes
-    return State(
-        float(time), q_target, qd_target, q_actual, qd_actual, tool, float(scaling), robot_mode,
-        safety_mode,
-    )  # fmt: skip
+        named[name] = numbers if numbers.ndim else float(numbers)
+    return State(**named)
 
 
 class Frames:

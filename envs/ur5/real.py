@@ -59,6 +59,7 @@ from hesrl.envs.ur5.start import (
     unlock,
 )
 from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
+from hesrl.envs.ur5.wire import RealTimeWire, Wire
 from hesrl.errors import EnvironmentFault, UserError
 
 HOST_VARIABLE = "HESRL_UR5_HOST"
@@ -332,7 +333,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
         return link.wait(condition, self.settings.dt + PATIENCE, what)
 
-    # The next five are what another link to the controller does in another way.
+    # The next six are what another link to the controller does in another way.
 
     def _begin(self, options: dict[str, Any] | None) -> None:
         """Begin an episode: the arm rests at the start."""
@@ -362,7 +363,11 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             t_min=self.settings.t_min,
             stale_after=self._stale_after,
             clock_speed=self._emulator_speed,
+            open_wire=self._wire,
         )
+
+    def _wire(self, host: str, port: int, timeout: float, t_min: float, lost: float) -> Wire:
+        return RealTimeWire(host, port, timeout, t_min, lost)
 
     def _started(self) -> tuple[State, list[str]]:
         """Bring the arm to the start.

@@ -24,7 +24,7 @@ from senseact.devices.ur import ur_utils
 from senseact.devices.ur.ur_communicator import URCommunicator
 from senseact.sharedbuffer import SharedBuffer
 
-from hesrl.envs.ur5.link import close_after_reading, send_stop
+from hesrl.envs.ur5.link import close_after_reading, send_last
 from hesrl.envs.ur5.protocol import Frames, ProtocolError, unpack
 from hesrl.errors import EnvironmentFault
 
@@ -185,7 +185,7 @@ class Communicator(URCommunicator):
     def _stop_arm(self) -> None:
         """Stop the arm, if it can be reached; no command follows."""
         self._stop = True
-        send_stop(self._sock)
+        send_last(self._sock)
 
     def _close(self, *args: Any) -> None:
         """Stop the arm, end both threads and close the connection: at SIGTERM, or without agent."""

@@ -25,7 +25,7 @@ def env(emulator):
     made.close()
 
 
-@pytest.fixture(params=["driver", pytest.param("senseact", marks=pytest.mark.senseact)])
+@pytest.fixture(params=["driver", "rtde", pytest.param("senseact", marks=pytest.mark.senseact)])
 def backend(request):
     """What talks to the controller; SenseAct only where it is installed."""
     if request.param == "senseact":
@@ -44,7 +44,7 @@ def served():
 @pytest.fixture
 def controller(request, backend):
     """An emulator for either backend, with all that a port can be asked for."""
-    serving = request.getfixturevalue("emulator" if backend == "driver" else "served")
+    serving = request.getfixturevalue("served" if backend == "senseact" else "emulator")
     serving.control("clear")
     serving.control("put_back")
     return serving

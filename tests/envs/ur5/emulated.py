@@ -63,7 +63,8 @@ class Threaded(Emulator):
 
 def emulate(**options):
     """Return an emulator at the start of the task, on free ports."""
-    ports = {"port": 0, "dashboard_port": 0, "control_port": 0}
+    names = ("port", "rtde_port", "script_port", "dashboard_port", "control_port")
+    ports = dict.fromkeys(names, 0)
     return Threaded(SETTINGS.q_ref, **{**ports, "speed": 10.0, **options})
 
 
@@ -74,14 +75,16 @@ class Served:
     process could not close one.
     """
 
-    def __init__(self, speed=10.0):
-        ports = ["--port", "0", "--dashboard-port", "0", "--control-port", "0"]
+    def __init__(self, speed=10.0, *options):
+        ports = ["--port", "0", "--dashboard-port", "0", "--control-port", "0", "--rtde-port", "0"]
+        ports += ["--script-port", "0", *options]
         code = "import sys; from hesrl.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "ur5", "emulator", *ports, "--speed", str(speed)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.speed = speed
         ports = re.findall(r"port (\d+)", self.process.stdout.readline())
-        self.port, self.dashboard_port, self._control_port = map(int, ports)
+        self.port, self.dashboard_port, self._control_port = map(int, ports[:3])
+        self.rtde_port, self.script_port = map(int, ports[3:])
 
     def control(self, line):
         """Return the answer to a line of the control port."""
@@ -104,6 +107,8 @@ def reacher(emulator, backend="driver", **options):
     defaults = {"stale_after": STALE_AFTER if speed > 1 else 0.2, "emulator_speed": speed}
     defaults |= {"t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
     ports = {"port": emulator.port, "dashboard_port": emulator.dashboard_port}
+    if backend == "rtde":
+        ports |= {"port": emulator.rtde_port, "script_port": emulator.script_port}
     return make_real("127.0.0.1", backend=backend, **ports, **{**defaults, **options})
 
 

@@ -34,8 +34,8 @@ def test_the_driver_is_the_default(without_senseact):
 
 
 def test_an_unknown_backend_is_refused():
-    with pytest.raises(UserError, match=r"^backend 'rtde': must be 'driver' or 'senseact'$"):
-        make_env(ENV_ID, host="127.0.0.1", backend="rtde")
+    with pytest.raises(UserError, match=r"^backend 'ros': must be 'driver', 'rtde' or 'sense"):
+        make_env(ENV_ID, host="127.0.0.1", backend="ros")
 
 
 def test_without_senseact_the_error_says_how_to_install_it(without_senseact):
