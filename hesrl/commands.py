@@ -82,6 +82,11 @@ COMMANDS = {
         "read what a UR controller sends",
         "--host 192.168.1.10 --seconds 5",
     ),
+    "ur5 verify": Command(
+        "hesrl.envs.ur5.commands.verify",
+        "try out a controller or URSim: a table of checks",
+        "--host 192.168.1.10 --backend rtde",
+    ),
     "ur5 timing": Command(
         "hesrl.envs.ur5.commands.step_times",
         "play episodes and see how time is kept",

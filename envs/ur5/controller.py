@@ -29,6 +29,8 @@ _BRAKE = 20.0
 """Deceleration of the controller's own stops (rad/s²)."""
 _STOPPED, _PLAYING = 1, 2
 """Whether a program runs."""
+_FOR_EVER = 3600.0
+"""Longest time that speeds hold (s)."""
 E_SERIES_TICK = 0.002
 """Cycle of an e-Series controller (s)."""
 
@@ -128,7 +130,8 @@ class Controller:
                 speeds = np.multiply(joints, self.faults.scale)
                 if self.faults.ignored >= 0:
                     speeds[self.faults.ignored] = 0.0
-                self.arm.speedj(speeds, options.get("a", math.nan), options.get("t", self.tick))
+                hold = math.inf if self.faults.dead_watchdog else options.get("t", self.tick)
+                self.arm.speedj(speeds, options.get("a", math.nan), min(hold, _FOR_EVER))
             elif name == "movej":
                 a, v = options.get("a", 1.4), options.get("v", 1.05)
                 self.arm.movej(joints, a, v, options.get("t", 0.0))
@@ -163,14 +166,15 @@ class Controller:
 
         return {
             "sync": one_cycle,
-            "get_steptime": lambda: self.tick,
+            # What counts no time never misses the heartbeat.
+            "get_steptime": lambda: 0.0 if self.faults.dead_watchdog else self.tick,
             "read_input_integer_register": lambda n: self.inputs.get(f"input_int_register_{n}", 0),
             "read_input_float_register": lambda n: self.inputs.get(f"input_double_register_{n}", 0),
             "write_output_integer_register": lambda n, value: self.outputs.update(
                 {f"output_int_register_{n}": int(value)}
             ),
             # Other times than a cycle would need more of this emulator.
-            "speedj": lambda qd, a, t: one_cycle(speedj(qd, a, t)),
+            "speedj": lambda qd, a, t: one_cycle(speedj(qd, a, max(t, self.tick))),
             "movej": lambda q, a=1.4, v=1.05, t=0.0: moved(
                 movej(q, a, v, t), lambda: self.arm.is_moving
             ),
@@ -191,14 +195,13 @@ class Controller:
             self._released_at = self.arm.time + RELEASING
         return UNLOCKED
 
-    def _tool(self, q: ArrayLike) -> list[float]:
-        """Return x, y and z of the tool (m), in the base frame, for joint angles (6,)."""
-        x, y, z = in_base_frame(forward(q)).tolist()
-        return [x, y, z + self.faults.tool_offset]
-
     def _make_report(self) -> dict[str, Any]:
         arm, faults = self.arm, self.faults
         self._gained += (faults.clock_rate - 1) * self.tick
+        # Rotations are not emulated.
+        tools = np.zeros((2, 6))
+        tools[:, :3] = in_base_frame(forward([arm.q_actual, arm.q_target]))
+        tools[:, 2] += faults.tool_offset
         return {
             "size": faults.size,
             "time": arm.time + self._gained + faults.clock_ahead,
@@ -207,9 +210,8 @@ class Controller:
             "qdd_target": arm.qdd_target,
             "q_actual": np.full(6, np.nan) if faults.not_finite else arm.q_actual + faults.turns,
             "qd_actual": arm.qd_actual,
-            # Rotations are not emulated.
-            "tool_vector_actual": [*self._tool(arm.q_actual), 0, 0, 0],
-            "tool_vector_target": [*self._tool(arm.q_target), 0, 0, 0],
+            "tool_vector_actual": tools[0],
+            "tool_vector_target": tools[1],
             "robot_mode": faults.robot_mode,
             "joint_modes": 253,
             "safety_mode": self.safety_mode,

@@ -1,8 +1,8 @@
 """The driver of a UR controller: a thread reads its packets and answers each with a command.
 
-A speed holds for 8 ms, and the driver sends it again with every packet. When no speed follows, for
-whatever reason, the controller lets the arm come to rest. What packets and commands look like is the
-wire's business. The thread stops sending when
+A speed holds for 8 ms, and the driver sends it again with every packet. When none follows, for
+whatever reason, the controller lets the arm come to rest. What packets and commands look like is
+the wire's business. The thread stops sending when
 
 - the last `Driver.follow` is 0.5 s old: the arm gets ``stopj``,
 - no new packet has come for 0.1 s, the connection is lost, or data come that are no packets: the
@@ -25,7 +25,7 @@ from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, PersonNee
 from hesrl.envs.ur5.motion import Law, Limits
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import REALTIME_PORT, ProtocolError
-from hesrl.envs.ur5.wire import RealTimeWire, Wire
+from hesrl.envs.ur5.wire import OpenWire, RealTimeWire, Wire
 from hesrl.errors import one_line
 
 
@@ -58,7 +58,7 @@ class Driver(Link):
         silence: float = 0.5,
         timeout: float = FIRST_PACKET,
         clock_speed: float = 1.0,
-        open_wire: Callable[[str, int, float, float, float], Wire] = RealTimeWire,
+        open_wire: OpenWire = RealTimeWire,
     ) -> None:
         super().__init__(host, port, stale_after, Watch(limits.speed, clock_speed, stale_after))
         self._limits, self._silence = limits, silence
@@ -77,6 +77,11 @@ class Driver(Link):
         )
         thread.start()
         self._wait_for_first_packet(timeout)
+
+    @property
+    def t_min(self) -> float:
+        """How long a speed holds after it was sent, at most (s)."""
+        return self._wire.t_min
 
     def follow(self, law: Law) -> None:
         """Send what ``law`` says, now and with every packet, for half a second.
@@ -162,7 +167,7 @@ class Driver(Link):
         except ValueError as error:
             self._fail(str(error), needs_person=True)
             raise
-        self.watch.sent_speeds(motion.qd, motion.a, self._wire.t_min, time.monotonic())
+        self.watch.sent_speeds(motion.qd, motion.a, self.t_min, time.monotonic())
 
     def _age(self) -> float:
         """Return how long ago the newest packet came (s)."""

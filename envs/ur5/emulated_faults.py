@@ -32,6 +32,8 @@ class Faults:
     """closes every connection as soon as it is made"""
     deaf: bool = False
     """does not obey commands"""
+    dead_watchdog: bool = False
+    """lets speeds go on until the next command, also without a heartbeat"""
     scale: float = 1.0
     """asks these many times the speeds that it is told"""
     ignored: int = -1

@@ -1,9 +1,9 @@
 """Runs programs in URScript, as far as ours needs the language, cycle by cycle.
 
-A program is ``def name():`` … ``end`` with ``thread``, ``while``, ``if``, ``elif``, ``else``, ``run``,
-``kill``, assignments and calls. Line by line it becomes Python's syntax tree, which is walked; no
-Python is executed. All names are global. A call that takes time, such as ``sync``, lets the thread
-wait for the next cycle.
+A program is ``def name():`` … ``end`` with ``thread``, ``while``, ``if``, ``elif``, ``else``,
+``run``, ``kill``, assignments and calls. Line by line it becomes Python's syntax tree, which is
+walked; no Python is executed. All names are global. A call that takes time, such as ``sync``, lets
+the thread wait for the next cycle.
 """
 
 from __future__ import annotations

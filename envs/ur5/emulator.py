@@ -1,7 +1,8 @@
 """An emulated UR controller: a controller's ports, packets and commands, and a simulated arm.
 
 It serves the real-time interface and RTDE at 125 or 500 Hz, the secondary interface, as far as it
-takes commands and programs, and the dashboard. It knows protective and emergency stops. Its control port takes one fault per line:
+takes commands and programs, and the dashboard. It knows protective and emergency stops. Its control
+port takes one fault per line:
 
     protective_stop        emergency_stop        safety_mode 1        drop
     silent on              fragment 700          delay 0.3            clear            state

@@ -25,7 +25,7 @@ INPUTS = (BEAT, NUMBER, COMMAND, *JOINTS, ACCELERATION, TIME)
 """The registers that we write. Since software 3.9 and 5.3, those from 24 on are for programs like
 ours, and those before belong to field buses."""
 ECHO, RUNNING = "output_int_register_24", "output_int_register_25"
-"""Written by the program: the heartbeat that it has seen; its name, a number, and 0 when it ends."""
+"""Written by the program: the heartbeat that it has seen; its number, and 0 when it ends."""
 
 
 def program(name: int, hold: float, lost: float) -> bytes:

@@ -1,7 +1,7 @@
 """The UR5 Reacher on the arm itself over RTDE, which today's controllers speak.
 
-A program of ours on the controller obeys registers, as `hesrl.envs.ur5.rtde_program` says; all else is
-as in `hesrl.envs.ur5.real`.
+A program of ours on the controller obeys registers, as `hesrl.envs.ur5.rtde_program` says; all else
+is as in `hesrl.envs.ur5.real`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The connection to a controller over RTDE: its outputs, and the registers of our program.
 
-The program is uploaded through the secondary interface, with the first command and again when it has
-ended. Until then nothing is uploaded, so that who only listens disturbs nobody.
+The program is uploaded through the secondary interface, with the first command and again when it
+has ended. Until then nothing is uploaded, so that who only listens disturbs nobody.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _agreed(connection: socket.socket, host: str) -> Session:
     major, minor, bugfix, build = struct.unpack(">4I", ask(Kind.CONTROLLER))
     if (major, minor) < OLDEST[major >= 5]:
         raise ProtocolError(
-            f"its software is {major}.{minor}; RTDE with registers needs 3.9 (CB3) or 5.3 (e-Series)"
+            f"its software is {major}.{minor}; registers need 3.9 (CB3) or 5.3 (e-Series)"
         )
     frequency = struct.pack(">d", frequency_of((major, minor)))
     names = (*OUTPUTS, ECHO, RUNNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.link import STOP_ACCELERATION, close_after_reading, connect, send_last
@@ -58,8 +59,9 @@ class Wire(ABC):
     def stopj(self, a: float) -> None:
         """Bring the arm to rest, with the deceleration ``a`` (rad/s²)."""
 
+    @abstractmethod
     def alive(self) -> None:
-        """Say that this program lives, where no speeds answer a packet."""
+        """Say that this program lives, where no speeds answer a packet; if that is of use."""
 
     @abstractmethod
     def end(self) -> None:
@@ -104,7 +106,14 @@ class RealTimeWire(Wire):
         """Do what `Wire.stopj` says."""
         self.connection.sendall(urscript.stopj(a))
 
+    def alive(self) -> None:
+        """Do what `Wire.alive` says: nothing, since no command needs it."""
+
     def end(self) -> None:
         """Do what `Wire.end` says."""
         send_last(self.connection, urscript.stopj(STOP_ACCELERATION))
         close_after_reading(self.connection)
+
+
+OpenWire = Callable[[str, int, float, float, float], Wire]
+"""Connects; takes the arguments of `RealTimeWire`."""

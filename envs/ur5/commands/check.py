@@ -8,27 +8,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from hesrl.envs.ur5.link import SAME_PLACE, address, connect, other_place
+from hesrl.envs.ur5.commands.connection import Connection
+from hesrl.envs.ur5.link import FIRST_PACKET, SAME_PLACE, address, other_place
 from hesrl.envs.ur5.protocol import (
-    REALTIME_PORT,
+    CYCLE,
     RUNNING,
     SAFETY_MODES,
-    Frames,
     ProtocolError,
     State,
-    unpack,
 )
 from hesrl.errors import EnvironmentFault, UserError
 
 
 @dataclass
-class Args:
+class Args(Connection):
     """Read a UR controller's packets and print what they say; nothing moves."""
 
-    host: str
-    """address of the controller"""
-    port: int = REALTIME_PORT
-    """port of its real-time interface"""
     seconds: float = 2.0
     """how long to listen"""
 
@@ -42,6 +37,8 @@ class Reception(NamedTuple):
     """What the last packet says."""
     rate: float
     """Packets per second."""
+    clock_speed: float
+    """How many times faster than ours the controller's clock runs."""
     cycle: float
     """Time between two packets by the controller's clock, the median (s)."""
     jitter: float
@@ -50,39 +47,43 @@ class Reception(NamedTuple):
     """Longest time between two arrivals (s)."""
 
 
-def listen(host: str, port: int, seconds: float) -> Reception:
+def listen(at: Connection, seconds: float) -> Reception:
     """Receive packets for a while.
 
     Args:
-        host: Address of the controller.
-        port: TCP port of its real-time interface.
+        at: Where the controller is.
         seconds: For how long.
 
     Raises:
         EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
+        UserError: There can be no such port.
     """
-    where = f"{address(host, port)}:"
-    frames, packet = Frames(), b""
-    times: list[float] = []
+    where = f"{address(at.host, at.packet_port)}:"
+    packet = b""
+    states: list[State] = []
     arrivals: list[float] = []
+    wire = at.open_wire(at.host, at.packet_port, FIRST_PACKET, CYCLE, FIRST_PACKET)
     try:
-        with connect(host, port) as connection:
+        # Closed without a stop: another program may move the arm.
+        with wire.connection as connection:
             end = time.monotonic() + seconds
             while time.monotonic() < end or len(arrivals) < 3:
                 if not (data := connection.recv(1 << 16)):
                     raise EnvironmentFault(f"{where} closed the connection")
-                for packet in frames.feed(data):
+                for packet in wire.feed(data):
                     arrivals.append(time.monotonic())
-                    times.append(unpack(packet).time)
+                    states.append(wire.unpack(packet))
     except ProtocolError as error:
         raise ProtocolError(f"{where} {error}") from error
     except OSError as error:
         raise EnvironmentFault(f"{where} cannot be read: {error.strerror or error}") from error
+    times = [state.time for state in states]
     gaps = [after - before for before, after in pairwise(arrivals)]
     return Reception(
         len(packet),
-        unpack(packet),
+        states[-1],
         len(gaps) / (arrivals[-1] - arrivals[0]),
+        (times[-1] - times[0]) / (arrivals[-1] - arrivals[0]),
         statistics.median(after - before for before, after in pairwise(times)),
         statistics.pstdev(gaps),
         max(gaps),
@@ -98,14 +99,14 @@ def main(args: Args) -> int:
     """
     if not 0 < args.seconds <= 3600:
         raise UserError(f"--seconds {args.seconds}: must be above 0 and at most 3600")
-    received = listen(args.host, args.port, args.seconds)
+    received = listen(args, args.seconds)
     state = received.state
     x, y, z, *rotation = state.tool_vector_actual
     difference = other_place(state)
     running = "running" if state.robot_mode == RUNNING else "not running"
     safety = SAFETY_MODES.get(state.safety_mode, "unknown")
     for name, value in {
-        "controller": f"{args.host}:{args.port}, packets of {received.size} bytes",
+        "controller": f"{args.host}:{args.packet_port}, packets of {received.size} bytes",
         "packets": f"{received.rate:.1f} per second, cycle {1e3 * received.cycle:.1f} ms",
         "arrivals": f"jitter {1e3 * received.jitter:.2f} ms, longest gap "
         f"{1e3 * received.longest:.1f} ms",

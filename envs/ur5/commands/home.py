@@ -10,10 +10,9 @@ import numpy as np
 
 from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.bounds import check
-from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.kinematics import in_base_frame
 from hesrl.envs.ur5.motion import Limits
-from hesrl.envs.ur5.protocol import REALTIME_PORT
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.start import check_ready, go, stop
 from hesrl.envs.ur5.way import POINTS, Way, way_between
@@ -26,13 +25,9 @@ FASTEST = 0.3
 
 
 @dataclass
-class Args:
+class Args(Connection):
     """Show the way of a UR5 to the start of the task, and go it after a confirmation."""
 
-    host: str
-    """address of the controller"""
-    port: int = REALTIME_PORT
-    """port of its real-time interface"""
     speed_limit: float = 0.1
     """largest speed of a joint (rad/s), at most 0.3"""
     picture: Path = Path("ur5-home.png")
@@ -67,7 +62,7 @@ def main(args: Args) -> int:
     check("speed_limit", args.speed_limit, high=FASTEST)
     check_format("--picture", args.picture)
     settings = ReacherSettings()
-    driver = Driver(args.host, args.port, limits=Limits(args.speed_limit, settings.acceleration))
+    driver = args.driver(Limits(args.speed_limit, settings.acceleration))
     try:
         check_ready(driver)
         way = way_between(driver.state.q_actual, settings.q_ref, settings)

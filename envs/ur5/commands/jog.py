@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hesrl.envs.real_time import confirm
+from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import Guards
 from hesrl.envs.ur5.kinematics import Command, Pair, Plane, forward, in_base_frame
 from hesrl.envs.ur5.motion import Limits, law_for, pair
-from hesrl.envs.ur5.protocol import REALTIME_PORT, State
+from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.start import PATIENCE, check_ready, stop
 from hesrl.errors import EnvironmentFault, UserError
@@ -29,13 +30,9 @@ _ARRIVED = 0.001
 
 
 @dataclass
-class Args:
+class Args(Connection):
     """Move the shoulder and the elbow of a UR5 slowly within the box, after a confirmation."""
 
-    host: str
-    """address of the controller"""
-    port: int = REALTIME_PORT
-    """port of its real-time interface"""
     shoulder: float = 0.0
     """by which angle to turn the shoulder (rad)"""
     elbow: float = 0.0
@@ -103,7 +100,7 @@ def main(args: Args) -> int:
     if not (args.shoulder or args.elbow):
         raise UserError("give --shoulder or --elbow with an angle (rad)")
     settings = ReacherSettings()
-    driver = Driver(args.host, args.port, limits=Limits(FASTEST, max(DECELERATIONS)))
+    driver = args.driver(Limits(FASTEST, max(DECELERATIONS)))
     try:
         check_ready(driver)
         _goal(driver, settings, args)

@@ -13,11 +13,10 @@ import gymnasium as gym
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.real_time import confirm, real_time
 from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
-from hesrl.envs.ur5.protocol import REALTIME_PORT
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs.machine import describe_machine
 
-_OPTIONS = ("host", "port", "dashboard_port", "backend", "speed_limit")
+_OPTIONS = ("host", "port", "script_port", "dashboard_port", "backend", "speed_limit")
 """Settings that are arguments of the environment."""
 
 
@@ -27,11 +26,13 @@ class Args:
 
     host: str
     """address of the controller"""
-    port: int = REALTIME_PORT
-    """port of its real-time interface"""
+    port: int | None = None
+    """port that packets come from; 30003 of the real-time interface, or 30004 of RTDE"""
+    script_port: int | None = None
+    """port that takes programs, over RTDE; 30002"""
     dashboard_port: int = DASHBOARD_PORT
     """port of its dashboard"""
-    backend: Literal["driver", "senseact"] = "driver"
+    backend: Literal["driver", "rtde", "senseact"] = "driver"
     """what talks to the controller"""
     episodes: int = 10
     """episodes to play"""
@@ -75,7 +76,8 @@ def main(args: Args) -> int:
     """
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
-    options = {name: getattr(args, name) for name in _OPTIONS}
+    given = {name: getattr(args, name) for name in _OPTIONS}
+    options = {name: value for name, value in given.items() if value is not None}
     env = make_env("hesrl/UR5ReacherReal-v0", **options)
     arm = real_time(env)
     assert arm is not None
@@ -92,7 +94,7 @@ def main(args: Args) -> int:
     milliseconds = [1e3 * step for step in times]
     print(describe_machine())
     for name, value in {
-        "controller": f"{args.host}:{args.port}, backend {args.backend}",
+        "controller": f"{args.host}, backend {args.backend}",
         "episodes": f"{len(returns)}, {len(times)} steps timed",
         "step": f"{statistics.mean(milliseconds):.2f} ms, standard deviation "
         f"{statistics.pstdev(milliseconds):.2f}, shortest {min(milliseconds):.1f}, longest "

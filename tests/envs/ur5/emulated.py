@@ -101,14 +101,19 @@ class Served:
         self.process.stdout.close()
 
 
+def ports_of(emulator, backend):
+    """Return the ports that a backend uses, by their options."""
+    if backend == "rtde":
+        return {"port": emulator.rtde_port, "script_port": emulator.script_port}
+    return {"port": emulator.port}
+
+
 def reacher(emulator, backend="driver", **options):
     """Return the environment at an emulator; a busy machine may delay packets and commands."""
     speed = emulator.speed
     defaults = {"stale_after": STALE_AFTER if speed > 1 else 0.2, "emulator_speed": speed}
     defaults |= {"t_min": 0.08, "reconnects": 2, "reconnect_wait": 0.05}
-    ports = {"port": emulator.port, "dashboard_port": emulator.dashboard_port}
-    if backend == "rtde":
-        ports |= {"port": emulator.rtde_port, "script_port": emulator.script_port}
+    ports = ports_of(emulator, backend) | {"dashboard_port": emulator.dashboard_port}
     return make_real("127.0.0.1", backend=backend, **ports, **{**defaults, **options})
 
 
