@@ -131,6 +131,7 @@ class Emulator:
             "max_acceleration": controller.max_acceleration,
             "last_command": controller.commands[-1][1] if controller.commands else None,
             "refused": self.refused,
+            "inputs": dict(controller.inputs),
             "connections": len(self._linked()),
             "faults": asdict(controller.faults),
         }

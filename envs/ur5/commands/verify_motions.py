@@ -74,9 +74,10 @@ def starts(trial: Trial) -> str:
     check_ready(driver)
     checked_way(driver, ReacherSettings(), FIRST_WAY)
     trial.begin = stop(driver).q_actual
-    time = driver.state.time
-    # The driver notices within this time if the controller does not run our program.
-    driver.wait(lambda state: state.time > time + PATIENCE + 0.5, 2 * PATIENCE, "two seconds")
+    # Within this time the driver notices if the controller does not run our program.
+    seconds = PATIENCE + driver.stale_after + 0.5
+    later = driver.state.time + seconds
+    driver.wait(lambda state: state.time > later, seconds + PATIENCE, "more packets")
     return "at rest, within 0.3 rad of the start"
 
 

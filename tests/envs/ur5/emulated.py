@@ -23,9 +23,9 @@ STALE_AFTER = 5.0
 """Age at which a packet is too old (s) where none should be: a busy machine delays packets."""
 
 
-def ask_line(port, line):
+def ask_line(port, line, host="127.0.0.1"):
     """Return the answer to a line that a port is sent."""
-    with socket.create_connection(("127.0.0.1", port), 30) as connection:
+    with socket.create_connection((host, port), 30) as connection:
         connection.sendall(f"{line}\n".encode())
         return connection.makefile().readline().strip()
 
@@ -75,20 +75,20 @@ class Served:
     process could not close one.
     """
 
-    def __init__(self, speed=10.0, *options):
+    def __init__(self, speed=10.0, *options, host="127.0.0.1"):
         ports = ["--port", "0", "--dashboard-port", "0", "--control-port", "0", "--rtde-port", "0"]
-        ports += ["--script-port", "0", *options]
+        ports += ["--script-port", "0", "--host", host, *options]
         code = "import sys; from hesrl.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "ur5", "emulator", *ports, "--speed", str(speed)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.speed = speed
+        self.speed, self._host = speed, host
         ports = re.findall(r"port (\d+)", self.process.stdout.readline())
         self.port, self.dashboard_port, self._control_port = map(int, ports[:3])
         self.rtde_port, self.script_port = map(int, ports[3:])
 
     def control(self, line):
         """Return the answer to a line of the control port."""
-        return ask_line(self._control_port, line)
+        return ask_line(self._control_port, line, self._host)
 
     def state(self):
         """Return what the control port says of the arm."""

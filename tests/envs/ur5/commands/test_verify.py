@@ -74,7 +74,7 @@ LISTENING = {
     "speed_scaling 0.5": ("speed scaling", "50 %"),
     "clock_rate 0.5": ("clock", r"0\.\d+ times as fast as ours"),
     "size 77": ("connection", "a packet of 77 bytes"),
-    "refuses": ("connection", "closed"),
+    "refuses": ("connection", "closed|reset by peer"),
 }
 
 
