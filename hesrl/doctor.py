@@ -92,7 +92,7 @@ def main(args: Args) -> int:
         UserError: A check does not end.
     """
     found = []
-    for check in (_versions, _compiler, _cache, _rendering, _window, _gpu, _extras):
+    for check in (_versions, _compiler, _cache, _rendering, _window, _gpu, _arm, _extras):
         for finding in check():
             found.append(finding)
             if not args.json:
@@ -175,6 +175,11 @@ def _gpu() -> Iterator[Finding]:
         gpu = torch.cuda.get_device_properties(number)
         gibibytes = gpu.total_memory / (1 << 30)
         yield Finding("GPU", OK, f"cuda:{number} {gpu.name}, {gibibytes:.0f} GiB")
+
+
+def _arm() -> Iterator[Finding]:
+    how = "over the real-time interface or RTDE (--env-options backend=rtde)"
+    yield Finding("UR5", OK, f"{how}, without another package")
 
 
 def _extras() -> Iterator[Finding]:

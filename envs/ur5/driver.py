@@ -83,6 +83,11 @@ class Driver(Link):
         """How long a speed holds after it was sent, at most (s)."""
         return self._wire.t_min
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether what obeys commands runs on the controller."""
+        return self._wire.is_ready
+
     def follow(self, law: Law) -> None:
         """Send what ``law`` says, now and with every packet, for half a second.
 

@@ -123,6 +123,11 @@ class RtdeWire(Wire):
         self._runs = False
         self._since, self._echo, self._echoed = math.nan, -1, math.nan
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether our program was seen to run since its upload."""
+        return self._name is not None and self._runs
+
     def feed(self, data: bytes) -> list[bytes]:
         """Do what `Wire.feed` says."""
         return [payload for kind, payload in self._packages.feed(data) if kind is Kind.DATA]

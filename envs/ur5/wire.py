@@ -26,6 +26,11 @@ class Wire(ABC):
     def __init__(self, connection: socket.socket, t_min: float) -> None:
         self.connection, self.t_min = connection, t_min
 
+    @property
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether what obeys commands runs on the controller."""
+
     @abstractmethod
     def feed(self, data: bytes) -> list[bytes]:
         """Return the packets that are complete with ``data``, oldest first.
@@ -85,6 +90,11 @@ class RealTimeWire(Wire):
     def __init__(self, host: str, port: int, timeout: float, t_min: float, lost: float) -> None:
         super().__init__(connect(host, port, timeout), t_min)
         self._frames = Frames()
+
+    @property
+    def is_ready(self) -> bool:
+        """Always: the controller obeys lines."""
+        return True
 
     def feed(self, data: bytes) -> list[bytes]:
         """Do what `Wire.feed` says."""

@@ -1,1 +1,1 @@
-"""The commands ``hesrl ur5 check``, ``emulator``, ``jog`` and ``timing``."""
+"""The commands ``hesrl ur5 check``, ``emulator``, ``home``, ``jog``, ``timing``, ``verify`` …."""

@@ -74,10 +74,8 @@ def starts(trial: Trial) -> str:
     check_ready(driver)
     checked_way(driver, ReacherSettings(), FIRST_WAY)
     trial.begin = stop(driver).q_actual
-    # Within this time the driver notices if the controller does not run our program.
-    seconds = PATIENCE + driver.stale_after + 0.5
-    later = driver.state.time + seconds
-    driver.wait(lambda state: state.time > later, seconds + PATIENCE, "more packets")
+    what = "the controller to run our program; is it in remote control?"
+    driver.wait(lambda state: driver.is_ready, 2 * PATIENCE, what)
     return "at rest, within 0.3 rad of the start"
 
 
@@ -110,7 +108,8 @@ def stops(trial: Trial) -> str:
 
 def watchdog(trial: Trial) -> str:
     """Halt the driver while the elbow turns: the controller has to stop the arm by itself."""
-    driver, halted = trial.driver, []
+    driver = trial.driver
+    halted: list[NDArray[np.float64]] = []
 
     def law(state: State) -> Motion:
         if not halted:

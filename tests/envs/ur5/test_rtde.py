@@ -149,7 +149,7 @@ def test_nothing_is_uploaded_before_the_first_command(emulator):
 def test_another_program_in_place_of_ours_needs_a_person(emulator):
     link = link_at(emulator, stale_after=2.0)
     link.stop()
-    assert eventually(lambda: link._wire._runs)
+    assert eventually(lambda: link.is_ready)
     with socket.create_connection(("127.0.0.1", emulator.script_port)) as other:
         other.sendall(b"def other():\n  while True:\n    sync()\n  end\nend\n")
         assert eventually(lambda: link.fault)

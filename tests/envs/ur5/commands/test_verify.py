@@ -7,9 +7,12 @@ import re
 import pytest
 
 from hesrl.cli import run_command
+from hesrl.envs.ur5 import start
 from hesrl.envs.ur5.commands import verify, verify_motions
+from hesrl.envs.ur5.commands.check import Reception
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.obedience import Watch
+from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import commands, emulate, eventually, ports_of
 
 ALL = ["connection", *verify.LISTENING]
@@ -24,12 +27,15 @@ def backend(request):
 @pytest.fixture
 def emulator(monkeypatch):
     """An emulator in real time; a busy machine may be late, and halts are long beside that."""
-    monkeypatch.setattr(verify, "_LONGEST_GAP", 5.0)
-    monkeypatch.setattr(verify, "_RATE_OFF", 0.3)
+    monkeypatch.setattr(verify, "_LONGEST_GAP", 60.0)
+    monkeypatch.setattr(verify, "_RATE_OFF", 0.9)
     monkeypatch.setattr(verify_motions, "LATEST", 0.5)
-    monkeypatch.setattr(verify_motions, "_HALT", 2.5)
-    monkeypatch.setattr(Watch, "_obedience", lambda *arguments: None)
-    for name, value in (("stale_after", 5.0), ("t_min", 0.1)):
+    monkeypatch.setattr(verify_motions, "_HALT", 6.0)
+    for module in (start, verify_motions):
+        monkeypatch.setattr(module, "PATIENCE", 60.0)
+    for look in ("_obedience", "_clock", "clock_fault"):
+        monkeypatch.setattr(Watch, look, lambda *arguments: None)
+    for name, value in (("stale_after", 60.0), ("t_min", 0.1), ("timeout", 60.0)):
         monkeypatch.setitem(Driver.__init__.__kwdefaults__, name, value)
     with emulate(speed=1.0) as serving:
         yield serving
@@ -72,7 +78,7 @@ LISTENING = {
     "protective_stop": ("modes", "protective stop"),
     "robot_mode 3": ("modes", "robot mode 3, not running"),
     "speed_scaling 0.5": ("speed scaling", "50 %"),
-    "clock_rate 0.5": ("clock", r"0\.\d+ times as fast as ours"),
+    "clock_rate 0.02": ("clock", r"0\.0\d+ times as fast as ours"),
     "size 77": ("connection", "a packet of 77 bytes"),
     "refuses": ("connection", "closed|reset by peer"),
 }
@@ -105,7 +111,8 @@ def test_what_is_wrong_with_motions_is_found(run, emulator, line):
     assert eventually(lambda: not emulator.controller.arm.is_moving)
 
 
-def test_a_controller_that_runs_no_programs_is_named(run, emulator, backend):
+def test_a_controller_that_runs_no_programs_is_named(run, emulator, backend, monkeypatch):
+    monkeypatch.setattr(verify_motions, "PATIENCE", 0.5)
     if backend == "driver":
         pytest.skip("the driver uploads no program")
     emulator.control("deaf")
@@ -118,3 +125,30 @@ def test_nothing_moves_without_the_confirmation(run, emulator, monkeypatch):
     status, table, printed = run()
     assert status == 2 and "not confirmed; nothing has moved" in printed
     assert table["frame"][0] == "passed" and not commands(emulator, "")
+
+
+def reception(**options):
+    """What a sound controller sends."""
+    sound = {"size": 1060, "state": None, "rate": 125.0, "clock_speed": 1.0, "cycle": 0.008}
+    return Reception(**sound | {"jitter": 0.001, "longest": 0.02} | options)
+
+
+@pytest.mark.parametrize(
+    ("look", "options"),
+    [
+        (verify._rate, {"rate": 100.0}),
+        (verify._rate, {"rate": 500.0}),
+        (verify._rate, {"cycle": 0.004}),
+        (verify._gaps, {"longest": 0.06}),
+        (verify._clock, {"clock_speed": 0.9}),
+        (verify._clock, {"clock_speed": 1.1}),
+    ],
+)
+def test_packets_that_are_late_or_of_another_clock_fail(look, options):
+    assert look(reception())
+    with pytest.raises(EnvironmentFault):
+        look(reception(**options))
+
+
+def test_an_e_series_controller_sends_five_hundred():
+    assert verify._rate(reception(rate=499.0, cycle=0.002))
