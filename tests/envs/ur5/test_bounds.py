@@ -12,7 +12,7 @@ import pytest
 from hesrl.agents import stream_ac
 from hesrl.cli import run_command
 from hesrl.envs.ur5.bounds import BOUNDS
-from hesrl.envs.ur5.commands import check, step_times
+from hesrl.envs.ur5.commands import check, step_times, verify
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import NOBODY_IS_NEAR, UR5ReacherReal
 from hesrl.errors import UserError
@@ -56,6 +56,8 @@ REFUSED = {
     "reconnects=1.5": "reconnects is 1.5; it must be a whole number",
     "reconnect_wait=-1": "reconnect_wait is -1; it must be a number from 0 to 60 s",
     "port=99999": "port is 99999; it must be a whole number from 1 to 65535",
+    "script_port=0 backend=rtde": "script_port is 0; it must be a whole number from 1 to 65535",
+    "speed_limit=17 backend=rtde": "speed_limit is 17; it must be a number from 0.01 to 1 rad/s",
     "dashboard_port=0": "dashboard_port is 0; it must be a whole number from 1 to 65535",
 }  # fmt: skip
 """Options as they are typed, and how they are refused."""
@@ -74,7 +76,7 @@ def no_sockets(monkeypatch):
 @pytest.mark.parametrize("option", REFUSED)
 def test_an_option_beyond_its_bounds_is_one_line(tmp_path, capsys, option):
     options = f"--env-id=hesrl/UR5ReacherReal-v0 --robot-host=127.0.0.1 --runs-dir={tmp_path}/runs"
-    argv = [*options.split(), "--env-options", option]
+    argv = [*options.split(), "--env-options", *option.split(" ")]
     status = run_command(stream_ac.Args, stream_ac.main, argv)
     out, err = capsys.readouterr()
     assert (status, out, err.count("\n")) == (2, "", 1)
@@ -88,6 +90,9 @@ def test_an_option_beyond_its_bounds_is_one_line(tmp_path, capsys, option):
         (step_times, ["--speed-limit", "17"], "speed_limit is 17.0; it must be a number from 0.01"),
         (step_times, ["--port", "0"], "port is 0; it must be a whole number from 1 to 65535"),
         (check, ["--port", "70000"], "port is 70000; it must be a whole number from 1 to 65535"),
+        (verify, ["--port", "0"], "port is 0; it must be a whole number from 1 to 65535"),
+        (verify, ["--script-port", "0"], "script_port is 0; it must be a whole number from 1"),
+        (verify, ["--seconds", "0"], "--seconds 0.0: must be from 1 to 3600"),
     ],
 )
 def test_the_commands_refuse_alike(capsys, command, options, message):
