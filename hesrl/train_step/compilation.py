@@ -1,32 +1,39 @@
 """Records compiled for the CPU, and kept on disk.
 
-`compiled` makes a shared library of a record, by PyTorch's AOTInductor, or finds the library that
-an earlier process has made.
+`compiled` writes a record in C and makes a shared library of it, or finds the library that an
+earlier process has made. What it has no C for it leaves to PyTorch's compiler.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
 import stat
+import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from hesrl.train_step.lowering import lowered
-from hesrl.train_step.recording import Program, signature
+from hesrl.train_step.c_code import c_code
+from hesrl.train_step.recording import Program
+from hesrl.train_step.translation import Translation
 
-_OPTIONS = {"fallback_random": True, "pattern_matcher": False, "compile_threads": 1}
-"""Random numbers are drawn as in eager PyTorch, what `lowered` takes apart stays apart, and no pool
-of processes remains."""
+_OPTIONS = (
+    "-O3", "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
+    "-std=c++17", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
+    "-shared", "-fPIC", "-w",
+)  # fmt: skip
+_LINE = 64
 
 
 def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
@@ -39,37 +46,74 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
         inputs: Its arguments and constants, on the CPU; they are not read.
 
     Raises:
-        Exception: There is no C++ compiler or it fails, or the folder cannot be used; of many types
-            of PyTorch's compiler.
+        RuntimeError: There is no C++ compiler, or it fails.
+        OSError: The folder cannot be used.
+        Exception: Of PyTorch's compiler, which is asked for operations without C.
     """
-    graph = lowered(graph)
-    folder = cache_folder()
-    library = folder / f"{_key(graph, inputs)}.so"
+    try:
+        translation = Translation(graph, inputs)
+    except NotImplementedError:
+        # Imported here, since that takes seconds.
+        from hesrl.train_step.inductor import compiled_by_inductor
+
+        return compiled_by_inductor(graph, inputs)
+    code, size = c_code(translation.schedule)
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    parts = code, compiler, _OPTIONS, platform.platform(), instruction_set()
+    library = cache_folder() / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.so"
     if not library.exists():
-        print(
-            f"compiling the training step (once, about {compile_seconds():.0f} s)",
-            file=sys.stderr,
-            flush=True,
-        )
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
-            path = os.path.join(scratch, "step.so")
-            # Of their own, since the parameters may be parts of one storage, which the compiler
-            # would take for tensors that overlap.
-            examples = tuple(
-                torch.empty_strided(t.shape, t.stride(), dtype=t.dtype).zero_() for t in inputs
-            )
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # the compiler's, on its own code
-                options = {**_OPTIONS, "aot_inductor.output_path": path}
-                torch._inductor.aot_compile(graph, examples, options=options)
-            # The calls of operations that the compiler has no code for.
-            for calls in Path(scratch).glob("*.wrapper.json"):
-                os.replace(calls, library.with_suffix(".json"))
-            os.replace(path, library)
-        (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
-    run: Program = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1).run
-    return run
+        with compiling(library.parent) as scratch:
+            _build(compiler, code, scratch / "step.so")
+            os.replace(scratch / "step.so", library)
+    return _loaded(library, translation, size)
+
+
+def _build(compiler: str, code: str, made: Path) -> None:
+    source = made.with_suffix(".cpp")
+    source.write_text(code)
+    command = [compiler, *_OPTIONS, "-o", str(made), str(source)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError(f"there is no C++ compiler {compiler}: install it, or set CXX") from None
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
+        raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
+
+
+def _loaded(library: Path, translation: Translation, size: int) -> Program:
+    function = ctypes.CDLL(str(library)).hesrl_step
+    function.argtypes = ctypes.c_void_p, ctypes.c_void_p
+    memory = torch.empty(size + _LINE, dtype=torch.uint8)
+    memory = memory[-memory.data_ptr() % _LINE :]
+    new, pointer_of = translation.new, Tensor.data_ptr
+    parts = [
+        (slot, result.shape, result.stride(), result.storage_offset())
+        for slot, result in zip(translation.slots, translation.results, strict=True)
+    ]
+
+    def program(tensors: list[Tensor]) -> Sequence[Tensor]:
+        passed = tensors + [torch.empty(count, dtype=dtype) for dtype, count in new]
+        pointers = array("Q", map(pointer_of, passed))
+        if function(pointers.buffer_info()[0], memory.data_ptr()):
+            raise IndexError("an index of the minibatch is out of range")
+        return [passed[slot].as_strided(*part) for slot, *part in parts]
+
+    return program
+
+
+@contextmanager
+def compiling(folder: Path) -> Iterator[Path]:
+    """Say that something is compiled, give a folder for it, and note how long it took."""
+    print(
+        f"compiling the training step (once, about {compile_seconds():.0f} s)",
+        file=sys.stderr,
+        flush=True,
+    )
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
+        yield Path(scratch)
+    (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
 
 
 def compile_seconds() -> float:
@@ -97,21 +141,8 @@ def cache_folder() -> Path:
     return folder
 
 
-def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
-    """Return a name that only equal code for equal inputs on an equal machine shares."""
-    parts = (
-        graph.code,
-        signature(inputs),
-        _OPTIONS,
-        torch.__version__,
-        torch.get_num_threads(),
-        platform.machine(),
-        _instruction_set(),
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _instruction_set() -> str:
+def instruction_set() -> str:
+    """Return what the processor can do; equal code may not run on another one."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((x for x in lines if x.startswith(("flags", "Features"))), platform.processor())

@@ -1,0 +1,192 @@
+"""Loops over the entries of tensors, and which of them can be one.
+
+A `Statement` computes each entry of a tensor from entries of others. Statements that run over the
+same entries, and of which none needs an entry that another one has yet to compute, are taken in one
+`Loop`: what only they need never reaches memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+FEW = 64
+"""Loops over at most so many entries are joined even if they have no tensor in common."""
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of a tensor, or of several that are views of it."""
+
+    dtype: torch.dtype
+    size: int
+    """Entries."""
+    slot: int | None = None
+    """Number of the argument that it is; None for what the program keeps to itself."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Entries of a buffer, by steps from an offset for each index."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+    rows: tuple[tuple[View, int, int], ...] = ()
+    """Indices that are read from tensors: the tensor, the step for each index, and how many there
+    may be."""
+
+    def expand(self, shape: Sequence[int]) -> View:
+        """Return the view that repeats itself along new and single dimensions."""
+        missing = len(shape) - len(self.shape)
+        strides = [0] * missing
+        for old, new, stride in zip(self.shape, shape[missing:], self.strides, strict=True):
+            strides.append(stride if old == new else 0)
+        return View(self.buffer, tuple(shape), tuple(strides), self.offset, self.rows)
+
+    def without(self, dims: Sequence[int]) -> View:
+        """Return the view without dimensions of one entry."""
+        kept = [d for d in range(len(self.shape)) if d not in dims]
+        rows = tuple((index.without(dims), step, count) for index, step, count in self.rows)
+        shape, strides = ([of[d] for d in kept] for of in (self.shape, self.strides))
+        return View(self.buffer, tuple(shape), tuple(strides), self.offset, rows)
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether each index has an entry of its own, as far as the steps tell."""
+        return not self.rows and all(
+            stride or size == 1 for size, stride in zip(self.shape, self.strides, strict=True)
+        )
+
+
+@dataclass(eq=False)
+class Statement:
+    """``out[i] = expression(operands[i])`` for each index i of ``out``."""
+
+    expression: str
+    """In C; ``{0}`` stands for the first operand."""
+    out: View
+    operands: tuple[View, ...]
+    dtype: torch.dtype
+    """In which the expression is computed."""
+    fold: str = ""
+    """How entries at which ``out`` repeats itself are put together: "sum", "max" or "": the last
+    one stays."""
+
+
+@dataclass(eq=False)
+class Product:
+    """``out = a b`` for matrices (m, k) and (k, n)."""
+
+    out: View
+    a: View
+    b: View
+
+
+@dataclass(eq=False)
+class Loop:
+    """Statements over the same indices, in their order, or one product."""
+
+    shape: tuple[int, ...] | None
+    """None for a product."""
+    statements: list[Statement | Product] = field(default_factory=list)
+    accesses: dict[Buffer, set[View]] = field(default_factory=lambda: defaultdict(set))
+    changed: dict[Buffer, bool] = field(default_factory=dict)
+    """The buffers that it writes to, and whether a loop could still read them as it does so."""
+
+
+def _reads(statement: Statement | Product) -> Iterator[View]:
+    of = (statement.a, statement.b) if isinstance(statement, Product) else statement.operands
+    for view in of:
+        yield view
+        yield from (index for index, _, _ in view.rows)
+    yield from (index for index, _, _ in statement.out.rows)
+
+
+class Schedule:
+    """Loops in an order that leaves every entry as the statements, one after the other, would."""
+
+    def __init__(self) -> None:
+        self.loops: list[Loop] = []
+        self._users: dict[Buffer, list[int]] = defaultdict(list)
+        self._changers: dict[Buffer, list[int]] = defaultdict(list)
+        self._last_small: dict[Any, int] = {}
+
+    def add(self, statement: Statement | Product) -> None:
+        """Put a statement into the last loop that can take it, or into a new one."""
+        if isinstance(statement, Statement):
+            shape = statement.out.shape
+            single = [d for d, size in enumerate(shape) if size == 1]
+            if single:
+                statement.out = statement.out.without(single)
+                statement.operands = tuple(v.without(single) for v in statement.operands)
+        reads, written = list(_reads(statement)), statement.out.buffer
+        first = max(
+            (self._changers[v.buffer][-1] for v in reads if self._changers[v.buffer]), default=-1
+        )
+        first = max([first, *self._users[written][-1:]])
+        number = self._loop_for(statement, reads, first)
+        loop = self.loops[number]
+        loop.statements.append(statement)
+        loop.accesses[written].add(statement.out)
+        loop.changed[written] = (
+            loop.changed.get(written, True)
+            and statement.out.is_one_to_one
+            and isinstance(statement, Statement)
+        )
+        for view in reads:
+            loop.accesses[view.buffer].add(view)
+        for buffer in {written, *(view.buffer for view in reads)}:
+            _insert(self._users[buffer], number)
+        _insert(self._changers[written], number)
+
+    def _loop_for(self, statement: Statement | Product, reads: list[View], first: int) -> int:
+        if isinstance(statement, Product):
+            self.loops.append(Loop(None))
+            return len(self.loops) - 1
+        shape, written = statement.out.shape, statement.out.buffer
+        candidates = {n for v in reads for n in self._users[v.buffer] if n >= max(first, 0)}
+        if math.prod(shape) <= FEW and shape in self._last_small:
+            candidates.add(self._last_small[shape])
+        for number in sorted(candidates, reverse=True):
+            loop = self.loops[number]
+            if number < first or loop.shape != shape:
+                continue
+            if number > first or _fits(statement, reads, written, loop):
+                break
+        else:
+            self.loops.append(Loop(shape))
+            number = len(self.loops) - 1
+        self._last_small[shape] = max(number, self._last_small.get(shape, -1))
+        return number
+
+
+def _fits(statement: Statement, reads: list[View], written: Buffer, loop: Loop) -> bool:
+    """Say whether a statement meets only entries that the loop is done with at the same index."""
+    if written in loop.accesses:
+        same = loop.accesses[written] == {statement.out} and statement.out.is_one_to_one
+        if not same or not loop.changed.get(written, True):
+            return False
+    for view in reads:
+        if view.buffer in loop.changed:
+            same = loop.accesses[view.buffer] == {view} and not view.rows
+            if not same or not loop.changed[view.buffer]:
+                return False
+    return True
+
+
+def _insert(numbers: list[int], number: int) -> None:
+    """Add a number to a sorted list that lacks it."""
+    if number not in numbers[-1:]:
+        if numbers and number < numbers[-1]:
+            if number not in numbers:
+                numbers.append(number)
+                numbers.sort()
+        else:
+            numbers.append(number)

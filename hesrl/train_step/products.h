@@ -1,0 +1,124 @@
+// What the loops of a training step need: rows that are read from a tensor, and products.
+
+#define INFINITY __builtin_inff()
+#define NAN __builtin_nanf("")
+
+// The row of an index, which may count from the end; `bad` becomes 1 if there is none.
+static inline long row(long index, long count, int *bad) {
+    if (index < 0) index += count;
+    if (index >= 0 && index < count) return index;
+    *bad = 1;
+    return 0;
+}
+
+// Quotient of polynomials; P and Q are a minimax fit of the relative error, 2e-8 as such and 4e-7 in
+// single precision.
+static inline float tangent(float x) {
+    x = x < -9.0f ? -9.0f : x > 9.0f ? 9.0f : x;
+    float s = x * x;
+    float p = (((1.33555588205e-8f * s + 2.06098707931e-5f) * s + 0.00349564243704f) * s
+               + 0.133810735731f) * s + 0.999999979286f;
+    float q = (((7.77696671563e-7f * s + 0.000328571907832f) * s + 0.0258771956415f) * s
+               + 0.467143892367f) * s + 1.0f;
+    float t = x * p / q;
+    return t < -1.0f ? -1.0f : t > 1.0f ? 1.0f : t;
+}
+
+static inline double tangent(double x) { return __builtin_tanh(x); }
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#elif defined(__AVX__)
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 16
+#endif
+
+#if !defined(__clang__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")
+#endif
+
+template <typename T> struct Vector {
+    static const long lanes = VECTOR_BYTES / sizeof(T);
+    typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
+};
+
+// R rows and C vectors of a product, for b whose rows lie `sb` apart and whose columns side by side.
+template <typename T, int R, int C>
+static inline void tile(long k, const T *a, long sa0, long sa1, const T *b, long sb, T *out, long so0,
+                        long so1, long columns) {
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+#endif
+    typedef typename Vector<T>::type V;
+    const long lanes = Vector<T>::lanes;
+    V sums[R][C] = {};
+    for (long l = 0; l < k; l++) {
+        V row[C];
+        for (int c = 0; c < C; c++) row[c] = *(const V *)(b + l * sb + c * lanes);
+        for (int r = 0; r < R; r++) {
+            const T entry = a[r * sa0 + l * sa1];
+            for (int c = 0; c < C; c++) sums[r][c] += row[c] * entry;
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        for (int c = 0; c < C; c++) {
+            if (so1 == 1 && (c + 1) * lanes <= columns) {
+                *(V *)(out + r * so0 + c * lanes) = sums[r][c];
+            } else {
+                for (long j = 0; j < lanes && c * lanes + j < columns; j++)
+                    out[r * so0 + (c * lanes + j) * so1] = sums[r][c][j];
+            }
+        }
+    }
+}
+
+template <typename T, int C>
+static void panel(long m, long columns, long k, const T *a, long sa0, long sa1, const T *b, long sb,
+                  T *out, long so0, long so1) {
+    long i = 0;
+    for (; i + 4 <= m; i += 4)
+        tile<T, 4, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+    for (; i < m; i++)
+        tile<T, 1, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+}
+
+// out = a b for a (m, k) and b (k, n). Panels of b that do not lie as the tiles need them, and those
+// of a large b, are copied.
+template <typename T>
+__attribute__((noinline)) static void product(long m, long n, long k, const T *a, long sa0, long sa1,
+                                              const T *b, long sb0, long sb1, T *out, long so0,
+                                              long so1) {
+    const long lanes = Vector<T>::lanes, wide = 2 * lanes;
+    const bool is_large = k * n * (long)sizeof(T) > 32768;
+    T *copy = 0;
+    for (long j = 0; j < n; j += wide) {
+        const long columns = n - j < wide ? n - j : wide, padded = columns > lanes ? wide : lanes;
+        const T *from = b + j * sb1;
+        long step = sb0;
+        if (sb1 != 1 || columns != padded || is_large) {
+            if (!copy) copy = (T *)__builtin_malloc(k * wide * sizeof(T) + 1);
+            if (sb1 == 1) {
+                for (long l = 0; l < k; l++)
+                    for (long c = 0; c < padded; c++)
+                        copy[l * padded + c] = c < columns ? from[l * sb0 + c] : 0;
+            } else {
+                for (long c = 0; c < padded; c++)
+                    for (long l = 0; l < k; l++)
+                        copy[l * padded + c] = c < columns ? from[l * sb0 + c * sb1] : 0;
+            }
+            from = copy;
+            step = padded;
+        }
+        if (padded == wide)
+            panel<T, 2>(m, columns, k, a, sa0, sa1, from, step, out + j * so1, so0, so1);
+        else
+            panel<T, 1>(m, columns, k, a, sa0, sa1, from, step, out + j * so1, so0, so1);
+    }
+    if (copy) __builtin_free(copy);
+}
+
+#if !defined(__clang__)
+#pragma GCC pop_options
+#endif
