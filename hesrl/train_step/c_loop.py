@@ -140,7 +140,11 @@ class CLoop:
 
     def _fold(self, statement: Statement, reduced: Sequence[int], value: str, name: str) -> None:
         """Put entries together, those of the inner loop in a variable."""
-        out, kind, innermost = statement.out, TYPES[statement.out.buffer.dtype], len(self._sizes) - 1
+        out, kind, innermost = (
+            statement.out,
+            TYPES[statement.out.buffer.dtype],
+            len(self._sizes) - 1,
+        )
         fold, place, start = _FOLDS[statement.fold], self._place(out), _STARTS[statement.fold]
         if reduced != [innermost]:
             loops = [self._for(d) for d, _ in self._steps(out)]

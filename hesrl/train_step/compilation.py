@@ -1,12 +1,11 @@
 """Records compiled for the CPU, and kept on disk.
 
 `compiled` writes a record in C and makes a shared library of it, or finds the library that an
-earlier process has made. What it has no C for it leaves to PyTorch's compiler.
+earlier process has made. Operations that it has no C for are left to PyTorch.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
@@ -15,16 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from array import array
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from hesrl.train_step.c_code import c_code
+from hesrl.train_step.c_code import c_program
+from hesrl.train_step.compiled_step import CompiledStep
 from hesrl.train_step.recording import Program
 from hesrl.train_step.translation import Translation
 
@@ -33,7 +30,6 @@ _OPTIONS = (
     "-std=c++17", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
     "-shared", "-fPIC", "-w",
 )  # fmt: skip
-_LINE = 64
 
 
 def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
@@ -48,24 +44,25 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     Raises:
         RuntimeError: There is no C++ compiler, or it fails.
         OSError: The folder cannot be used.
-        Exception: Of PyTorch's compiler, which is asked for operations without C.
+        NotImplementedError: PyTorch has no shape for the result of an operation.
     """
-    try:
-        translation = Translation(graph, inputs)
-    except NotImplementedError:
-        # Imported here, since that takes seconds.
-        from hesrl.train_step.inductor import compiled_by_inductor
-
-        return compiled_by_inductor(graph, inputs)
-    code, size = c_code(translation.schedule)
+    translation = Translation(graph, inputs)
+    in_c = c_program(translation.schedule)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    parts = code, compiler, _OPTIONS, platform.platform(), instruction_set()
+    parts = in_c.code, compiler, _OPTIONS, platform.platform(), _instruction_set()
     library = cache_folder() / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.so"
     if not library.exists():
-        with compiling(library.parent) as scratch:
-            _build(compiler, code, scratch / "step.so")
-            os.replace(scratch / "step.so", library)
-    return _loaded(library, translation, size)
+        print(
+            f"compiling the training step (once, about {compile_seconds():.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as scratch:
+            _build(compiler, in_c.code, Path(scratch) / "step.so")
+            os.replace(Path(scratch) / "step.so", library)
+        (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
+    return CompiledStep(library, translation, in_c)
 
 
 def _build(compiler: str, code: str, made: Path) -> None:
@@ -81,47 +78,12 @@ def _build(compiler: str, code: str, made: Path) -> None:
         raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
 
 
-def _loaded(library: Path, translation: Translation, size: int) -> Program:
-    function = ctypes.CDLL(str(library)).hesrl_step
-    function.argtypes = ctypes.c_void_p, ctypes.c_void_p
-    memory = torch.empty(size + _LINE, dtype=torch.uint8)
-    memory = memory[-memory.data_ptr() % _LINE :]
-    new, pointer_of = translation.new, Tensor.data_ptr
-    parts = [
-        (slot, result.shape, result.stride(), result.storage_offset())
-        for slot, result in zip(translation.slots, translation.results, strict=True)
-    ]
-
-    def program(tensors: list[Tensor]) -> Sequence[Tensor]:
-        passed = tensors + [torch.empty(count, dtype=dtype) for dtype, count in new]
-        pointers = array("Q", map(pointer_of, passed))
-        if function(pointers.buffer_info()[0], memory.data_ptr()):
-            raise IndexError("an index of the minibatch is out of range")
-        return [passed[slot].as_strided(*part) for slot, *part in parts]
-
-    return program
-
-
-@contextmanager
-def compiling(folder: Path) -> Iterator[Path]:
-    """Say that something is compiled, give a folder for it, and note how long it took."""
-    print(
-        f"compiling the training step (once, about {compile_seconds():.0f} s)",
-        file=sys.stderr,
-        flush=True,
-    )
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
-        yield Path(scratch)
-    (folder / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
-
-
 def compile_seconds() -> float:
-    """Return how long the last compilation took on this machine (s); 20 before the first one."""
+    """Return how long the last compilation took on this machine (s); 2 before the first one."""
     try:
         return float((cache_folder() / "seconds").read_text())
     except (OSError, ValueError):
-        return 20.0
+        return 2.0
 
 
 def cache_folder() -> Path:
@@ -141,8 +103,7 @@ def cache_folder() -> Path:
     return folder
 
 
-def instruction_set() -> str:
-    """Return what the processor can do; equal code may not run on another one."""
+def _instruction_set() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((x for x in lines if x.startswith(("flags", "Features"))), platform.processor())

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hesrl.train_step.expressions import UnknownOperationError
+
 if TYPE_CHECKING:
     from hesrl.train_step.translation import Translation
 
@@ -38,7 +40,14 @@ def _product(to: Translation, out: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _product_with_bias(
-    to: Translation, out: Tensor, bias: Tensor, a: Tensor, b: Tensor, beta: float = 1, alpha: float = 1
+    to: Translation,
+    out: Tensor,
+    bias: Tensor,
+    a: Tensor,
+    b: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
 ) -> Tensor:
     product = to.multiply(to.new_like(out), a, b)
     if alpha == beta == 1:
@@ -104,12 +113,12 @@ def _norm(
     **_: Any,
 ) -> Tensor:
     if ord != 2:
-        raise NotImplementedError(f"a norm of order {ord}")
+        raise UnknownOperationError(f"a norm of order {ord}")
     total = to.fold(to.new_like(out), _dims(x, dims), "sum", "{0} * {0}", x)
     return to.entries(out, "__builtin_sqrt@({0})", total)
 
 
-def _largest(to: Translation, out: Tensor, x: Tensor, dims: Any = None, keepdim: bool = False) -> Tensor:
+def _largest(to: Translation, out: Tensor, x: Tensor, dims: Any = None, _: bool = False) -> Tensor:
     return to.fold(out, _dims(x, dims), "max", "{0}", x)
 
 
@@ -131,9 +140,7 @@ def _spread(root: bool, with_mean: bool) -> Callable[..., Any]:
         count = _count(x, dims)
         total = to.fold(_kept(to, spread, x, dims), dims, "sum", "{0}", x)
         centre = to.entries(to.new_like(total), "{0} / {1}", total, count)
-        squares = to.fold(
-            to.new_like(spread), dims, "sum", "({0} - {1}) * ({0} - {1})", x, centre
-        )
+        squares = to.fold(to.new_like(spread), dims, "sum", "({0} - {1}) * ({0} - {1})", x, centre)
         to.entries(spread, text, squares, max(count - correction, 0))
         if mean is not None:
             to.entries(mean, "{0}", centre.view(mean.shape))
@@ -154,9 +161,7 @@ def _softmax(to: Translation, out: Tensor, x: Tensor, dim: int, _: bool) -> Tens
 
 def _logsumexp(to: Translation, out: Tensor, x: Tensor, dims: Any, keepdim: bool = False) -> Tensor:
     top, total = _exponentials(to, out, x, _dims(x, dims))
-    return to.entries(
-        out, "{0} + __builtin_log@({1})", top.view(out.shape), total.view(out.shape)
-    )
+    return to.entries(out, "{0} + __builtin_log@({1})", top.view(out.shape), total.view(out.shape))
 
 
 def _exponentials(
@@ -242,7 +247,7 @@ def _indexed(to: Translation, out: Tensor, x: Tensor, indices: Sequence[Tensor |
     """Translate rows ``x[index]``, the only form of several that is known."""
     (index, *others) = indices
     if others or index is None or index.dim() != 1 or index.dtype == torch.bool:
-        raise NotImplementedError("indices other than one vector along the first dimension")
+        raise UnknownOperationError("indices other than one vector along the first dimension")
     return to.gather(out, x, {0: index.view(-1, *[1] * (x.dim() - 1))})
 
 

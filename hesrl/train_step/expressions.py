@@ -10,6 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+
+class UnknownOperationError(Exception):
+    """There is no loop for an operation, or for a type."""
+
+
 Expression = tuple[str, Sequence[Any]]
 
 
@@ -53,7 +58,7 @@ def _finite(
     x: Any, nan: float | None = None, high: float | None = None, low: float | None = None
 ) -> Expression:
     if nan is None or high is None or low is None:
-        raise NotImplementedError("nan_to_num with the bounds of a type")
+        raise UnknownOperationError("nan_to_num with the bounds of a type")
     text = "{0} != {0} ? {1} : {0} == INFINITY ? {2} : {0} == -INFINITY ? {3} : {0}"
     return text, (x, nan, high, low)
 
@@ -67,7 +72,7 @@ def _elu_backward(
     grad: Any, alpha: float, scale: float, input_scale: float, is_result: bool, x: Any
 ) -> Expression:
     below = "({1} + {2} * {3})" if is_result else "{2} * {3} * __builtin_exp@({1} * {4})"
-    text = f"{{1}} <= 0 ? {{0}} * {{4}} * {below} : {{0}} * {{3}}"
+    text = f"{{1}} > 0 ? {{0}} * {{3}} : {{0}} * {{4}} * {below}"
     return text, (grad, x, alpha, scale, input_scale)
 
 
@@ -90,7 +95,11 @@ def _rectified(x: Any, slope: float = 0.01) -> Expression:
 
 
 def _plus_product(a: Any, b: Any, c: Any, value: float = 1) -> Expression:
-    return ("{0} + {1} * {2}", (a, b, c)) if value == 1 else ("{0} + {3} * {1} * {2}", (a, b, c, value))
+    return (
+        ("{0} + {1} * {2}", (a, b, c))
+        if value == 1
+        else ("{0} + {3} * {1} * {2}", (a, b, c, value))
+    )
 
 
 def _plus_quotient(a: Any, b: Any, c: Any, value: float = 1) -> Expression:
@@ -121,7 +130,7 @@ ENTRYWISE: dict[str, Callable[..., Expression]] = {
     "div": _binary("{0} / {1}"),
     "neg": _unary("-{0}"),
     "abs": _unary("{0} < 0 ? -{0} : {0} + 0"),
-    "sign": _unary("{0} > 0 ? 1 : {0} < 0 ? -1 : {0} * 0"),
+    "sign": _unary("{0} > 0 ? 1 : {0} < 0 ? -1 : 0"),
     "reciprocal": _unary("1 / {0}"),
     "sqrt": _unary("__builtin_sqrt@({0})"),
     "rsqrt": _unary("1 / __builtin_sqrt@({0})"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 FEW = 64
 """Loops over at most so many entries are joined even if they have no tensor in common."""
@@ -90,23 +91,46 @@ class Product:
 
 
 @dataclass(eq=False)
+class Call:
+    """An operation that PyTorch itself takes."""
+
+    operation: Any
+    args: Sequence[Any]
+    """With tensors without memory in place of tensors."""
+    kwargs: dict[str, Any]
+    out: Any
+    """What it returns; also without memory."""
+    results: tuple[Tensor, ...]
+    """The tensors of that which are new."""
+    reads: tuple[View, ...]
+    writes: tuple[View, ...]
+
+
+Step = Statement | Product | Call
+
+
+@dataclass(eq=False)
 class Loop:
-    """Statements over the same indices, in their order, or one product."""
+    """Statements over the same indices, in their order, or one product or call."""
 
     shape: tuple[int, ...] | None
-    """None for a product."""
-    statements: list[Statement | Product] = field(default_factory=list)
+    """None for a product or call."""
+    statements: list[Step] = field(default_factory=list)
     accesses: dict[Buffer, set[View]] = field(default_factory=lambda: defaultdict(set))
     changed: dict[Buffer, bool] = field(default_factory=dict)
-    """The buffers that it writes to, and whether a loop could still read them as it does so."""
+    """The buffers that it writes to, and whether each pass is done with its entries at its end."""
 
 
-def _reads(statement: Statement | Product) -> Iterator[View]:
-    of = (statement.a, statement.b) if isinstance(statement, Product) else statement.operands
-    for view in of:
-        yield view
-        yield from (index for index, _, _ in view.rows)
-    yield from (index for index, _, _ in statement.out.rows)
+def _reads(statement: Step) -> Iterator[View]:
+    if isinstance(statement, Call):
+        yield from statement.reads
+    elif isinstance(statement, Product):
+        yield from (statement.a, statement.b)
+    else:
+        for view in statement.operands:
+            yield view
+            yield from (index for index, _, _ in view.rows)
+        yield from (index for index, _, _ in statement.out.rows)
 
 
 class Schedule:
@@ -118,7 +142,7 @@ class Schedule:
         self._changers: dict[Buffer, list[int]] = defaultdict(list)
         self._last_small: dict[Any, int] = {}
 
-    def add(self, statement: Statement | Product) -> None:
+    def add(self, statement: Step) -> None:
         """Put a statement into the last loop that can take it, or into a new one."""
         if isinstance(statement, Statement):
             shape = statement.out.shape
@@ -126,28 +150,23 @@ class Schedule:
             if single:
                 statement.out = statement.out.without(single)
                 statement.operands = tuple(v.without(single) for v in statement.operands)
-        reads, written = list(_reads(statement)), statement.out.buffer
-        first = max(
-            (self._changers[v.buffer][-1] for v in reads if self._changers[v.buffer]), default=-1
-        )
-        first = max([first, *self._users[written][-1:]])
-        number = self._loop_for(statement, reads, first)
+        reads = list(_reads(statement))
+        writes = statement.writes if isinstance(statement, Call) else (statement.out,)
+        before = [self._changers[v.buffer][-1:] for v in reads]
+        before += [self._users[v.buffer][-1:] for v in writes]
+        number = self._loop_for(statement, reads, max(sum(before, [-1])))
         loop = self.loops[number]
         loop.statements.append(statement)
-        loop.accesses[written].add(statement.out)
-        loop.changed[written] = (
-            loop.changed.get(written, True)
-            and statement.out.is_one_to_one
-            and isinstance(statement, Statement)
-        )
-        for view in reads:
+        for view in writes:
+            is_ready = isinstance(statement, Statement) and view.is_one_to_one
+            loop.changed[view.buffer] = loop.changed.get(view.buffer, True) and is_ready
+            _insert(self._changers[view.buffer], number)
+        for view in (*reads, *writes):
             loop.accesses[view.buffer].add(view)
-        for buffer in {written, *(view.buffer for view in reads)}:
-            _insert(self._users[buffer], number)
-        _insert(self._changers[written], number)
+            _insert(self._users[view.buffer], number)
 
-    def _loop_for(self, statement: Statement | Product, reads: list[View], first: int) -> int:
-        if isinstance(statement, Product):
+    def _loop_for(self, statement: Step, reads: list[View], first: int) -> int:
+        if not isinstance(statement, Statement):
             self.loops.append(Loop(None))
             return len(self.loops) - 1
         shape, written = statement.out.shape, statement.out.buffer

@@ -160,7 +160,7 @@ class _OnlyArgumentsChange(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], Tensor):
             return args[0]  # a number of Python's, as in 0.5 * x, and no value of a tensor
-        for tensor in _changed(func, args, kwargs or {}):
+        for tensor in changed_by(func, args, kwargs or {}):
             if _storage(tensor) not in self._own:
                 raise RuntimeError(
                     f"the step changes a tensor of shape {tuple(tensor.shape)} that the optimizer "
@@ -172,7 +172,7 @@ class _OnlyArgumentsChange(TorchDispatchMode):
         return result
 
 
-def _changed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
+def changed_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
     """Yield the tensors that an operation changes."""
     arguments = func._schema.arguments
     named = {**dict(zip((a.name for a in arguments), args, strict=False)), **kwargs}

@@ -6,7 +6,7 @@ and views; what they compute becomes statements over entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -14,15 +14,16 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
+from torch.utils._pytree import tree_leaves
 
 from hesrl.train_step.c_loop import TYPES, literal
 from hesrl.train_step.composites import COMPOSITES
-from hesrl.train_step.expressions import COMPARISONS, CONSTANTS, ENTRYWISE
-from hesrl.train_step.loops import Buffer, Product, Schedule, Statement, View
+from hesrl.train_step.expressions import COMPARISONS, CONSTANTS, ENTRYWISE, UnknownOperationError
+from hesrl.train_step.loops import Buffer, Call, Product, Schedule, Statement, Step, View
+from hesrl.train_step.recording import changed_by
 
-
-class UnknownOperationError(NotImplementedError):
-    """A graph has an operation or a type that no loop is known for."""
+LARGE = 1 << 24
+"""Multiplications of a product that PyTorch takes itself, on all its threads."""
 
 
 class Translation:
@@ -37,9 +38,6 @@ class Translation:
         results: Tensors without memory, like those that the program returns.
         slots: The argument that each result is a part of.
         new: Type and number of entries of the arguments after the inputs.
-
-    Raises:
-        UnknownOperationError: The graph has an operation or a type that no loop is known for.
     """
 
     def __init__(self, graph: GraphModule, inputs: Sequence[Tensor]) -> None:
@@ -49,7 +47,7 @@ class Translation:
         self.new: list[tuple[torch.dtype, int]] = []
         self._alive: list[Tensor] = []
         self._buffers: dict[int, Buffer] = {}
-        self._statements: list[Statement | Product] = []
+        self._statements: list[Step] = []
         values: dict[Node, Any] = {}
         given = iter(inputs)
         for node in graph.graph.nodes:
@@ -113,9 +111,11 @@ class Translation:
 
     def multiply(self, out: Tensor, a: Tensor, b: Tensor) -> Tensor:
         """Compute the product of two matrices and return it."""
-        if not out.is_floating_point():
+        if out.dtype not in (torch.float32, torch.float64):
             raise UnknownOperationError("a product of integers")
         (m, k), n = a.shape, b.shape[1]
+        if m * n * k > LARGE:
+            raise UnknownOperationError("a large product")
         if k == 1:
             return self.entries(out, "{0} * {1}", a, b)
         if min(m, n) > 1:
@@ -131,17 +131,18 @@ class Translation:
             self.fold(sums, [0], "sum", "{0} * {1}", rows.t(), other.t())
         return out
 
-    def gather(self, out: Tensor, x: Tensor, indices: dict[int, Tensor], text: str = "{0}") -> Tensor:
+    def gather(self, out: Tensor, x: Tensor, indices: dict[int, Tensor]) -> Tensor:
         """Read ``x`` at indices along some of its dimensions, and return what was read.
 
         Args:
             out: What is read; along the dimensions that have no indices it goes as ``x``.
             x: A tensor.
             indices: For each dimension a tensor that broadcasts with ``out``.
-            text: What is made of it.
         """
+        if unknown := {out.dtype, x.dtype} - TYPES.keys():
+            raise UnknownOperationError(f"tensors of {unknown.pop()}")
         view = self._indexed(x, indices, out)
-        self._statements.append(Statement(text, self._view(out), (view,), out.dtype))
+        self._statements.append(Statement("{0}", self._view(out), (view,), out.dtype))
         return out
 
     def scatter(self, out: Tensor, indices: dict[int, Tensor], like: Tensor, value: Any) -> Tensor:
@@ -163,12 +164,12 @@ class Translation:
     def _argument(self, given: Tensor) -> Tensor:
         value = torch.empty_strided(given.shape, given.stride(), dtype=given.dtype, device="meta")
         slot = len(self._buffers)
-        self._buffer(value).slot = slot
+        self.buffer(value).slot = slot
         return value
 
     def _return(self, results: Sequence[Tensor], count: int) -> None:
         for result in results:
-            buffer = self._buffer(result)
+            buffer = self.buffer(result)
             if buffer.slot is None:
                 buffer.slot = count + len(self.new)
                 self.new.append((buffer.dtype, buffer.size))
@@ -177,29 +178,52 @@ class Translation:
 
     def _value(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Take an operation and return what it returns."""
-        name = operation._schema.name.partition("::")[2]
-        if name.startswith("_foreach_"):
-            return self._for_each(operation, name[9:], args, kwargs)
         for ignored in ("device", "pin_memory", "memory_format", "layout", "non_blocking"):
             kwargs.pop(ignored, None)
-        if name.endswith("_") and operation._schema.is_mutable:
-            self._compute(name[:-1], args[0], args, kwargs, is_change=True)
-            return args[0]
-        if name in CONSTANTS:
-            device = {} if isinstance(args[0], Tensor) else {"device": "meta"}
-            out = operation(*args, **kwargs, **device)
-            value = CONSTANTS[name](*args, **kwargs)
-            return out if value is None else self.entries(out, "{0}", value)
-        if operation._schema.is_mutable:
-            raise UnknownOperationError(str(operation))
-        out = operation(*args, **kwargs)
-        first = out if isinstance(out, Tensor) else out[0]
-        if first.untyped_storage()._cdata in self._buffers:
-            return out  # a view, or several
-        return self._compute(name, out, args, kwargs)
+        name, known = operation._schema.name.partition("::")[2], len(self._statements)
+        try:
+            if name.startswith("_foreach_"):
+                return self._for_each(operation, name[9:], args, kwargs)
+            if name in CONSTANTS:
+                out = self._without_memory(operation, args, kwargs)
+                value = CONSTANTS[name](*args, **kwargs)
+                return out if value is None else self.entries(out, "{0}", value)
+            if not operation._schema.is_mutable:
+                out = self._without_memory(operation, args, kwargs)
+                if self._is_known(out if isinstance(out, Tensor) else out[0]):
+                    return out  # a view, or several
+                return self._compute(name, out, args, kwargs)
+            if name.endswith("_"):
+                self._compute(name[:-1], args[0], args, kwargs, is_change=True)
+                return args[0]
+        except UnknownOperationError:
+            del self._statements[known:]
+        return self._call(operation, args, kwargs)
+
+    def _call(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Leave an operation to PyTorch."""
+        out = self._without_memory(operation, args, kwargs)
+        results = tuple(x for x in _tensors(out) if not self._is_known(x))
+        reads = tuple(self._view(x) for x in _tensors((args, kwargs)))
+        writes = (*results, *changed_by(operation, args, kwargs))
+        views = tuple(self._view(x) for x in writes)
+        self._statements.append(Call(operation, args, kwargs, out, results, reads, views))
+        return out
+
+    def _without_memory(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        is_new = not _tensors((args, kwargs))
+        return operation(*args, **kwargs, **({"device": "meta"} if is_new else {}))
+
+    def _is_known(self, x: Tensor) -> bool:
+        return x.untyped_storage()._cdata in self._buffers
 
     def _compute(
-        self, name: str, out: Any, args: Sequence[Any], kwargs: dict[str, Any], is_change: bool = False
+        self,
+        name: str,
+        out: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        is_change: bool = False,
     ) -> Any:
         if name in COMPOSITES:
             return COMPOSITES[name](self, out, *args, **kwargs)
@@ -222,7 +246,7 @@ class Translation:
         results = args[0] if is_change else operation(*args, **kwargs)
         for number, out in enumerate(results):
             of_one = [x[number] if isinstance(x, list | tuple) else x for x in args]
-            self._compute(name.removesuffix("_"), out, of_one, kwargs, is_change)
+            self._compute(name.removesuffix("_"), out, of_one, kwargs, is_change=is_change)
         return results
 
     def _statement(
@@ -230,6 +254,8 @@ class Translation:
     ) -> Statement:
         if "@" in text and not dtype.is_floating_point:
             raise UnknownOperationError(f"a function of {dtype}")
+        if unknown := {out.buffer.dtype, *(x.dtype for x in _tensors(operands))} - TYPES.keys():
+            raise UnknownOperationError(f"tensors of {unknown.pop()}")
         texts: list[str] = []
         views: list[View] = []
         for operand in operands:
@@ -242,16 +268,17 @@ class Translation:
         return Statement(text, out, tuple(views), dtype, fold)
 
     def _view(self, x: Tensor) -> View:
-        return View(self._buffer(x), tuple(x.shape), x.stride(), x.storage_offset())
+        return View(self.buffer(x), tuple(x.shape), x.stride(), x.storage_offset())
 
-    def _buffer(self, x: Tensor) -> Buffer:
+    def buffer(self, x: Tensor) -> Buffer:
+        """Return what a tensor without memory is a part of."""
         storage = x.untyped_storage()
         if storage._cdata not in self._buffers:
-            if x.dtype not in TYPES:
-                raise UnknownOperationError(f"a tensor of {x.dtype}")
             self._alive.append(x)  # or another might get its number
             buffer = Buffer(x.dtype, storage.nbytes() // x.dtype.itemsize)
             self._buffers[storage._cdata] = buffer
         return self._buffers[storage._cdata]
 
 
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

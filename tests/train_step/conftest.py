@@ -3,15 +3,12 @@
 import pytest
 import torch
 
-from hesrl.train_step.lowering import lowered
-
 
 @pytest.fixture
 def interpreted(monkeypatch):
     """Run what would be compiled as it is, one operation of PyTorch after the other."""
 
     def interpret(graph, inputs):
-        graph = lowered(graph)
         return torch.no_grad()(lambda tensors: graph(*tensors))
 
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", interpret)

@@ -1,0 +1,98 @@
+"""A library of loops, called for a step."""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from hesrl.train_step.c_code import CProgram
+from hesrl.train_step.loops import Call
+from hesrl.train_step.translation import Translation
+
+_LINE = 64
+"""Bytes of the processor's memory that are fetched together."""
+
+
+class CompiledStep:
+    """From the inputs of a record, which it changes as the function would, to the results.
+
+    Args:
+        library: Of the program's code.
+        translation: What the program was made from.
+        in_c: The program.
+    """
+
+    def __init__(self, library: Path, translation: Translation, in_c: CProgram) -> None:
+        self._function = ctypes.CDLL(str(library)).hesrl_step
+        self._function.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
+        memory = torch.empty(in_c.size + _LINE, dtype=torch.uint8)
+        self._memory = memory[-memory.data_ptr() % _LINE :]
+        self._start, self._new = self._memory.data_ptr(), translation.new
+        self._translation, self._places = translation, in_c.places
+        self._calls = [self._call(call) for call in in_c.calls]
+        self._results = [self._tensor(result) for result in translation.results]
+
+    def __call__(self, tensors: list[Tensor]) -> Sequence[Tensor]:
+        """Take a step.
+
+        Raises:
+            IndexError: An index is beyond its tensor.
+        """
+        passed = tensors + [torch.empty(count, dtype=dtype) for dtype, count in self._new]
+        pointers = array("Q", map(Tensor.data_ptr, passed))
+        address = pointers.buffer_info()[0]
+        with torch.no_grad():
+            for part, call in enumerate((*self._calls, None)):
+                if self._function(part, address, self._start):
+                    raise IndexError("an index of the minibatch is out of range")
+                if call is not None:
+                    call(passed)
+            return [tensor(passed) for tensor in self._results]
+
+    def _tensor(self, x: Tensor) -> Callable[[list[Tensor]], Tensor]:
+        """Return what finds a tensor, given one without memory, among the arguments."""
+        shape, strides, offset = x.shape, x.stride(), x.storage_offset()
+        buffer = self._translation.buffer(x)
+        if buffer.slot is None:
+            begin = self._places[buffer]
+            part = self._memory[begin : begin + buffer.size * buffer.dtype.itemsize]
+            whole = part.view(buffer.dtype)
+            view = whole.as_strided(shape, strides, whole.storage_offset() + offset)
+            return lambda _: view
+        slot = buffer.slot
+
+        def tensor(passed: list[Tensor]) -> Tensor:
+            whole = passed[slot]
+            return whole.as_strided(shape, strides, whole.storage_offset() + offset)
+
+        return tensor
+
+    def _call(self, call: Call) -> Callable[[list[Tensor]], None]:
+        places = {
+            id(x): self._tensor(x) for x in tree_leaves((call.args, call.kwargs)) if _is_one(x)
+        }
+        results = [self._tensor(x) for x in call.results]
+        new = {id(x) for x in call.results}
+        is_new = [id(x) in new for x in tree_leaves(call.out) if _is_one(x)]
+
+        def take(passed: list[Tensor]) -> None:
+            args, kwargs = tree_map(
+                lambda x: places[id(x)](passed) if _is_one(x) else x, (call.args, call.kwargs)
+            )
+            found = [x for x in tree_leaves(call.operation(*args, **kwargs)) if _is_one(x)]
+            made = [x for x, of_call in zip(found, is_new, strict=True) if of_call]
+            for place, value in zip(results, made, strict=True):
+                place(passed).copy_(value)
+
+        return take
+
+
+def _is_one(x: Any) -> bool:
+    return isinstance(x, Tensor)
