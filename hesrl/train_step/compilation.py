@@ -49,7 +49,7 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     translation = Translation(graph, inputs)
     in_c = c_program(translation.schedule)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    parts = in_c.code, compiler, _OPTIONS, platform.platform(), _instruction_set()
+    parts = in_c.code, _OPTIONS, platform.platform(), _instruction_set()
     library = cache_folder() / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.so"
     if not library.exists():
         print(

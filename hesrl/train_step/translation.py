@@ -190,7 +190,7 @@ class Translation:
                 return out if value is None else self.entries(out, "{0}", value)
             if not operation._schema.is_mutable:
                 out = self._without_memory(operation, args, kwargs)
-                if self._is_known(out if isinstance(out, Tensor) else out[0]):
+                if self._is_known(_tensors(out)[0]):
                     return out  # a view, or several
                 return self._compute(name, out, args, kwargs)
             if name.endswith("_"):

@@ -13,7 +13,7 @@ import torch
 from hesrl.train_step.compilation import compiled
 from hesrl.train_step.recording import record
 
-PROGRAMS, STEPS, N = 10, 25, 3
+PROGRAMS, STEPS, N = 6, 25, 3
 
 
 def view_of(rng, x):
