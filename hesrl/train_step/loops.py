@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -51,11 +51,10 @@ class View:
             strides.append(stride if old == new else 0)
         return View(self.buffer, tuple(shape), tuple(strides), self.offset, self.rows)
 
-    def without(self, dims: Sequence[int]) -> View:
-        """Return the view without dimensions of one entry."""
-        kept = [d for d in range(len(self.shape)) if d not in dims]
-        rows = tuple((index.without(dims), step, count) for index, step, count in self.rows)
-        shape, strides = ([of[d] for d in kept] for of in (self.shape, self.strides))
+    def permute(self, dims: Sequence[int]) -> View:
+        """Return the view with these dimensions only; those that lack have one entry."""
+        rows = tuple((index.permute(dims), step, count) for index, step, count in self.rows)
+        shape, strides = ([of[d] for d in dims] for of in (self.shape, self.strides))
         return View(self.buffer, tuple(shape), tuple(strides), self.offset, rows)
 
     @property
@@ -133,6 +132,17 @@ def _reads(statement: Step) -> Iterator[View]:
         yield from (index for index, _, _ in statement.out.rows)
 
 
+def _ordered(statement: Statement) -> Statement:
+    """Return a statement whose inner loop goes along neighbours in memory."""
+    out, operands = statement.out, statement.operands
+    along = operands[0] if statement.fold and operands else out
+    dims = [d for d, size in enumerate(out.shape) if size != 1]
+    dims.sort(key=lambda d: -along.strides[d])
+    return replace(
+        statement, out=out.permute(dims), operands=tuple(v.permute(dims) for v in operands)
+    )
+
+
 class Schedule:
     """Loops in an order that leaves every entry as the statements, one after the other, would."""
 
@@ -145,11 +155,7 @@ class Schedule:
     def add(self, statement: Step) -> None:
         """Put a statement into the last loop that can take it, or into a new one."""
         if isinstance(statement, Statement):
-            shape = statement.out.shape
-            single = [d for d, size in enumerate(shape) if size == 1]
-            if single:
-                statement.out = statement.out.without(single)
-                statement.operands = tuple(v.without(single) for v in statement.operands)
+            statement = _ordered(statement)
         reads = list(_reads(statement))
         writes = statement.writes if isinstance(statement, Call) else (statement.out,)
         before = [self._changers[v.buffer][-1:] for v in reads]

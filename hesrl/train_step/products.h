@@ -64,12 +64,14 @@ static inline void tile(long k, const T *a, long sa0, long sa1, const T *b, long
     }
     for (int r = 0; r < R; r++) {
         for (int c = 0; c < C; c++) {
+            T *to = out + r * so0 + c * lanes * so1;
             if (so1 == 1 && (c + 1) * lanes <= columns) {
-                *(V *)(out + r * so0 + c * lanes) = sums[r][c];
-            } else {
-                for (long j = 0; j < lanes && c * lanes + j < columns; j++)
-                    out[r * so0 + (c * lanes + j) * so1] = sums[r][c][j];
+                *(V *)to = sums[r][c];
+                continue;
             }
+            T entries[lanes];
+            *(V *)entries = sums[r][c];
+            for (long j = 0; j < lanes && c * lanes + j < columns; j++) to[j * so1] = entries[j];
         }
     }
 }
@@ -78,19 +80,39 @@ template <typename T, int C>
 static void panel(long m, long columns, long k, const T *a, long sa0, long sa1, const T *b, long sb,
                   T *out, long so0, long so1) {
     long i = 0;
-    for (; i + 4 <= m; i += 4)
-        tile<T, 4, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
-    for (; i < m; i++)
-        tile<T, 1, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+    for (; i + 6 <= m; i += 6)
+        tile<T, 6, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+    for (; i + 2 <= m; i += 2)
+        tile<T, 2, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+    if (i < m) tile<T, 1, C>(k, a + i * sa0, sa0, sa1, b, sb, out + i * so0, so0, so1, columns);
+}
+
+// Copies a panel of b for tiles, with zeros beside it.
+template <typename T, int C>
+static void copy_panel(long k, long columns, const T *b, long sb0, long sb1, T *copy) {
+    const long width = C * Vector<T>::lanes;
+    if (columns == width && sb1 == 1) {
+        for (long l = 0; l < k; l++)
+            for (long c = 0; c < width; c++) copy[l * width + c] = b[l * sb0 + c];
+    } else if (columns == width && sb0 == 1) {
+        for (long l = 0; l < k; l++)
+            for (long c = 0; c < width; c++) copy[l * width + c] = b[l + c * sb1];
+    } else {
+        for (long l = 0; l < k; l++)
+            for (long c = 0; c < width; c++)
+                copy[l * width + c] = c < columns ? b[l * sb0 + c * sb1] : 0;
+    }
 }
 
 // out = a b for a (m, k) and b (k, n). Panels of b that do not lie as the tiles need them, and those
-// of a large b, are copied.
+// of a large b, are copied. Where fewer entries of vectors are unused in it, out' = b' a' is taken.
 template <typename T>
 __attribute__((noinline)) static void product(long m, long n, long k, const T *a, long sa0, long sa1,
                                               const T *b, long sb0, long sb1, T *out, long so0,
                                               long so1) {
     const long lanes = Vector<T>::lanes, wide = 2 * lanes;
+    if (sa0 == 1 && (n + lanes - 1) / lanes * m > (m + lanes - 1) / lanes * n)
+        return product<T>(n, m, k, b, sb1, sb0, a, sa1, sa0, out, so1, so0);
     const bool is_large = k * n * (long)sizeof(T) > 32768;
     T *copy = 0;
     for (long j = 0; j < n; j += wide) {
@@ -98,16 +120,11 @@ __attribute__((noinline)) static void product(long m, long n, long k, const T *a
         const T *from = b + j * sb1;
         long step = sb0;
         if (sb1 != 1 || columns != padded || is_large) {
-            if (!copy) copy = (T *)__builtin_malloc(k * wide * sizeof(T) + 1);
-            if (sb1 == 1) {
-                for (long l = 0; l < k; l++)
-                    for (long c = 0; c < padded; c++)
-                        copy[l * padded + c] = c < columns ? from[l * sb0 + c] : 0;
-            } else {
-                for (long c = 0; c < padded; c++)
-                    for (long l = 0; l < k; l++)
-                        copy[l * padded + c] = c < columns ? from[l * sb0 + c * sb1] : 0;
-            }
+            if (!copy) copy = (T *)__builtin_malloc(k * wide * sizeof(T));
+            if (padded == wide)
+                copy_panel<T, 2>(k, columns, from, sb0, sb1, copy);
+            else
+                copy_panel<T, 1>(k, columns, from, sb0, sb1, copy);
             from = copy;
             step = padded;
         }
