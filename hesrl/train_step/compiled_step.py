@@ -34,10 +34,12 @@ class CompiledStep:
         self._function.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
         memory = torch.empty(in_c.size + _LINE, dtype=torch.uint8)
         self._memory = memory[-memory.data_ptr() % _LINE :]
-        self._start, self._new = self._memory.data_ptr(), translation.new
+        self._start = self._memory.data_ptr()
+        self._new = [(shape, buffer.dtype) for buffer, shape in translation.new.items()]
         self._translation, self._places = translation, in_c.places
         self._calls = [self._call(call) for call in in_c.calls]
-        self._results = [self._tensor(result) for result in translation.results]
+        self._parts = len(self._calls)
+        self._results = [self._result(result) for result in translation.results]
 
     def __call__(self, tensors: list[Tensor]) -> Sequence[Tensor]:
         """Take a step.
@@ -45,16 +47,26 @@ class CompiledStep:
         Raises:
             IndexError: An index is beyond its tensor.
         """
-        passed = tensors + [torch.empty(count, dtype=dtype) for dtype, count in self._new]
+        passed = tensors + [torch.empty(shape, dtype=dtype) for shape, dtype in self._new]
         pointers = array("Q", map(Tensor.data_ptr, passed))
-        address = pointers.buffer_info()[0]
-        with torch.no_grad():
-            for part, call in enumerate((*self._calls, None)):
-                if self._function(part, address, self._start):
-                    raise IndexError("an index of the minibatch is out of range")
-                if call is not None:
-                    call(passed)
-            return [tensor(passed) for tensor in self._results]
+        address, _ = pointers.buffer_info()
+        for part, call in enumerate(self._calls):
+            self._loops(part, address)
+            with torch.no_grad():
+                call(passed)
+        self._loops(self._parts, address)
+        return [passed[slot] if part is None else part(passed) for slot, part in self._results]
+
+    def _loops(self, part: int, address: int) -> None:
+        if self._function(part, address, self._start):
+            raise IndexError("an index of the minibatch is out of range")
+
+    def _result(self, x: Tensor) -> tuple[int, Callable[[list[Tensor]], Tensor] | None]:
+        """Return the number of an argument, and what finds in it a result that is only a part."""
+        buffer = self._translation.buffer(x)
+        slot, is_new = buffer.slot or 0, buffer in self._translation.new
+        is_whole = is_new and self._translation.new[buffer] == x.shape and x.is_contiguous()
+        return slot, None if is_whole else self._tensor(x)
 
     def _tensor(self, x: Tensor) -> Callable[[list[Tensor]], Tensor]:
         """Return what finds a tensor, given one without memory, among the arguments."""

@@ -13,15 +13,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, getitem
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx import Graph, GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
 
 Program = Callable[[list[Tensor]], Sequence[Tensor]]
 """From the inputs of a `Record`, which it changes as the function would, to the results."""
@@ -32,8 +32,7 @@ class Record:
     """The operations of one call of a function."""
 
     graph: GraphModule
-    """From the arguments and the constants to the results, in operations of ``torch.ops``; the
-    ``meta`` of a node that yields a tensor has its ``shape`` and ``dtype``."""
+    """From the arguments and the constants to the results, in operations of ``torch.ops``."""
     constants: list[Tensor]
     """The tensors that the function met and that are no arguments, such as buffers of a module."""
     results: tuple[Tensor, ...]
@@ -53,22 +52,10 @@ def record(function: Callable[[], tuple[Tensor, ...]], arguments: Sequence[Tenso
         RuntimeError: The function asks for the value of a tensor, as ``item()`` does, or is about
             to change one that is no argument.
     """
-    results: list[Tensor] = []
-
-    def recorded(*_: Tensor) -> tuple[Tensor, ...]:
-        with _OnlyArgumentsChange(arguments):
-            results.extend(function())
-        return tuple(results)
-
-    graph_module = make_fx(recorded)(*arguments)
-    graph = graph_module.graph
-    for node in reversed(list(graph.nodes)):
-        # Not the whole: each operation has had its own mode of fake tensors there.
-        value = node.meta.get("val")
-        node.meta = _kind(value) if isinstance(value, Tensor) else {}
-        if getattr(node.target, "namespace", "") == "profiler":
-            graph.erase_node(node)
-    return Record(graph_module, _constants_as_inputs(graph_module), tuple(results))
+    recorder = _Recorder(arguments)
+    with recorder:
+        results = tuple(function())
+    return recorder.record(results)
 
 
 def replayed(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
@@ -145,31 +132,71 @@ def signature(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
     return [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
 
 
-class _OnlyArgumentsChange(TorchDispatchMode):
-    """Refuses, before it is done, what changes a tensor that is neither an argument nor new.
+class _Recorder(TorchDispatchMode):
+    """Writes down the operations that PyTorch takes below autograd.
 
-    Every step of a record would change it once more, and recording cannot be undone for it.
+    An operation that changes a tensor that is neither an argument nor new is refused before it is
+    done: every step of a record would change it once more, and recording cannot be undone for it.
     """
 
     def __init__(self, arguments: Sequence[Tensor]) -> None:
         super().__init__()
+        self._graph = Graph()
+        self._nodes = WeakTensorKeyDictionary()
+        self._constants: list[Tensor] = []
+        self._last_input: Node | None = None
+        for number, tensor in enumerate(arguments):
+            self._last_input = self._graph.placeholder(f"argument_{number}")
+            self._nodes[tensor] = self._last_input
         self._own = {_storage(tensor) for tensor in arguments}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], Tensor):
-            return args[0]  # a number of Python's, as in 0.5 * x, and no value of a tensor
-        for tensor in changed_by(func, args, kwargs or {}):
+        kwargs = kwargs or {}
+        if func.namespace == "profiler":
+            return func(*args, **kwargs)
+        if func is torch.ops.aten._local_scalar_dense.default:
+            if not isinstance(args[0], Tensor):
+                return args[0]  # a number of Python's, as in 0.5 * x
+            raise RuntimeError("the step asks for the value of a tensor, as item() does")
+        if func is torch.ops.aten.lift_fresh.default:
+            func = torch.ops.aten.lift_fresh_copy.default  # each step has a new one, as in Python
+        for tensor in changed_by(func, args, kwargs):
             if _storage(tensor) not in self._own:
                 raise RuntimeError(
                     f"the step changes a tensor of shape {tuple(tensor.shape)} that the optimizer "
                     "does not hold, such as running statistics or the gradient of another parameter"
                 )
         given = {_storage(tensor) for tensor in _tensors((args, kwargs))}
-        result = func(*args, **(kwargs or {}))
+        written = tree_map(self._node_or_value, (args, kwargs))
+        result = func(*args, **kwargs)
         self._own |= {_storage(tensor) for tensor in _tensors(result)} - given
+        node = self._graph.call_function(func, *written)
+        if isinstance(result, Tensor):
+            self._nodes[result] = node
+        elif isinstance(result, list | tuple):
+            for number, part in enumerate(result):
+                if isinstance(part, Tensor):
+                    self._nodes[part] = self._graph.call_function(getitem, (node, number))
         return result
+
+    def record(self, results: tuple[Tensor, ...]) -> Record:
+        """Return what has been written down."""
+        self._graph.output(tuple(self._node_or_value(result) for result in results))
+        graph = GraphModule(torch.nn.Module(), self._graph)
+        return Record(graph, self._constants, results)
+
+    def _node_or_value(self, x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        if x not in self._nodes:
+            before = self._graph.inserting_after(self._last_input)
+            with before:
+                self._last_input = self._graph.placeholder(f"constant_{len(self._constants)}")
+            self._constants.append(x)
+            self._nodes[x] = self._last_input
+        return self._nodes[x]
 
 
 def changed_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
@@ -190,24 +217,3 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
-
-
-def _kind(tensor: Tensor) -> dict[str, Any]:
-    return {"shape": tuple(tensor.shape), "dtype": tensor.dtype}
-
-
-def _constants_as_inputs(graph_module: GraphModule) -> list[Tensor]:
-    """Turn the tensors that a graph holds into its last inputs, and return them."""
-    graph = graph_module.graph
-    constants: dict[int, tuple[Tensor, Any]] = {}
-    for node in [node for node in graph.nodes if node.op == "get_attr"]:
-        tensor = getattr(graph_module, node.target)
-        if id(tensor) not in constants:
-            last_input = [n for n in graph.nodes if n.op == "placeholder"][-1]
-            with graph.inserting_after(last_input):
-                constants[id(tensor)] = tensor, graph.placeholder(f"constant_{len(constants)}")
-            constants[id(tensor)][1].meta = _kind(tensor)
-        node.replace_all_uses_with(constants[id(tensor)][1])
-        graph.erase_node(node)
-    graph_module.recompile()
-    return [tensor for tensor, _ in constants.values()]

@@ -36,15 +36,13 @@ class Translation:
     Attributes:
         schedule: The loops.
         results: Tensors without memory, like those that the program returns.
-        slots: The argument that each result is a part of.
-        new: Type and number of entries of the arguments after the inputs.
+        new: The arguments after the inputs, in the order of their slots, and their shapes.
     """
 
     def __init__(self, graph: GraphModule, inputs: Sequence[Tensor]) -> None:
         self.schedule = Schedule()
         self.results: list[Tensor] = []
-        self.slots: list[int] = []
-        self.new: list[tuple[torch.dtype, int]] = []
+        self.new: dict[Buffer, torch.Size] = {}
         self._alive: list[Tensor] = []
         self._buffers: dict[int, Buffer] = {}
         self._statements: list[Step] = []
@@ -168,13 +166,13 @@ class Translation:
         return value
 
     def _return(self, results: Sequence[Tensor], count: int) -> None:
+        self.results = list(results)
         for result in results:
             buffer = self.buffer(result)
             if buffer.slot is None:
                 buffer.slot = count + len(self.new)
-                self.new.append((buffer.dtype, buffer.size))
-            self.results.append(result)
-            self.slots.append(buffer.slot)
+                is_whole = buffer.size == result.numel() and result.is_contiguous()
+                self.new[buffer] = result.shape if is_whole else torch.Size((buffer.size,))
 
     def _value(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Take an operation and return what it returns."""
