@@ -7,7 +7,6 @@ and views; what they compute becomes statements over entries.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ class Translation:
             elif isinstance(node.target, torch._ops.OpOverload):
                 values[node] = self._value(node.target, args, dict(kwargs))
             else:
-                values[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+                values[node] = node.target(*args, **kwargs)
         for statement in self._statements:
             self.schedule.add(statement)
 
@@ -174,7 +173,7 @@ class Translation:
                 is_whole = buffer.size == result.numel() and result.is_contiguous()
                 self.new[buffer] = result.shape if is_whole else torch.Size((buffer.size,))
 
-    def _value(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _value(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take an operation and return what it returns."""
         for ignored in ("device", "pin_memory", "memory_format", "layout", "non_blocking"):
             kwargs.pop(ignored, None)
@@ -198,7 +197,7 @@ class Translation:
             del self._statements[known:]
         return self._call(operation, args, kwargs)
 
-    def _call(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leave an operation to PyTorch."""
         out = self._without_memory(operation, args, kwargs)
         results = tuple(x for x in _tensors(out) if not self._is_known(x))
@@ -231,8 +230,8 @@ class Translation:
         text, operands = function(*args, **kwargs)
         dtype = out.dtype
         if is_change or name in COMPARISONS:
-            tensors = [x for x in operands if isinstance(x, Tensor | float | int)]
-            dtype = reduce(torch.result_type, tensors) if len(tensors) == 2 else tensors[0].dtype
+            (first, *others) = operands
+            dtype = torch.result_type(first, others[0]) if len(others) == 1 else first.dtype
         if name.startswith("bitwise") and dtype != torch.bool:
             raise UnknownOperationError(f"{name} of integers")
         return self.entries(out, text, *operands, dtype=dtype)
@@ -266,7 +265,7 @@ class Translation:
         return Statement(text, out, tuple(views), dtype, fold)
 
     def _view(self, x: Tensor) -> View:
-        return View(self.buffer(x), tuple(x.shape), x.stride(), x.storage_offset())
+        return View(self.buffer(x), tuple(x.shape), x.stride(), int(x.storage_offset()))
 
     def buffer(self, x: Tensor) -> Buffer:
         """Return what a tensor without memory is a part of."""
