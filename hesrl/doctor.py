@@ -26,9 +26,11 @@ OK, MISSING, BROKEN = "ok", "missing", "broken"
 COMPILE = """
 import time, torch
 from hesrl.train_step.compilation import compiled
+from hesrl.train_step.recording import record
+x = torch.zeros(8)
+graph = record(lambda: (x.tanh() + 1,), [x]).graph
 start = time.perf_counter()
-run = compiled(torch.fx.symbolic_trace(lambda x: (x.tanh() + 1,)), [torch.zeros(8)])
-assert run([torch.zeros(8)])[0].eq(1).all()
+assert compiled(graph, [x])([x])[0].eq(1).all()
 print(time.perf_counter() - start)
 """
 """Compiles a small function and calls it, in a process and a cache of its own."""
@@ -123,7 +125,6 @@ def _compiler() -> Iterator[Finding]:
         remedy = f"apt install g++ (Debian, Ubuntu), or set CXX; {without}"
         yield Finding("compiler", MISSING, f"no {name}", remedy)
         return
-    print("trying the compiler, which takes a while …", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         done = _python(COMPILE, HESRL_CACHE=folder)
     if done.returncode:
@@ -132,7 +133,7 @@ def _compiler() -> Iterator[Finding]:
     yield Finding(
         "compiler",
         OK,
-        f"{name} compiles a small function in {float(done.stdout):.0f} s; a training step takes "
+        f"{name} compiles a small function in {float(done.stdout):.1f} s; a training step takes "
         f"about {compile_seconds():.0f} s, once",
     )
 

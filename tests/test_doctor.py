@@ -41,7 +41,7 @@ def test_lines_say_the_same(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "COMPILE", "print(2.5)")
     main(Args())
     out = capsys.readouterr().out
-    assert "compiles a small function in 2 s" in out and out.startswith("ok       versions ")
+    assert "compiles a small function in 2.5 s" in out and out.startswith("ok       versions ")
 
 
 def test_a_compiler_that_is_not_there_or_fails(found, monkeypatch):

@@ -6,11 +6,10 @@ import ctypes
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from hesrl.train_step.c_code import CProgram
 from hesrl.train_step.loops import Call
@@ -87,24 +86,23 @@ class CompiledStep:
         return tensor
 
     def _call(self, call: Call) -> Callable[[list[Tensor]], None]:
-        places = {
-            id(x): self._tensor(x) for x in tree_leaves((call.args, call.kwargs)) if _is_one(x)
-        }
-        results = [self._tensor(x) for x in call.results]
+        """Return what takes an operation of PyTorch."""
+        leaves, structure = tree_flatten((call.args, call.kwargs))
+        given = [self._tensor(x) if isinstance(x, Tensor) else x for x in leaves]
         new = {id(x) for x in call.results}
-        is_new = [id(x) in new for x in tree_leaves(call.out) if _is_one(x)]
+        made = [x for x in tree_leaves(call.out) if isinstance(x, Tensor)]
+        copied = [(n, self._tensor(x)) for n, x in enumerate(made) if id(x) in new]
+        operation = getattr(call.operation, "_op", call.operation)
 
         def take(passed: list[Tensor]) -> None:
-            args, kwargs = tree_map(
-                lambda x: places[id(x)](passed) if _is_one(x) else x, (call.args, call.kwargs)
-            )
-            found = [x for x in tree_leaves(call.operation(*args, **kwargs)) if _is_one(x)]
-            made = [x for x, of_call in zip(found, is_new, strict=True) if of_call]
-            for place, value in zip(results, made, strict=True):
-                place(passed).copy_(value)
+            found = [x(passed) if callable(x) else x for x in given]
+            args, kwargs = structure.unflatten(found)
+            result = operation(*args, **kwargs)
+            if isinstance(result, Tensor):
+                result = (result,)
+            elif copied:
+                result = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+            for number, place in copied:
+                place(passed).copy_(result[number])
 
         return take
-
-
-def _is_one(x: Any) -> bool:
-    return isinstance(x, Tensor)

@@ -151,12 +151,13 @@ def _spread(root: bool, with_mean: bool) -> Callable[..., Any]:
 
 def _log_softmax(to: Translation, out: Tensor, x: Tensor, dim: int, _: bool) -> Tensor:
     top, total = _exponentials(to, out, x, [dim])
-    return to.entries(out, "{0} - {1} - __builtin_log@({2})", x, top, total)
+    logarithm = to.entries(to.new_like(total), "__builtin_log@({0})", total)
+    return to.entries(out, "{0} - {1} - {2}", x, top, logarithm)
 
 
 def _softmax(to: Translation, out: Tensor, x: Tensor, dim: int, _: bool) -> Tensor:
     top, total = _exponentials(to, out, x, [dim])
-    return to.entries(out, "__builtin_exp@({0} - {1}) / {2}", x, top, total)
+    return to.entries(out, "exponential({0} - {1}) / {2}", x, top, total)
 
 
 def _logsumexp(to: Translation, out: Tensor, x: Tensor, dims: Any, keepdim: bool = False) -> Tensor:
@@ -172,7 +173,7 @@ def _exponentials(
     top = to.fold(_kept(to, out, x, dims), dims, "max", "{0}", x)
     # An infinite one is not subtracted, as in PyTorch.
     finite = to.entries(to.new_like(top), "{0} - {0} == 0 ? {0} : {0} != {0} ? {0} : 0", top)
-    total = to.fold(to.new_like(top), dims, "sum", "__builtin_exp@({0} - {1})", x, finite)
+    total = to.fold(to.new_like(top), dims, "sum", "exponential({0} - {1})", x, finite)
     return top, total
 
 
@@ -181,7 +182,7 @@ def _log_softmax_backward(
 ) -> Tensor:
     dims = _dims(y, dim)
     total = to.fold(_kept(to, out, y, dims), dims, "sum", "{0}", grad)
-    return to.entries(out, "{0} - __builtin_exp@({1}) * {2}", grad, y, total)
+    return to.entries(out, "{0} - exponential({1}) * {2}", grad, y, total)
 
 
 def _softmax_backward(

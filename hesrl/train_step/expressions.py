@@ -71,18 +71,18 @@ def _elu(x: Any, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> 
 def _elu_backward(
     grad: Any, alpha: float, scale: float, input_scale: float, is_result: bool, x: Any
 ) -> Expression:
-    below = "({1} + {2} * {3})" if is_result else "{2} * {3} * __builtin_exp@({1} * {4})"
+    below = "({1} + {2} * {3})" if is_result else "{2} * {3} * exponential({1} * {4})"
     text = f"{{1}} > 0 ? {{0}} * {{3}} : {{0}} * {{4}} * {below}"
     return text, (grad, x, alpha, scale, input_scale)
 
 
 def _softplus(x: Any, beta: float = 1, threshold: float = 20) -> Expression:
-    text = "{0} * {1} > {2} ? {0} : __builtin_log1p@(__builtin_exp@({0} * {1})) / {1}"
+    text = "{0} * {1} > {2} ? {0} : __builtin_log1p@(exponential({0} * {1})) / {1}"
     return text, (x, beta, threshold)
 
 
 def _softplus_backward(grad: Any, x: Any, beta: float, threshold: float) -> Expression:
-    text = "{1} * {2} > {3} ? {0} : {0} / (1 + __builtin_exp@(-{1} * {2}))"
+    text = "{1} * {2} > {3} ? {0} : {0} / (1 + exponential(-{1} * {2}))"
     return text, (grad, x, beta, threshold)
 
 
@@ -134,14 +134,14 @@ ENTRYWISE: dict[str, Callable[..., Expression]] = {
     "reciprocal": _unary("1 / {0}"),
     "sqrt": _unary("__builtin_sqrt@({0})"),
     "rsqrt": _unary("1 / __builtin_sqrt@({0})"),
-    "exp": _unary("__builtin_exp@({0})"),
+    "exp": _unary("exponential({0})"),
     "expm1": _unary("__builtin_expm1@({0})"),
     "log": _unary("__builtin_log@({0})"),
     "log1p": _unary("__builtin_log1p@({0})"),
     "erf": _unary("__builtin_erf@({0})"),
     "tanh": _unary("tangent({0})"),
     "tanh_backward": lambda grad, y: ("{0} * (1 - {1} * {1})", (grad, y)),
-    "sigmoid": _unary("1 / (1 + __builtin_exp@(-{0}))"),
+    "sigmoid": _unary("1 / (1 + exponential(-{0}))"),
     "sigmoid_backward": lambda grad, y: ("{0} * (1 - {1}) * {1}", (grad, y)),
     "relu": _unary("{0} < 0 ? 0 : {0}"),
     "threshold_backward": lambda grad, x, at: ("{1} <= {2} ? 0 : {0}", (grad, x, at)),

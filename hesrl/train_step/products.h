@@ -26,6 +26,24 @@ static inline float tangent(float x) {
 
 static inline double tangent(double x) { return __builtin_tanh(x); }
 
+// Two units in the last place at most: eˣ = 2ⁿ eʳ with |r| ≤ ½ ln 2, and a polynomial for eʳ.
+static inline float exponential(float x) {
+    x = x < -110.0f ? -110.0f : x > 100.0f ? 100.0f : x;
+    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // rounded
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = (((((1.9875691500e-4f * r + 1.3981999507e-3f) * r + 8.3334519073e-3f) * r
+                 + 4.1665795894e-2f) * r + 1.6666665459e-1f) * r + 5.0000001201e-1f) * r * r
+              + r + 1.0f;
+    int half = (int)n / 2, rest = (int)n - half;  // 2ⁿ itself may be beyond all numbers
+    int of_half = (half + 127) << 23, of_rest = (rest + 127) << 23;
+    float a, b;
+    __builtin_memcpy(&a, &of_half, 4);
+    __builtin_memcpy(&b, &of_rest, 4);
+    return p * a * b;
+}
+
+static inline double exponential(double x) { return __builtin_exp(x); }
+
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)

@@ -111,12 +111,15 @@ class Translation:
         if out.dtype not in (torch.float32, torch.float64):
             raise UnknownOperationError("a product of integers")
         (m, k), n = a.shape, b.shape[1]
-        if m * n * k > LARGE:
-            raise UnknownOperationError("a large product")
         if k == 1:
             return self.entries(out, "{0} * {1}", a, b)
         if min(m, n) > 1:
-            self._statements.append(Product(self._view(out), self._view(a), self._view(b)))
+            whole, *views = (self._view(x) for x in (out, a, b))
+            if m * n * k <= LARGE:
+                self._statements.append(Product(whole, *views))
+            else:
+                by_torch = torch.ops.aten.mm.out, (a, b), {"out": out}
+                self._statements.append(Call(*by_torch, out, (), tuple(views), (whole,)))
             return out
         # The inner loop goes along the rows of the matrix, as they lie in memory.
         rows = a if n == 1 else b.t()
