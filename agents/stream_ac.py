@@ -58,7 +58,7 @@ from hesrl.settings import (
 )
 from hesrl.train_step import COMPILE, RecordedStep
 
-BREAK_EVEN = 20_000
+BREAK_EVEN = 4_000
 """Environment steps after which compiling has paid off: each saves a millisecond of one core."""
 
 

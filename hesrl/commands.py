@@ -119,6 +119,9 @@ COMMANDS = {
     "bench update": Command(
         "hesrl.bench.update", "time of one update beside torch's Adam", "--tasks ppo"
     ),
+    "bench compile": Command(
+        "hesrl.bench.compile", "time to compile a training step, cold and warm", "--rounds 1"
+    ),
     "bench memory": Command(
         "hesrl.bench.memory", "peak memory of one update beside torch's Adam", "--out memory.csv"
     ),

@@ -112,7 +112,7 @@ COMPILED: dict[str, Callable[[nn.Module, Loss], Update]] = {
     "compiled AdaHessian": _recorded_with(AdaHessian, "on"),
 }
 COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
-"""Tasks with compiled contenders, each of which takes 15 to 20 s to compile for the first time."""
+"""Tasks with compiled contenders, each of which takes 2 to 3 s to compile for the first time."""
 
 
 def contenders(task: str) -> dict[str, Callable[[nn.Module, Loss], Update]]:

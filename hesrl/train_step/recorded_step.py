@@ -28,8 +28,8 @@ class RecordedStep:
     """Steps of some optimizers in one call, eager, replayed, or compiled if that pays.
 
     The first step of a new optimizer is eager, with all checks, and makes its state. At the next
-    one, also of an optimizer that was loaded, the operations are recorded (0.3 s) and, if that
-    pays, compiled (15 to 20 s, or 0.5 s if an earlier process has left the result in
+    one, also of an optimizer that was loaded, the operations are recorded (0.1 s) and, if that
+    pays, compiled (2 to 3 s, or 0.2 s if an earlier process has left the result in
     `hesrl.train_step.compilation.cache_folder`); it and all later ones are replayed or compiled
     steps, so a run that is resumed goes on bit for bit. They check shapes, but no values.
 
