@@ -44,6 +44,13 @@ static inline float exponential(float x) {
 
 static inline double exponential(double x) { return __builtin_exp(x); }
 
+// Compiled once, for numbers that the caller gives.
+#if defined(__clang__)
+#define SEPARATE __attribute__((noinline)) static
+#else
+#define SEPARATE __attribute__((noinline, noclone)) static
+#endif
+
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #elif defined(__AVX__)
@@ -61,6 +68,12 @@ template <typename T> struct Vector {
     static const long lanes = VECTOR_BYTES / sizeof(T);
     typedef T type __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 };
+
+template <typename T>
+SEPARATE void store(const T *entries, long rows, long width, long columns, T *out, long so0, long so1) {
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < columns; j++) out[r * so0 + j * so1] = entries[r * width + j];
+}
 
 // R rows and C vectors of a product, for b whose rows lie `sb` apart and whose columns side by side.
 template <typename T, int R, int C>
@@ -80,22 +93,16 @@ static inline void tile(long k, const T *a, long sa0, long sa1, const T *b, long
             for (int c = 0; c < C; c++) sums[r][c] += row[c] * entry;
         }
     }
-    for (int r = 0; r < R; r++) {
-        for (int c = 0; c < C; c++) {
-            T *to = out + r * so0 + c * lanes * so1;
-            if (so1 == 1 && (c + 1) * lanes <= columns) {
-                *(V *)to = sums[r][c];
-                continue;
-            }
-            T entries[lanes];
-            *(V *)entries = sums[r][c];
-            for (long j = 0; j < lanes && c * lanes + j < columns; j++) to[j * so1] = entries[j];
-        }
-    }
+    const bool is_whole = so1 == 1 && columns == C * lanes;
+    T entries[R * C * Vector<T>::lanes];
+    for (int r = 0; r < R; r++)
+        for (int c = 0; c < C; c++)
+            *(V *)(is_whole ? out + r * so0 + c * lanes : entries + (r * C + c) * lanes) = sums[r][c];
+    if (!is_whole) store(entries, R, C * lanes, columns, out, so0, so1);
 }
 
 template <typename T, int C>
-static void panel(long m, long columns, long k, const T *a, long sa0, long sa1, const T *b, long sb,
+SEPARATE void panel(long m, long columns, long k, const T *a, long sa0, long sa1, const T *b, long sb,
                   T *out, long so0, long so1) {
     long i = 0;
     for (; i + 6 <= m; i += 6)
@@ -107,7 +114,7 @@ static void panel(long m, long columns, long k, const T *a, long sa0, long sa1, 
 
 // Copies a panel of b for tiles, with zeros beside it.
 template <typename T, int C>
-static void copy_panel(long k, long columns, const T *b, long sb0, long sb1, T *copy) {
+SEPARATE void copy_panel(long k, long columns, const T *b, long sb0, long sb1, T *copy) {
     const long width = C * Vector<T>::lanes;
     if (columns == width && sb1 == 1) {
         for (long l = 0; l < k; l++)
@@ -125,9 +132,8 @@ static void copy_panel(long k, long columns, const T *b, long sb0, long sb1, T *
 // out = a b for a (m, k) and b (k, n). Panels of b that do not lie as the tiles need them, and those
 // of a large b, are copied. Where fewer entries of vectors are unused in it, out' = b' a' is taken.
 template <typename T>
-__attribute__((noinline)) static void product(long m, long n, long k, const T *a, long sa0, long sa1,
-                                              const T *b, long sb0, long sb1, T *out, long so0,
-                                              long so1) {
+SEPARATE void product(long m, long n, long k, const T *a, long sa0, long sa1, const T *b, long sb0,
+                      long sb1, T *out, long so0, long so1) {
     const long lanes = Vector<T>::lanes, wide = 2 * lanes;
     if (sa0 == 1 && (n + lanes - 1) / lanes * m > (m + lanes - 1) / lanes * n)
         return product<T>(n, m, k, b, sb1, sb0, a, sa1, sa0, out, so1, so0);

@@ -25,13 +25,11 @@ def test_a_cold_step_needs_the_compiler_and_a_warm_one_does_not(capsys, monkeypa
 
 def test_what_cannot_be_compiled_is_refused(monkeypatch):
     monkeypatch.setenv("CXX", "no-compiler")
-    with pytest.raises(
-        UserError, match=r"ppo-minibatch with Adam: .*no C\+\+ compiler no-compiler"
-    ):
+    with pytest.raises(UserError, match=r"with Adam: .*no C\+\+ compiler no-compiler"):
         main(Args(rounds=1))
 
 
 @pytest.mark.parametrize("settings", [{"tasks": ("mnist",)}, {"tasks": ()}, {"rounds": 0}])
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(UserError, match="--tasks must be among ppo, .* and --rounds at least 1"):
+    with pytest.raises(UserError, match=r"--tasks must be among ppo, .* and --rounds at least 1"):
         main(Args(**settings))
