@@ -28,7 +28,8 @@ def found(monkeypatch, capsys):
 def test_everything_is_named_with_how_to_get_it(found):
     status, findings = found()
     assert findings.keys() >= {
-        "versions", "machine", "compiler", "cache", "rendering", "window", "GPU", "UR5", *doctor.EXTRAS
+        "versions", "machine", "compiler", "cache", "rendering", "window", "GPU", "UR5",
+        *doctor.EXTRAS,
     }  # fmt: skip
     assert torch.__version__ in findings["versions"]["detail"]
     for finding in findings.values():

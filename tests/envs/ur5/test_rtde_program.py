@@ -149,7 +149,7 @@ def test_a_stop_of_the_controller_ends_the_program(cell):
 )
 def test_what_the_emulator_does_not_know_is_refused(body):
     run = lambda: Program(f"def p():\n{body}\nend", {"sync": iter}).cycle()  # noqa: E731
-    with pytest.raises(ValueError, match="not known here|no program"):
+    with pytest.raises(ValueError, match=r"not known here|no program"):
         run()
 
 
