@@ -37,7 +37,6 @@ class CompiledStep:
         self._new = [(shape, buffer.dtype) for buffer, shape in translation.new.items()]
         self._translation, self._places = translation, in_c.places
         self._calls = [self._call(call) for call in in_c.calls]
-        self._parts = len(self._calls)
         self._results = [self._result(result) for result in translation.results]
 
     def __call__(self, tensors: list[Tensor]) -> Sequence[Tensor]:
@@ -49,11 +48,12 @@ class CompiledStep:
         passed = tensors + [torch.empty(shape, dtype=dtype) for shape, dtype in self._new]
         pointers = array("Q", map(Tensor.data_ptr, passed))
         address, _ = pointers.buffer_info()
-        for part, call in enumerate(self._calls):
-            self._loops(part, address)
+        if self._calls:
             with torch.no_grad():
-                call(passed)
-        self._loops(self._parts, address)
+                for part, call in enumerate(self._calls):
+                    self._loops(part, address)
+                    call(passed)
+        self._loops(len(self._calls), address)
         return [passed[slot] if part is None else part(passed) for slot, part in self._results]
 
     def _loops(self, part: int, address: int) -> None:
@@ -88,16 +88,23 @@ class CompiledStep:
     def _call(self, call: Call) -> Callable[[list[Tensor]], None]:
         """Return what takes an operation of PyTorch."""
         leaves, structure = tree_flatten((call.args, call.kwargs))
-        given = [self._tensor(x) if isinstance(x, Tensor) else x for x in leaves]
+        given = [(n, self._tensor(x)) for n, x in enumerate(leaves) if isinstance(x, Tensor)]
+        count, names = len(call.args), list(call.kwargs)
+        is_flat = len(leaves) == count + len(names)
         new = {id(x) for x in call.results}
         made = [x for x in tree_leaves(call.out) if isinstance(x, Tensor)]
         copied = [(n, self._tensor(x)) for n, x in enumerate(made) if id(x) in new]
         operation = getattr(call.operation, "_op", call.operation)
 
         def take(passed: list[Tensor]) -> None:
-            found = [x(passed) if callable(x) else x for x in given]
-            args, kwargs = structure.unflatten(found)
-            result = operation(*args, **kwargs)
+            found = leaves.copy()
+            for number, place in given:
+                found[number] = place(passed)
+            if is_flat:
+                result = operation(*found[:count], **dict(zip(names, found[count:], strict=True)))
+            else:
+                args, kwargs = structure.unflatten(found)
+                result = operation(*args, **kwargs)
             if isinstance(result, Tensor):
                 result = (result,)
             elif copied:
