@@ -42,11 +42,13 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
         inputs: Its arguments and constants, on the CPU; they are not read.
 
     Raises:
-        RuntimeError: There is no C++ compiler, or it fails.
+        RuntimeError: There is no C++ compiler, or it fails; or the step changes a tensor that has
+            memory in common with another one.
         OSError: The folder cannot be used.
         NotImplementedError: PyTorch has no shape for the result of an operation.
     """
     translation = Translation(graph, inputs)
+    _check_memory(translation, inputs)
     in_c = c_program(translation.schedule)
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     parts = in_c.code, _OPTIONS, platform.platform(), _instruction_set()
@@ -63,6 +65,20 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
             os.replace(Path(scratch) / "step.so", library)
         (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     return CompiledStep(library, translation, in_c)
+
+
+def _check_memory(translation: Translation, inputs: Sequence[Tensor]) -> None:
+    """Refuse tensors in common memory, since loops take each as separate from the others."""
+    changed = {buffer.slot for loop in translation.schedule.loops for buffer in loop.changed}
+    end, changed_end = 0, 0
+    for start, slot in sorted((t.data_ptr(), slot) for slot, t in enumerate(inputs) if t.numel()):
+        if start < (end if slot in changed else changed_end):
+            raise RuntimeError("the step changes a tensor that shares memory with another one")
+        t = inputs[slot]
+        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+        end = max(end, start + (last + 1) * t.itemsize)
+        if slot in changed:
+            changed_end = max(changed_end, start + (last + 1) * t.itemsize)
 
 
 def _build(compiler: str, code: str, made: Path) -> None:

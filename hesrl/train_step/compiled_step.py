@@ -90,7 +90,8 @@ class CompiledStep:
         leaves, structure = tree_flatten((call.args, call.kwargs))
         given = [(n, self._tensor(x)) for n, x in enumerate(leaves) if isinstance(x, Tensor)]
         count, names = len(call.args), list(call.kwargs)
-        is_flat = len(leaves) == count + len(names)
+        whole = *call.args, *call.kwargs.values()
+        is_flat = not any(isinstance(x, list | tuple) for x in whole)
         new = {id(x) for x in call.results}
         made = [x for x in tree_leaves(call.out) if isinstance(x, Tensor)]
         copied = [(n, self._tensor(x)) for n, x in enumerate(made) if id(x) in new]

@@ -200,3 +200,13 @@ def test_parts_of_one_storage_are_arguments_of_their_own():
     expected[2:5] *= 2
     assert torch.equal(whole, expected) and not torch.equal(before, expected)
     assert changed.data_ptr() == a.data_ptr() and total == pytest.approx(b.sum().item())
+
+
+def test_a_tensor_that_changes_below_another_one_is_refused():
+    x = draw(4)
+    for alias in (x.view(2, 2), x[3:]):
+        step = record(lambda alias=alias: (x.mul_(2), alias + 1), [x])
+        with pytest.raises(RuntimeError, match="changes a tensor that shares memory with another"):
+            compiled(step.graph, [x, *step.constants])
+    step = record(lambda: (x + 1, x[:0] + x.view(2, 2)[:0].sum()), [x])
+    assert compiled(step.graph, [x, *step.constants])([x, *step.constants])[0].equal(x + 1)
