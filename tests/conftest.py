@@ -24,13 +24,7 @@ import torch
 TESTS = Path(__file__).parent
 ONE_AT_A_TIME = {
     "clock": ("envs/ur5", "envs/test_real_time.py", "runs/test_interrupts.py"),
-    "compiler": (
-        "bench/test_update.py",
-        "curvature/test_compile.py",
-        "losses/test_compile.py",
-        "optim/test_streaming_recorded.py",
-        "train_step",
-    ),
+    "compiler": ("curvature/test_compile.py", "losses/test_compile.py"),
     "wheel": ("test_packaging.py",),
 }
 """Tests that listen to a clock or keep a core busy for long, by folder or file.

@@ -68,7 +68,6 @@ def test_rendering_that_ends_the_process_is_missing(found, monkeypatch):
     assert rendering["state"] == "missing" and "ended with status -6" in rendering["detail"]
 
 
-@pytest.mark.xdist_group("compiler")
 def test_the_compiler_of_this_machine_is_tried():
     done = subprocess.run([sys.executable, "-c", doctor.COMPILE], capture_output=True, text=True)
     assert (done.returncode == 0 and float(done.stdout) > 0) or "ompile" in done.stderr
