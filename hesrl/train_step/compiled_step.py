@@ -34,7 +34,7 @@ class CompiledStep:
         memory = torch.empty(in_c.size + _LINE, dtype=torch.uint8)
         self._memory = memory[-memory.data_ptr() % _LINE :]
         self._start = self._memory.data_ptr()
-        self._new = [(shape, buffer.dtype) for buffer, shape in translation.new.items()]
+        self._like = [torch.empty(shape, dtype=b.dtype) for b, shape in translation.new.items()]
         self._translation, self._places = translation, in_c.places
         self._calls = [self._call(call) for call in in_c.calls]
         self._results = [self._result(result) for result in translation.results]
@@ -45,7 +45,7 @@ class CompiledStep:
         Raises:
             IndexError: An index is beyond its tensor.
         """
-        passed = tensors + [torch.empty(shape, dtype=dtype) for shape, dtype in self._new]
+        passed = tensors + list(map(torch.empty_like, self._like))
         pointers = array("Q", map(Tensor.data_ptr, passed))
         address, _ = pointers.buffer_info()
         if self._calls:
