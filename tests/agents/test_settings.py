@@ -169,10 +169,11 @@ def test_networks_can_be_those_of_streaming(agent, monkeypatch):
         raise Made(networks)
 
     monkeypatch.setattr(agent, "Acting", acting)
-    args = agent.Args(env_id="Hopper-v5", layer_norm=True, sparse_init=0.9)
+    args = agent.Args(env_id="Hopper-v5", layer_norm=True, sparse_init=0.9, log_std_init=-0.5)
     with pytest.raises(Made) as made:
         agent.main(args)
     (networks,) = made.value.args
+    assert (networks.actor_logstd == -0.5).all()
     for network in (networks.actor, networks.critic):
         assert sum(isinstance(layer, torch.nn.LayerNorm) for layer in network) == 2
         zeros = (network[0].weight == 0).sum(1)
