@@ -122,7 +122,7 @@ def test_the_dashboard_answers_each_line(emulator, line, answer):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("melt", "no fault 'melt'; there are clock_ahead, clock_rate, dashboard_silent, deaf"),
+        ("melt", "no fault 'melt'; there are clock_ahead, clock_rate, dashboard_silent, dead_"),
         ("delay soon", "delay 'soon': must be a number"),
         ("silent maybe", "must be on or off"),
         ("size 1e3", "must be a whole number"),
