@@ -124,9 +124,9 @@ def rests_for_good(emulator):
 
 
 @contextmanager
-def agent(emulator, ending):
+def agent(emulator, ending, code=AGENT, *ports):
     """Run an agent in a process of its own, which moves the arm already."""
-    command = [sys.executable, "-c", AGENT + ending, str(emulator.port)]
+    command = [sys.executable, "-c", code + ending, *map(str, ports or [emulator.port])]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:
         try:
@@ -148,6 +148,22 @@ def test_the_arm_comes_to_rest_when_the_agent_is_killed_or_stopped(signum):
         # Nobody could send a stop: the last speed has run out, and the arm has slowed down.
         last, line = emulator.controller.commands[-1]
         assert line.startswith("speedj") and moving[-1] - last < 0.5
+
+
+def test_the_program_on_the_controller_stops_the_arm_when_the_agent_is_killed():
+    over_rtde = "rtde_reacher import UR5ReacherRtde as Reacher\n"
+    code = AGENT.replace("real import UR5ReacherReal", over_rtde)
+    code = code.replace("UR5ReacherReal(", "Reacher(")
+    code = code.replace("stale_after=5.0", "stale_after=2.0, script_port=int(sys.argv[2])")
+    with (
+        emulate(speed=2.0) as emulator,
+        agent(emulator, "act(10**9)", code, emulator.rtde_port, emulator.script_port) as process,
+    ):
+        assert eventually(lambda: emulator.controller.arm.is_moving)
+        process.send_signal(signal.SIGKILL)
+        assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
+        assert rests_for_good(emulator)
+        assert eventually(lambda: emulator.controller.report["runtime_state"] == 1)
 
 
 ENDINGS = {
