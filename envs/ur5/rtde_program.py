@@ -38,7 +38,7 @@ def program(name: int, hold: float, lost: float) -> bytes:
     """
     return f"""\
 def hesrl():
-  global hesrl_joints = [0, 0, 0, 0, 0, 0]
+  global hesrl_joints = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
   global hesrl_a = {STOP_ACCELERATION}
   global hesrl_t = 1.0
   global hesrl_command = {STOP}
@@ -58,7 +58,7 @@ def hesrl():
   number = -1
   motion = run hesrl_motion()
   write_output_integer_register(25, {name})
-  while hesrl_command != {END} and silent <= {lost:.6f}:
+  while (hesrl_command != {END}) and (silent <= {lost:.6f}):
     new_beat = read_input_integer_register(24)
     if new_beat == beat:
       silent = silent + step
@@ -76,7 +76,7 @@ def hesrl():
         end
         hesrl_command = read_input_integer_register(26)
         hesrl_t = read_input_float_register(31)
-        if hesrl_command == {WAY} or hesrl_command == {STOP}:
+        if (hesrl_command == {WAY}) or (hesrl_command == {STOP}):
           motion = run hesrl_motion()
         end
       end
@@ -85,14 +85,14 @@ def hesrl():
       if silent <= {hold:.6f}:
         speedj(hesrl_joints, hesrl_a, step)
       else:
-        speedj([0, 0, 0, 0, 0, 0], hesrl_a, step)
+        speedj([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], hesrl_a, step)
       end
     else:
       sync()
     end
   end
   write_output_integer_register(25, 0)
-  if hesrl_command == {WAY} or hesrl_command == {STOP}:
+  if (hesrl_command == {WAY}) or (hesrl_command == {STOP}):
     kill motion
   end
   stopj({STOP_ACCELERATION})

@@ -179,7 +179,12 @@ class RtdeWire(Wire):
     def _upload(self) -> None:
         """Let the controller run our program, instead of any other."""
         self._name, self._runs, self._since = 1 + randbelow(1 << 30), False, math.nan
-        with connect(self._host, self._script_port, self._timeout) as connection:
+        try:
+            connection = connect(self._host, self._script_port, self._timeout)
+        except EnvironmentFault:
+            self._name = None
+            raise
+        with connection:
             send_last(connection, program(self._name, self.t_min, self._lost))
             close_after_reading(connection)
 

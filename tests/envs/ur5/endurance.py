@@ -1,6 +1,6 @@
 """Training at an emulator with a fault of the link in every minute of the controller's clock.
 
-    python -m tests.envs.ur5.endurance docs/ur5-faults.csv
+    python -m tests.envs.ur5.endurance docs/ur5-faults.csv [STEPS [BACKEND]]
 
 The emulator serves in this process and knows the truth. The agent is a process of its own and notes
 each transition that it learns from; each observation is looked up among the true states.
@@ -22,7 +22,7 @@ import numpy as np
 
 from hesrl.envs.ur5.kinematics import elbow_wrist_tool
 from hesrl.runs.machine import describe_machine
-from tests.envs.ur5.emulated import SETTINGS, emulate, eventually
+from tests.envs.ur5.emulated import SETTINGS, emulate, eventually, ports_of
 
 SPEED, EVERY = 4.0, 60.0
 """How fast the emulator's clock runs while training, and the time on it between two faults (s)."""
@@ -123,18 +123,18 @@ def inject(emulator, process, fault):
 
 def end_with_the_stop(emulator):
     """End every fault with the stop that the driver sends when it has noticed."""
-    obey = emulator.controller.obey
+    move = emulator.controller._move
 
-    def obey_and_clear(line):
+    def move_and_clear(line):
         if line.startswith("stopj(a=3"):
             emulator._control("clear")
-        obey(line)
+        move(line)
 
-    emulator.controller.obey = obey_and_clear
+    emulator.controller._move = move_and_clear
 
 
-def train(steps):
-    """Train for so many steps, and return what is written about it."""
+def train(steps, backend="driver"):
+    """Train for so many steps over a backend, and return what is written about it."""
     injected = []
     with emulate(speed=SPEED) as emulator, tempfile.TemporaryDirectory() as folder:
         truth, saved = Truth(emulator), Path(folder) / "learned.npy"
@@ -143,7 +143,8 @@ def train(steps):
         command += ["--env-id=hesrl/UR5ReacherReal-v0", "--robot-host=127.0.0.1", "--ur5"]
         command += [f"--total-timesteps={steps}", f"--runs-dir={folder}", "--eval-episodes=5"]
         command += ["--no-normalize-observations", "--no-normalize-rewards", "--env-options"]
-        command += [f"port={emulator.port}", f"emulator_speed={SPEED}", f"stale_after={STALE}"]
+        command += [f"{name}={port}" for name, port in ports_of(emulator, backend).items()]
+        command += [f"backend={backend}", f"emulator_speed={SPEED}", f"stale_after={STALE}"]
         command += ["t_min=0.08", "reconnects=10", "reconnect_wait=0.2"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         eventually(lambda: emulator.controller.commands or process.poll() is not None)
@@ -189,7 +190,7 @@ def write(path, rows):
 
 
 if __name__ == "__main__":
-    result = train(int(sys.argv[2]) if len(sys.argv) > 2 else 12_000)
+    result = train(int(sys.argv[2]) if len(sys.argv) > 2 else 12_000, *sys.argv[3:])
     write(sys.argv[1], result.items())
     raise SystemExit(
         result["exit status"] or result["learned observations that the arm was not in"]

@@ -162,8 +162,9 @@ def test_a_secondary_interface_that_is_closed_is_named(emulator):
         closed = server.getsockname()[1]
     emulator.script_port = closed
     link = link_at(emulator)
-    with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{closed} cannot be reached"):
-        link.stop()
+    for _ in range(2):
+        with pytest.raises(EnvironmentFault, match=f"127.0.0.1:{closed} cannot be reached"):
+            link.stop()
     link.close()
 
 
