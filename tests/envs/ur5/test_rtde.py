@@ -102,7 +102,7 @@ def test_software_that_is_too_old_is_refused(emulator, version, message):
 
 
 def test_an_output_that_is_not_there_is_named(emulator, monkeypatch):
-    monkeypatch.setattr("hesrl.envs.ur5.rtde_wire.OUTPUTS", ("timestamp", "wind"))
+    monkeypatch.setattr("hesrl.envs.ur5.rtde_session.OUTPUTS", ("timestamp", "wind"))
     with pytest.raises(EnvironmentFault, match="it has no wind"):
         wire_at(emulator)
 
