@@ -45,7 +45,7 @@ def test_wheel_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
         f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, target in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".yaml", ".typed", ".c", ".h"}
+        if path.suffix in {".py", ".yaml", ".typed", ".cpp", ".h"}
     }
     assert {name for name in wheel.namelist() if name.startswith("hesrl/")} == expected
 

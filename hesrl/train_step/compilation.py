@@ -28,7 +28,7 @@ from hesrl.train_step.translation import Translation
 _OPTIONS = (
     "-O3", "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native",
     "-std=c++17", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off",
-    "-shared", "-fPIC", "-w",
+    "-w",
 )  # fmt: skip
 
 
@@ -48,11 +48,8 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
         NotImplementedError: PyTorch has no shape for the result of an operation.
     """
     translation = Translation(graph, inputs)
-    _check_memory(translation, inputs)
     in_c = c_program(translation.schedule)
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    parts = in_c.code, _OPTIONS, platform.platform(), _instruction_set()
-    library = cache_folder() / f"{hashlib.sha256(repr(parts).encode()).hexdigest()}.so"
+    library = library_of("step", in_c.code, _OPTIONS, _instruction_set())
     if not library.exists():
         print(
             f"compiling the training step (once, about {compile_seconds():.0f} s)",
@@ -60,38 +57,49 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
             flush=True,
         )
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as scratch:
-            _build(compiler, in_c.code, Path(scratch) / "step.so")
-            os.replace(Path(scratch) / "step.so", library)
+        build(library, in_c.code, _OPTIONS)
         (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     return CompiledStep(library, translation, in_c)
 
 
-def _check_memory(translation: Translation, inputs: Sequence[Tensor]) -> None:
-    """Refuse tensors in common memory, since loops take each as separate from the others."""
-    changed = {buffer.slot for loop in translation.schedule.loops for buffer in loop.changed}
-    end, changed_end = 0, 0
-    for start, slot in sorted((t.data_ptr(), slot) for slot, t in enumerate(inputs) if t.numel()):
-        if start < (end if slot in changed else changed_end):
-            raise RuntimeError("the step changes a tensor that shares memory with another one")
-        t = inputs[slot]
-        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
-        end = max(end, start + (last + 1) * t.itemsize)
-        if slot in changed:
-            changed_end = max(changed_end, start + (last + 1) * t.itemsize)
+def library_of(name: str, code: str, options: Sequence[str], *parts: str) -> Path:
+    """Return where the library of a program is kept, which an earlier process may have built.
+
+    Args:
+        name: What the name of its file begins with.
+        code: The program, in C++.
+        options: Those of the compiler.
+        *parts: What else it depends on, beside the platform.
+
+    Raises:
+        OSError: The folder cannot be used.
+    """
+    whole = code, options, platform.platform(), parts
+    return cache_folder() / f"{name}-{hashlib.sha256(repr(whole).encode()).hexdigest()}.so"
 
 
-def _build(compiler: str, code: str, made: Path) -> None:
-    source = made.with_suffix(".cpp")
-    source.write_text(code)
-    command = [compiler, *_OPTIONS, "-o", str(made), str(source)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise RuntimeError(f"there is no C++ compiler {compiler}: install it, or set CXX") from None
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
-        raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
+def build(library: Path, code: str, options: Sequence[str]) -> None:
+    """Compile a program into a library, which is there as a whole or not at all.
+
+    Raises:
+        RuntimeError: There is no C++ compiler, or it fails.
+        OSError: The folder cannot be used.
+    """
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as scratch:
+        source, made = (Path(scratch) / name for name in ("program.cpp", "program.so"))
+        source.write_text(code)
+        command = [compiler, *options, "-shared", "-fPIC", "-o", str(made), str(source)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise RuntimeError(
+                f"there is no C++ compiler {compiler}: install it, or set CXX"
+            ) from None
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
+            raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
+        os.replace(made, library)
 
 
 def compile_seconds() -> float:

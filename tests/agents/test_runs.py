@@ -148,8 +148,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(tmp_path, agent
     run, resumed = only_run(folders[0]), only_run(folders[1])
     assert_same(load_checkpoint(run / "checkpoint.pt"), load_checkpoint(resumed / "checkpoint.pt"))
     assert rows(run) == rows(resumed)
-    compiled = [path for path in Path(cache).glob("*.so") if not path.name.startswith("normalize")]
-    assert bool(compiled) == ("--compile=on" in options)
+    assert any(Path(cache).glob("step-*.so")) == ("--compile=on" in options)
 
 
 @each_agent

@@ -220,8 +220,9 @@ def test_compiled_statistics_are_numpys_to_the_bit(kind, shape):
     assert max(np.abs(result[:, 0]).max() for result, _ in results) > 0.9
 
 
-@pytest.mark.parametrize("variable", ["CC", "HESRL_CACHE"])
+@pytest.mark.parametrize("variable", ["CXX", "HESRL_CACHE"])
 def test_without_a_compiler_or_a_folder_numpy_computes(monkeypatch, tmp_path, variable):
+    monkeypatch.setenv("HESRL_CACHE", str(tmp_path / "cache"))  # nothing is compiled there yet
     tmp_path.chmod(0o777)
     monkeypatch.setenv(variable, str(tmp_path))
     compiled_normalize.cache_clear()

@@ -5,12 +5,12 @@
        δ = x − m,   m' = m + w mean(δ),   v' = v + w [mean(δ (x − m')) − v],
        y = (x − m') / √(v' + ε), within ±clip;   further entries y = x.                          */
 
-#include <math.h>
+#include <cmath>
 
 #define EPSILON 1e-8
 
-void hesrl_normalize(const double *x, long n, long width, long scaled, double *mean, double *var,
-                     double weight, float clip, float *y)
+extern "C" void hesrl_normalize(const double *x, long n, long width, long scaled, double *mean,
+                                double *var, double weight, float clip, float *y)
 {
     for (long j = 0; j < scaled; j++) {
         double sum = x[j] - mean[j];
@@ -22,7 +22,7 @@ void hesrl_normalize(const double *x, long n, long width, long scaled, double *m
             sum += (x[i * width + j] - mean[j]) * (x[i * width + j] - next);
         mean[j] = next;
         var[j] += (sum / n - var[j]) * weight;
-        double std = sqrt(var[j] + EPSILON);
+        double std = std::sqrt(var[j] + EPSILON);
         for (long i = 0; i < n; i++) {
             float value = (float)((x[i * width + j] - next) / std);
             y[i * width + j] = value > clip ? clip : value < -clip ? -clip : value;
