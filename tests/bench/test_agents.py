@@ -20,7 +20,7 @@ def test_the_startup_is_that_of_a_process():
 @pytest.mark.filterwarnings("ignore")  # Stable-Baselines3's own
 def test_report_has_ratios_parts_and_startup(capsys, monkeypatch):
     monkeypatch.setattr(agents, "measure_startup", lambda *_: (2.5, 300.0))
-    settings = Args(env_id="InvertedPendulum-v5", rounds=1, total_timesteps=4096, compile="off")
+    settings = Args(env_id="InvertedPendulum-v5", rounds=1, total_timesteps=4096, compile="auto")
     assert main(settings) == 0
     out = capsys.readouterr().out
     rows = re.findall(r"│ (\w+ \w+, \w+) +│.*│.*│.*│ (\d+\.\d\d) +│ (\d+\.\d\d) +│", out)
@@ -55,7 +55,7 @@ def short(monkeypatch):
         agents=("stream-ac",),
         rounds=1,
         total_timesteps=300,
-        compile="off",
+        compile="auto",
     )
 
 
