@@ -10,13 +10,13 @@ from gymnasium.utils.env_checker import check_env
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5.real import HOST_VARIABLE, UR5ReacherReal
 from hesrl.errors import UserError
-from tests.envs.ur5.emulated import STALE_AFTER, commands, eventually, reacher, rests
+from tests.envs.ur5.emulated import STALE_AFTER, commands, eventually, ports_of, reacher, rests
 
 TARGET = {"target": (0.1, 0.8)}
 
 
 def test_the_environment_is_one_of_gymnasium(controller, backend):
-    options = {"port": controller.port, "backend": backend, "stale_after": STALE_AFTER}
+    options = {**ports_of(controller, backend), "backend": backend, "stale_after": STALE_AFTER}
     options["emulator_speed"] = controller.speed
     made = make_env("hesrl/UR5ReacherReal-v0", host="127.0.0.1", **options)
     check_env(made.unwrapped, skip_render_check=True)
