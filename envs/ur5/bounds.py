@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hesrl.envs.ur5.kinematics import ARM_MODELS
 from hesrl.errors import UserError, one_line
 
 
@@ -51,19 +52,26 @@ BOUNDS = {
     "emulator_speed": Bound((1.0,), (100.0,)),
 }
 """Bounds by the name of the option. Every z of a box is at least `LOWEST`."""
+CHOICES = {"arm_model": tuple(ARM_MODELS)}
+"""Options that are one of some texts."""
 
 
 def check(name: str, value: Any, high: float | None = None) -> None:
     """Refuse an option beyond its bounds.
 
     Args:
-        name: A key of `BOUNDS`.
+        name: A key of `BOUNDS` or `CHOICES`.
         value: What was given.
         high: Largest value, where another option decides it.
 
     Raises:
         UserError: It is beyond; the message has the range.
     """
+    if name in CHOICES:
+        if value not in CHOICES[name]:
+            allowed = " or ".join(map(repr, CHOICES[name]))
+            raise UserError(f"{name} is {one_line(repr(value))}; it must be {allowed}")
+        return
     low, highest, unit, whole = BOUNDS[name]
     highest = highest if high is None else (high,)
     numbers = tuple(value) if isinstance(value, tuple | list | np.ndarray) else (value,)

@@ -14,7 +14,7 @@ from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, TICK, Arm
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED
 from hesrl.envs.ur5.emulated_faults import Faults
 from hesrl.envs.ur5.emulated_program import Program
-from hesrl.envs.ur5.kinematics import forward, in_base_frame
+from hesrl.envs.ur5.kinematics import UR5, UR5E, in_base_frame
 from hesrl.envs.ur5.protocol import (
     NORMAL,
     PACKET,
@@ -40,12 +40,13 @@ class Controller:
 
     Args:
         q: Joint angles of the arm (6,), rad.
-        tick: Its cycle (s): that of a CB3 controller, or `E_SERIES_TICK`.
+        tick: Its cycle (s): that of a CB3 controller with a UR5, or `E_SERIES_TICK` with a UR5e.
         log: Called with a line when a program ends with an error.
 
     Attributes:
         arm: The arm.
         tick: Its cycle (s).
+        model: The lengths of the arm.
         version: Major, minor, bugfix and build number of its software.
         faults: What it does wrong.
         safety_mode: A key of `SAFETY_MODES`.
@@ -61,7 +62,9 @@ class Controller:
         self, q: ArrayLike, tick: float = TICK, log: Callable[[str], None] = lambda line: None
     ) -> None:
         self.arm, self.faults, self.tick, self._log = Arm(q, tick), Faults(), tick, log
-        self.version = (5, 15, 0, 0) if tick == E_SERIES_TICK else (3, 15, 8, 0)
+        is_e_series = tick == E_SERIES_TICK
+        self.model = UR5E if is_e_series else UR5
+        self.version = (5, 15, 0, 0) if is_e_series else (3, 15, 8, 0)
         self.inputs: dict[str, float] = {}
         self.outputs: dict[str, float] = {}
         self.report: dict[str, Any] = {}
@@ -200,7 +203,7 @@ class Controller:
         self._gained += (faults.clock_rate - 1) * self.tick
         # Rotations are not emulated.
         tools = np.zeros((2, 6))
-        tools[:, :3] = in_base_frame(forward([arm.q_actual, arm.q_target]))
+        tools[:, :3] = in_base_frame(self.model.forward([arm.q_actual, arm.q_target]))
         tools[:, 2] += faults.tool_offset
         return {
             "size": faults.size,

@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Callable
 from typing import NoReturn
 
+from hesrl.envs.ur5.kinematics import UR5, ArmModel
 from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, PersonNeeded
 from hesrl.envs.ur5.motion import Law, Limits
 from hesrl.envs.ur5.obedience import Watch
@@ -42,6 +43,7 @@ class Driver(Link):
         timeout: Longest time that connecting may take, and the first packet after it (s).
         clock_speed: How many times faster than ours the controller's clock runs.
         open_wire: Connects; takes the arguments of `RealTimeWire`.
+        model: The arm that is expected.
 
     Raises:
         EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
@@ -59,8 +61,10 @@ class Driver(Link):
         timeout: float = FIRST_PACKET,
         clock_speed: float = 1.0,
         open_wire: OpenWire = RealTimeWire,
+        model: ArmModel = UR5,
     ) -> None:
-        super().__init__(host, port, stale_after, Watch(limits.speed, clock_speed, stale_after))
+        watch = Watch(limits.speed, clock_speed, stale_after)
+        super().__init__(host, port, stale_after, watch, model)
         self._limits, self._silence = limits, silence
         self._law: Law | None = None
         self._law_given = -math.inf

@@ -54,7 +54,8 @@ class Emulator:
         dashboard_port: Port of the dashboard.
         control_port: Port that takes faults; None for no such port.
         speed: How many times faster than real time the controller's clock runs.
-        e_series: Whether it is an e-Series controller, with 500 cycles per second, or a CB3.
+        e_series: Whether it is an e-Series controller, with 500 cycles per second and a UR5e, or a
+            CB3 with a UR5.
         log: Called with a line for each event.
 
     Attributes:

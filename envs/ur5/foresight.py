@@ -17,7 +17,7 @@ import math
 
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, TICK
 from hesrl.envs.ur5.bounds import LOWEST
-from hesrl.envs.ur5.kinematics import A2, A3, D1, D5, D6, Command, Pair, Plane
+from hesrl.envs.ur5.kinematics import Command, Pair, Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 LATENCY = (COMMAND_DELAY_TICKS + 1) * TICK
@@ -46,12 +46,13 @@ class Foresight:
         (self._shoulder_low, self._elbow_low) = settings.joint_low
         (self._shoulder_high, self._elbow_high) = settings.joint_high
         self._time = LATENCY + settings.dt
+        self._model = model = plane.model
         # Turning the shoulder or the elbow by an angle moves the tool by this much at most.
-        self._radius_1, self._radius_2 = plane.reach, plane.reach + A2
+        self._radius_1, self._radius_2 = plane.reach, plane.reach + model.a2
         # Where the box keeps the wrist high, and the limits of the shoulder the elbow.
-        dip = math.asin((D1 - LOWEST) / -A2)
+        dip = math.asin((model.d1 - LOWEST) / -model.a2)
         self._no_floor = (
-            self._z_low - math.hypot(D5, D6) >= LOWEST
+            self._z_low - math.hypot(model.d5, model.d6) >= LOWEST
             and -math.pi - dip <= self._shoulder_low <= self._shoulder_high <= dip
         )
 
@@ -115,11 +116,11 @@ class Foresight:
             q[1] + 0.5 * ramp * (qd[1] + speeds[1]) + rest * speeds[1],
         ), speeds
 
-    @staticmethod
-    def _heights(q: Pair) -> Pair:
+    def _heights(self, q: Pair) -> Pair:
         """Return the heights of elbow and wrist (m)."""
-        elbow = D1 + A2 * math.sin(q[0])
-        return elbow, elbow + A3 * math.sin(q[0] + q[1])
+        model = self._model
+        elbow = model.d1 + model.a2 * math.sin(q[0])
+        return elbow, elbow + model.a3 * math.sin(q[0] + q[1])
 
     def _violated(self, q: Pair, now: Pair) -> str | None:
         """Return what angles violate, unless the arm comes back with them."""

@@ -1,4 +1,4 @@
-"""Where the tool of a UR5 is, and the joint angles that bring it to a place.
+"""Where the tool of a UR5 or a UR5e is, and the joint angles that bring it to a place.
 
 With Denavit and Hartenberg's constants, cᵢ and sᵢ the cosine and sine of joint i counted from 1,
 and b = q₂ + q₃ + q₄:
@@ -21,11 +21,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-D1, D4, D5, D6 = 0.089159, 0.10915, 0.09465, 0.0823
-"""Offsets along the joints' axes (m)."""
-A2, A3 = -0.425, -0.39225
-"""Lengths of the upper arm and the forearm (m); their signs are part of the convention."""
-
 Pair = tuple[float, float]
 """Of the shoulder and the elbow, or y and z."""
 
@@ -41,26 +36,47 @@ class Command(NamedTuple):
     """Acceleration of the joint whose speed changes most (rad/s²)."""
 
 
-def forward(q: ArrayLike) -> NDArray[np.float64]:
-    """Return the tool's position (…, 3), x, y and z in m, for joint angles (…, 6) in rad."""
-    places: NDArray[np.float64] = elbow_wrist_tool(q)[..., 2, :]
-    return places
+class ArmModel(NamedTuple):
+    """Denavit and Hartenberg's constants of an arm, as Universal Robots publish them."""
+
+    name: str
+    """What Universal Robots call it."""
+    d1: float
+    """Offset along the axis of joint 1 (m); the others likewise."""
+    a2: float
+    """Length of the upper arm (m); its sign, and that of ``a3``, are part of the convention."""
+    a3: float
+    """Length of the forearm (m)."""
+    d4: float
+    d5: float
+    d6: float
+
+    def forward(self, q: ArrayLike) -> NDArray[np.float64]:
+        """Return the tool's position (…, 3), x, y and z in m, for joint angles (…, 6) in rad."""
+        places: NDArray[np.float64] = self.elbow_wrist_tool(q)[..., 2, :]
+        return places
+
+    def elbow_wrist_tool(self, q: ArrayLike) -> NDArray[np.float64]:
+        """Return the positions of elbow, wrist and tool (…, 3, 3), m, for angles (…, 6) in rad."""
+        _, d1, a2, a3, d4, d5, d6 = self
+        q1, q2, q3, q4, q5, _ = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
+        b = q2 + q3 + q4
+        s5 = np.sin(q5)
+        rho_elbow, z_elbow = -a2 * np.cos(q2), d1 + a2 * np.sin(q2)
+        rho_wrist, z_wrist = rho_elbow - a3 * np.cos(q2 + q3), z_elbow + a3 * np.sin(q2 + q3)
+        rho_tool = rho_wrist - d5 * np.sin(b) + d6 * s5 * np.cos(b)
+        z_tool = z_wrist - d5 * np.cos(b) - d6 * s5 * np.sin(b)
+        rho = np.stack([rho_elbow, rho_wrist, rho_tool])
+        z = np.stack([z_elbow, z_wrist, z_tool])
+        k = np.stack([np.zeros_like(q1), np.full_like(q1, d4), d4 + d6 * np.cos(q5)])
+        x, y = -np.sin(q1) * k + np.cos(q1) * rho, np.cos(q1) * k + np.sin(q1) * rho
+        return np.moveaxis(np.stack([x, y, z]), (0, 1), (-1, -2))
 
 
-def elbow_wrist_tool(q: ArrayLike) -> NDArray[np.float64]:
-    """Return the positions of elbow, wrist and tool (…, 3, 3), m, for angles (…, 6) in rad."""
-    q1, q2, q3, q4, q5, _ = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
-    b = q2 + q3 + q4
-    s5 = np.sin(q5)
-    rho_elbow, z_elbow = -A2 * np.cos(q2), D1 + A2 * np.sin(q2)
-    rho_wrist, z_wrist = rho_elbow - A3 * np.cos(q2 + q3), z_elbow + A3 * np.sin(q2 + q3)
-    rho_tool = rho_wrist - D5 * np.sin(b) + D6 * s5 * np.cos(b)
-    z_tool = z_wrist - D5 * np.cos(b) - D6 * s5 * np.sin(b)
-    rho = np.stack([rho_elbow, rho_wrist, rho_tool])
-    z = np.stack([z_elbow, z_wrist, z_tool])
-    k = np.stack([np.zeros_like(q1), np.full_like(q1, D4), D4 + D6 * np.cos(q5)])
-    x, y = -np.sin(q1) * k + np.cos(q1) * rho, np.cos(q1) * k + np.sin(q1) * rho
-    return np.moveaxis(np.stack([x, y, z]), (0, 1), (-1, -2))
+UR5 = ArmModel("UR5", d1=0.089159, a2=-0.425, a3=-0.39225, d4=0.10915, d5=0.09465, d6=0.0823)
+UR5E = ArmModel("UR5e", d1=0.1625, a2=-0.425, a3=-0.3922, d4=0.1333, d5=0.0997, d6=0.0996)
+ARM_MODELS = {"ur5": UR5, "ur5e": UR5E}
+"""The arms by the value of the option ``arm_model``."""
 
 
 def in_base_frame(places: ArrayLike) -> NDArray[np.float64]:
@@ -72,29 +88,35 @@ def in_base_frame(places: ArrayLike) -> NDArray[np.float64]:
 
 
 class Plane:
-    """A UR5 whose shoulder and elbow move while the other joints stay.
+    """An arm whose shoulder and elbow move while the other joints stay.
 
     Args:
         q_ref: Joint angles (6,), rad; the angles of shoulder and elbow do not matter.
+        model: The arm.
+
+    Attributes:
+        model: The arm.
     """
 
-    def __init__(self, q_ref: ArrayLike) -> None:
+    def __init__(self, q_ref: ArrayLike, model: ArmModel) -> None:
         q1, _, _, q4, q5, _ = np.asarray(q_ref, dtype=np.float64).tolist()
-        self._a = -A3 - D5 * math.sin(q4) + D6 * math.sin(q5) * math.cos(q4)
-        self._b = -D5 * math.cos(q4) - D6 * math.sin(q5) * math.sin(q4)
+        self.model = model
+        _, self._d1, self._a2, self._a3, d4, d5, d6 = model
+        self._a = -self._a3 - d5 * math.sin(q4) + d6 * math.sin(q5) * math.cos(q4)
+        self._b = -d5 * math.cos(q4) - d6 * math.sin(q5) * math.sin(q4)
         self._s1, self._c1 = math.sin(q1), math.cos(q1)
-        self._k = D4 + D6 * math.cos(q5)
+        self._k = d4 + d6 * math.cos(q5)
         self._y0 = self._c1 * self._k
 
     @property
     def shoulder(self) -> Pair:
         """Place of the shoulder, y and z (m)."""
-        return self._y0, D1
+        return self._y0, self._d1
 
     @property
     def reach(self) -> float:
         """Largest distance of the tool from the shoulder (m)."""
-        return -A2 + math.hypot(self._a, self._b)
+        return -self._a2 + math.hypot(self._a, self._b)
 
     @property
     def x_range(self) -> Pair:
@@ -111,8 +133,9 @@ class Plane:
         """
         c2, s2 = math.cos(shoulder), math.sin(shoulder)
         c23, s23 = math.cos(shoulder + elbow), math.sin(shoulder + elbow)
-        rho = -A2 * c2 + self._a * c23 + self._b * s23
-        return self._y0 + self._s1 * rho, D1 + A2 * s2 - self._a * s23 + self._b * c23
+        rho = -self._a2 * c2 + self._a * c23 + self._b * s23
+        z = self._d1 + self._a2 * s2 - self._a * s23 + self._b * c23
+        return self._y0 + self._s1 * rho, z
 
     def shifted(self, q: Pair, dy: float, dz: float) -> Pair | None:
         """Return the angles that move the tool in the plane without turning it.
@@ -129,14 +152,14 @@ class Plane:
             The angles on the elbow's present side, nearest to the present ones, or None where
             the arm is too short. The wrist would turn by as much as they do together, backwards.
         """
-        shoulder, elbow = q
-        minus_rho = A2 * math.cos(shoulder) + A3 * math.cos(shoulder + elbow) - dy / self._s1
-        height = A2 * math.sin(shoulder) + A3 * math.sin(shoulder + elbow) + dz
-        c3 = (minus_rho**2 + height**2 - A2**2 - A3**2) / (2 * A2 * A3)
+        (shoulder, elbow), a2, a3 = q, self._a2, self._a3
+        minus_rho = a2 * math.cos(shoulder) + a3 * math.cos(shoulder + elbow) - dy / self._s1
+        height = a2 * math.sin(shoulder) + a3 * math.sin(shoulder + elbow) + dz
+        c3 = (minus_rho**2 + height**2 - a2**2 - a3**2) / (2 * a2 * a3)
         if abs(c3) > 1:
             return None
         new_elbow = math.copysign(math.acos(c3), math.remainder(elbow, math.tau))
-        link = math.atan2(A3 * math.sin(new_elbow), A2 + A3 * c3)
+        link = math.atan2(a3 * math.sin(new_elbow), a2 + a3 * c3)
         new_shoulder = math.atan2(height, minus_rho) - link
         return _nearest(new_shoulder, shoulder), _nearest(new_elbow, elbow)
 
@@ -146,12 +169,12 @@ class Plane:
         Args:
             q: Angles of shoulder and elbow, rad.
         """
-        shoulder, elbow = q
+        (shoulder, elbow), d1, a2, a3 = q, self._d1, self._a2, self._a3
         forearm = shoulder + elbow
-        rho_elbow, z_elbow = -A2 * math.cos(shoulder), D1 + A2 * math.sin(shoulder)
-        rho_wrist, z_wrist = rho_elbow - A3 * math.cos(forearm), z_elbow + A3 * math.sin(forearm)
+        rho_elbow, z_elbow = -a2 * math.cos(shoulder), d1 + a2 * math.sin(shoulder)
+        rho_wrist, z_wrist = rho_elbow - a3 * math.cos(forearm), z_elbow + a3 * math.sin(forearm)
         rho = np.array([0.0, 0.0, rho_elbow, rho_wrist])
-        z = np.array([0.0, D1, z_elbow, z_wrist])
+        z = np.array([0.0, d1, z_elbow, z_wrist])
         joints = np.column_stack([self._y0 + self._s1 * rho, z])
         return np.vstack([joints, self.position(*q)])
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.bounds import check
-from hesrl.envs.ur5.kinematics import forward, in_base_frame
+from hesrl.envs.ur5.kinematics import ARM_MODELS, UR5, ArmModel, in_base_frame
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import State
 from hesrl.errors import EnvironmentFault
@@ -86,19 +86,30 @@ def close_after_reading(connection: socket.socket) -> None:
     connection.close()
 
 
-def other_place(state: State) -> str | None:
+def other_place(state: State, model: ArmModel) -> str | None:
     """Return where the tool is according to a packet and to its joint angles, if they differ.
 
     Args:
         state: What the packet says.
+        model: The arm that is expected.
     """
-    said, computed = state.tool_vector_actual[:3], in_base_frame(forward(state.q_actual))
-    if (distance := float(np.linalg.norm(said - computed))) <= SAME_PLACE:
+    said = state.tool_vector_actual[:3]
+    places = {name: in_base_frame(m.forward(state.q_actual)) for name, m in ARM_MODELS.items()}
+    away = {name: float(np.linalg.norm(said - place)) for name, place in places.items()}
+    expected = next(name for name, known in ARM_MODELS.items() if known is model)
+    if away[expected] <= SAME_PLACE:
         return None
+    nearest = min(away, key=away.__getitem__)
+    cause = (
+        "another arm, a tool (TCP) that is set at the pendant, or another frame"
+        if away[nearest] > SAME_PLACE
+        else f"it is where a {ARM_MODELS[nearest].name}'s would be: give arm_model={nearest} "
+        f"(--env-options arm_model={nearest}, or --arm-model {nearest})"
+    )
     return (
-        f"it has the tool at ({_place(said)}) m, but the joint angles of a UR5 without a tool give "
-        f"({_place(computed)}) m, {1e3 * distance:.0f} mm away: another arm, a tool (TCP) that is "
-        "set at the pendant, or another frame; nothing moves"
+        f"it has the tool at ({_place(said)}) m, but the joint angles of a {model.name} without a "
+        f"tool give ({_place(places[expected])}) m, {1e3 * away[expected]:.0f} mm away: {cause}; "
+        "nothing moves"
     )
 
 
@@ -122,8 +133,10 @@ class Link(ABC):
         stale_after: Largest age of the newest packet (s).
     """
 
-    def __init__(self, host: str, port: int, stale_after: float, watch: Watch) -> None:
-        self.watch = watch
+    def __init__(
+        self, host: str, port: int, stale_after: float, watch: Watch, model: ArmModel = UR5
+    ) -> None:
+        self.watch, self._model = watch, model
         self.where, self.host = address(host, port), host
         self.stale_after = stale_after
         self._fault: str | None = None
@@ -221,7 +234,7 @@ class Link(ABC):
                 state = self.wait(lambda _: self.arrival >= enough, timeout, "more packets")  # noqa: B023
                 if (what := self.watch.clock_fault(state, self.arrival)) is None:
                     break
-            if (what := what or other_place(state)) is not None:
+            if (what := what or other_place(state, self._model)) is not None:
                 self.refuse(what)
         except EnvironmentFault:
             self.close()

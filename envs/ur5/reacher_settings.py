@@ -10,7 +10,7 @@ import numpy as np
 
 from hesrl.envs.ur5.arm import TICK
 from hesrl.envs.ur5.bounds import LOWEST, check
-from hesrl.envs.ur5.kinematics import Pair, Plane, elbow_wrist_tool, forward
+from hesrl.envs.ur5.kinematics import ARM_MODELS, ArmModel, Pair, Plane
 from hesrl.errors import UserError
 
 BOX_X = (-0.2, 0.2)
@@ -57,6 +57,8 @@ class ReacherSettings:
     """how far inside the box a target lies, or the point to return to (m)"""
     joint_buffer: float = 0.001
     """how far inside its limits a joint must be to move freely again (rad)"""
+    arm_model: str = "ur5"
+    """whose lengths the arm has: "ur5", of a CB3 controller, or "ur5e", of an e-Series"""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -76,7 +78,7 @@ class ReacherSettings:
                     f"{what}_low is {low} and {what}_high {high}: each number of {what}_high has "
                     f"to be larger by more than {2 * buffer:g}"
                 )
-        plane, start = Plane(self.q_ref), [self.q_ref[joint] for joint in self.joints]
+        plane, start = self.plane, [self.q_ref[joint] for joint in self.joints]
         if not BOX_X[0] <= plane.x_range[0] <= plane.x_range[1] <= BOX_X[1]:
             raise UserError(
                 f"q_ref is {self.q_ref}: joint 0 has to be nearer to π/2 or −π/2 rad, so that x of "
@@ -91,7 +93,7 @@ class ReacherSettings:
                     f"({numbers[0]:.3f}, {numbers[1]:.3f}); they must be from {low} to {high} "
                     f"({what}_low, {what}_high)"
                 )
-        if (lowest := float(elbow_wrist_tool(self.q_ref)[:, 2].min())) < LOWEST:
+        if (lowest := float(self.model.elbow_wrist_tool(self.q_ref)[:, 2].min())) < LOWEST:
             raise UserError(
                 f"q_ref is {self.q_ref}: elbow, wrist or tool would be at z = {lowest:.3f} m; it "
                 f"must be {LOWEST} m at least"
@@ -100,7 +102,7 @@ class ReacherSettings:
         q[..., self.joints] = np.stack(
             np.meshgrid(*np.linspace(self.joint_low, self.joint_high, _GRID).T), axis=-1
         )
-        places, buffer = forward(q)[..., 1:], self.box_buffer
+        places, buffer = self.model.forward(q)[..., 1:], self.box_buffer
         inside = (places >= np.add(self.box_low, buffer)) & (
             places <= np.subtract(self.box_high, buffer)
         )
@@ -109,6 +111,16 @@ class ReacherSettings:
                 f"box_low is {self.box_low} and box_high {self.box_high}: {100 * share:.2g} % of "
                 f"the angles of the joints reach it; it must be {100 * LEAST_SHARE:g} % at least"
             )
+
+    @property
+    def model(self) -> ArmModel:
+        """The lengths of the arm."""
+        return ARM_MODELS[self.arm_model]
+
+    @property
+    def plane(self) -> Plane:
+        """The arm at the start, whose shoulder and elbow move."""
+        return Plane(self.q_ref, self.model)
 
     @cached_property
     def ticks_per_step(self) -> int:

@@ -364,6 +364,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             stale_after=self._stale_after,
             clock_speed=self._emulator_speed,
             open_wire=self._wire,
+            model=self.settings.model,
         )
 
     def _wire(self, host: str, port: int, timeout: float, t_min: float, lost: float) -> Wire:

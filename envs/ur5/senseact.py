@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.kinematics import UR5, Pair
 from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.motion import pair
 from hesrl.envs.ur5.protocol import State
@@ -80,8 +80,13 @@ class UR5ReacherSenseAct(UR5ReacherReal):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._link_class = load_link().SenseActLink
         super().__init__(*args, **options)
+        if self.settings.model is not UR5:
+            raise UserError(
+                f"backend 'senseact': SenseAct knows the UR5 only, not arm_model "
+                f"{self.settings.arm_model!r}; take backend 'driver' or 'rtde'"
+            )
+        self._link_class = load_link().SenseActLink
         # SenseAct changes speeds with the acceleration of the task only.
         brake = self.settings.acceleration
         self._task.guards = Guards(self.settings, self._task.plane, brake)

@@ -56,7 +56,7 @@ def observation_space(settings: ReacherSettings) -> Box[np.float32]:
 
     A joint turns at most once around, either way, and no faster than π rad/s.
     """
-    plane = Plane(settings.q_ref)
+    plane = settings.plane
     tool_low, tool_high = np.add.outer([-plane.reach, plane.reach], plane.shoulder)
     turn, speed, action = np.full((3, 2), [[math.tau], [MAX_SPEED / settings.speed_limit], [1]])
     low = np.concatenate([-turn, -speed, tool_low - settings.box_high, -action])
@@ -135,7 +135,7 @@ class Task:
 
     def __init__(self, settings: ReacherSettings) -> None:
         self.settings = settings
-        self.plane = Plane(settings.q_ref)
+        self.plane = settings.plane
         self.guards = Guards(settings, self.plane)
         self.target: Pair = (math.nan, math.nan)
         self.distance = math.nan

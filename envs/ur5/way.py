@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hesrl.envs.ur5.bounds import LOWEST
-from hesrl.envs.ur5.kinematics import elbow_wrist_tool
 from hesrl.envs.ur5.reacher_settings import BOX_X, ReacherSettings
 
 POINTS = ("elbow", "wrist", "tool")
-"""What is looked at, in the order of `elbow_wrist_tool`."""
+"""What is looked at, in the order of `ArmModel.elbow_wrist_tool`."""
 OUTSIDE_BOX = 0.05
 """How far outside the box the tool may come on the way (m); between two places in the default box
 it comes up to 0.031 m outside."""
@@ -68,11 +67,13 @@ def way_between(begin: ArrayLike, end: ArrayLike, settings: ReacherSettings) -> 
     Args:
         begin: Where it begins.
         end: Where it ends.
-        settings: The box.
+        settings: The box and the arm.
     """
     first, last = np.array(begin, dtype=np.float64), np.array(end, dtype=np.float64)
     count = 2 + int(np.abs(last - first).max() / _STEP)
-    places = elbow_wrist_tool(first + np.linspace(0, 1, count)[:, None] * (last - first))
+    places = settings.model.elbow_wrist_tool(
+        first + np.linspace(0, 1, count)[:, None] * (last - first)
+    )
     low = [BOX_X[0], *settings.box_low]
     high = [BOX_X[1], *settings.box_high]
     tools = places[:, 2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hesrl.envs.ur5.bounds import LOWEST
-from hesrl.envs.ur5.kinematics import D1, in_base_frame
+from hesrl.envs.ur5.kinematics import in_base_frame
 from hesrl.envs.ur5.reacher_settings import BOX_X, ReacherSettings
 from hesrl.envs.ur5.way import POINTS, Way
 from hesrl.runs.figures import new_figure, write_figure
@@ -24,7 +24,7 @@ def write_picture(file: Path, way: Way, settings: ReacherSettings) -> None:
     Args:
         file: The file, in the format of its suffix.
         way: The way.
-        settings: The box.
+        settings: The box and the arm.
 
     Raises:
         UserError: The file cannot be written.
@@ -46,7 +46,7 @@ def write_picture(file: Path, way: Way, settings: ReacherSettings) -> None:
                 line[:, across], line[:, up], color=color, label=f"way of the {POINTS[point]}"
             )
         for place, style, name in ((places[0], "0.6", "now"), (places[-1], "black", "start")):
-            joints = np.vstack([np.zeros(3), [0.0, 0.0, D1], place])
+            joints = np.vstack([np.zeros(3), [0.0, 0.0, settings.model.d1], place])
             axes.plot(joints[:, across], joints[:, up], "o-", color=style, label=f"arm, {name}")
         axes.set(title=title, aspect="equal", xlabel=f"{'xyz'[across]} of the base (m)")
         axes.set_ylabel(f"{'xyz'[up]} of the base (m)")

@@ -45,6 +45,8 @@ class Reception(NamedTuple):
     """Standard deviation of the time between two arrivals (s)."""
     longest: float
     """Longest time between two arrivals (s)."""
+    other_place: str | None
+    """Where the tool is, if not where the arm's joints bring it."""
 
 
 def listen(at: Connection, seconds: float) -> Reception:
@@ -87,6 +89,7 @@ def listen(at: Connection, seconds: float) -> Reception:
         statistics.median(after - before for before, after in pairwise(times)),
         statistics.pstdev(gaps),
         max(gaps),
+        other_place(states[-1], at.model),
     )
 
 
@@ -102,7 +105,6 @@ def main(args: Args) -> int:
     received = listen(args, args.seconds)
     state = received.state
     x, y, z, *rotation = state.tool_vector_actual
-    difference = other_place(state)
     running = "running" if state.robot_mode == RUNNING else "not running"
     safety = SAFETY_MODES.get(state.safety_mode, "unknown")
     for name, value in {
@@ -115,10 +117,11 @@ def main(args: Args) -> int:
         "tool": f"x {x:.4f}, y {y:.4f}, z {z:.4f} m, rotation vector "
         + ", ".join(f"{angle:.4f}" for angle in rotation)
         + " rad (base frame)",
-        "kinematics": difference or f"as a UR5's, within {1e3 * SAME_PLACE:g} mm",
+        "kinematics": received.other_place
+        or f"as a {args.model.name}'s, within {1e3 * SAME_PLACE:g} mm",
         "robot mode": f"{state.robot_mode} ({running})",
         "safety mode": f"{state.safety_mode} ({safety})",
         "the arm": "would obey" if state.stop is None else f"would not obey: {state.stop}",
     }.items():
         print(f"{name:12} {value}")
-    return 0 if state.stop is None and difference is None else 1
+    return 0 if state.stop is None and received.other_place is None else 1

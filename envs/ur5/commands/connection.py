@@ -8,6 +8,7 @@ from typing import Literal
 
 from hesrl.envs.ur5.bounds import check
 from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.kinematics import ARM_MODELS, ArmModel
 from hesrl.envs.ur5.motion import Limits
 from hesrl.envs.ur5.protocol import REALTIME_PORT, SCRIPT_PORT
 from hesrl.envs.ur5.rtde import RTDE_PORT
@@ -27,6 +28,8 @@ class Connection:
     """port that packets come from; 30003 of the real-time interface, or 30004 of RTDE"""
     script_port: int = SCRIPT_PORT
     """port that takes programs, over RTDE"""
+    arm_model: Literal["ur5", "ur5e"] = "ur5"
+    """whose lengths the arm has"""
 
     @property
     def packet_port(self) -> int:
@@ -34,6 +37,11 @@ class Connection:
         if self.port is not None:
             return self.port
         return RTDE_PORT if self.backend == "rtde" else REALTIME_PORT
+
+    @property
+    def model(self) -> ArmModel:
+        """The lengths of the arm."""
+        return ARM_MODELS[self.arm_model]
 
     @property
     def open_wire(self) -> OpenWire:
@@ -58,4 +66,10 @@ class Connection:
             EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
             UserError: There can be no such port.
         """
-        return Driver(self.host, self.packet_port, limits=limits, open_wire=self.open_wire)
+        return Driver(
+            self.host,
+            self.packet_port,
+            limits=limits,
+            open_wire=self.open_wire,
+            model=self.model,
+        )

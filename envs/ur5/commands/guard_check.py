@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.envs.ur5.kinematics import Command, Pair, elbow_wrist_tool
+from hesrl.envs.ur5.kinematics import Command, Pair
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
 
@@ -26,6 +26,8 @@ class Args:
     """largest speed of a joint (rad/s)"""
     acceleration: float = 2.0
     """acceleration of the task (rad/s²)"""
+    arm_model: Literal["ur5", "ur5e"] = "ur5"
+    """whose lengths the arm has"""
     seed: int = 0
     """seed of the first episode"""
 
@@ -61,7 +63,9 @@ def main(args: Args) -> int:
     """
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
-    env = _Watched(speed_limit=args.speed_limit, acceleration=args.acceleration)
+    env = _Watched(
+        speed_limit=args.speed_limit, acceleration=args.acceleration, arm_model=args.arm_model
+    )
     settings = env.settings
     outside = beyond = -np.inf
     lowest = np.full(3, np.inf)
@@ -73,7 +77,7 @@ def main(args: Args) -> int:
             guarded += env.step(action)[4]["guard"] is not None
         q = np.tile(settings.q_ref, (len(env.seen), 1))
         q[:, settings.joints] = angles = np.array(env.seen)
-        places = elbow_wrist_tool(q)
+        places = settings.model.elbow_wrist_tool(q)
         tools = places[:, 2, 1:]
         low, high = np.array(settings.box_low), np.array(settings.box_high)
         outside = max(outside, float(np.maximum(low - tools, tools - high).max()))

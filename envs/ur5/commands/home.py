@@ -26,7 +26,7 @@ FASTEST = 0.3
 
 @dataclass
 class Args(Connection):
-    """Show the way of a UR5 to the start of the task, and go it after a confirmation."""
+    """Show the way of the arm to the start of the task, and go it after a confirmation."""
 
     speed_limit: float = 0.1
     """largest speed of a joint (rad/s), at most 0.3"""
@@ -61,7 +61,7 @@ def main(args: Args) -> int:
     """
     check("speed_limit", args.speed_limit, high=FASTEST)
     check_format("--picture", args.picture)
-    settings = ReacherSettings()
+    settings = ReacherSettings(arm_model=args.arm_model)
     driver = args.driver(Limits(args.speed_limit, settings.acceleration))
     try:
         check_ready(driver)

@@ -12,7 +12,7 @@ from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import Command, Pair, Plane, forward, in_base_frame
+from hesrl.envs.ur5.kinematics import Command, Pair, in_base_frame
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
@@ -31,7 +31,7 @@ _ARRIVED = 0.001
 
 @dataclass
 class Args(Connection):
-    """Move the shoulder and the elbow of a UR5 slowly within the box, after a confirmation."""
+    """Move the shoulder and the elbow of the arm slowly within the box, after a confirmation."""
 
     shoulder: float = 0.0
     """by which angle to turn the shoulder (rad)"""
@@ -56,7 +56,7 @@ def move_by(driver: Driver, settings: ReacherSettings, goal: Pair, speed: float)
     Raises:
         EnvironmentFault: The connection is lost, or the arm is stopped or does not arrive.
     """
-    guards = Guards(settings, Plane(settings.q_ref))
+    guards = Guards(settings, settings.plane)
 
     def left(q_target: Pair) -> Pair:
         return goal[0] - q_target[0], goal[1] - q_target[1]
@@ -99,7 +99,7 @@ def main(args: Args) -> int:
         raise UserError(f"--shoulder {args.shoulder} --elbow {args.elbow}: must be finite")
     if not (args.shoulder or args.elbow):
         raise UserError("give --shoulder or --elbow with an angle (rad)")
-    settings = ReacherSettings()
+    settings = ReacherSettings(arm_model=args.arm_model)
     driver = args.driver(Limits(FASTEST, max(DECELERATIONS)))
     try:
         check_ready(driver)
@@ -117,7 +117,7 @@ def main(args: Args) -> int:
         return 130
     finally:
         driver.close()
-    x, y, z = in_base_frame(forward(state.q_actual))
+    x, y, z = in_base_frame(args.model.forward(state.q_actual))
     print(f"joints {', '.join(f'{q:.4f}' for q in state.q_actual)} rad")
     print(f"tool x {x:.4f}, y {y:.4f}, z {z:.4f} m in the base frame")
     return 0
@@ -135,7 +135,7 @@ def _goal(driver: Driver, settings: ReacherSettings, args: Args) -> Pair:
             )
     shoulder, elbow = pair(q, settings.joints)
     goal = (shoulder + args.shoulder, elbow + args.elbow)
-    y, z = Plane(settings.q_ref).position(*goal)
+    y, z = settings.plane.position(*goal)
     (y_low, z_low), (y_high, z_high) = settings.box_low, settings.box_high
     for name, values, low, high in (
         # In the base frame, whose y is the other way round.

@@ -30,7 +30,7 @@ class Args:
     speed: float = 1.0
     """how many times faster than real time the controller's clock runs"""
     e_series: bool = False
-    """whether it is an e-Series controller, with 500 cycles per second, or a CB3 with 125"""
+    """whether it has 500 cycles per second and a UR5e (e-Series), or 125 and a UR5 (CB3)"""
 
 
 def main(args: Args) -> int:

@@ -16,7 +16,7 @@ from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs.machine import describe_machine
 
-_OPTIONS = ("host", "port", "script_port", "dashboard_port", "backend", "speed_limit")
+_OPTIONS = ("host", "port", "script_port", "dashboard_port", "backend", "arm_model", "speed_limit")
 """Settings that are arguments of the environment."""
 
 
@@ -34,6 +34,8 @@ class Args:
     """port of its dashboard"""
     backend: Literal["driver", "rtde", "senseact"] = "driver"
     """what talks to the controller"""
+    arm_model: Literal["ur5", "ur5e"] = "ur5"
+    """whose lengths the arm has"""
     episodes: int = 10
     """episodes to play"""
     speed_limit: float = 0.3

@@ -14,7 +14,7 @@ from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.commands.check import Reception, listen
 from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.commands.verify_motions import MOTIONS, SPEED, Trial
-from hesrl.envs.ur5.link import FIRST_PACKET, SAME_PLACE, other_place
+from hesrl.envs.ur5.link import FIRST_PACKET, SAME_PLACE
 from hesrl.envs.ur5.protocol import CYCLE
 from hesrl.envs.ur5.rtde_wire import RtdeWire
 from hesrl.errors import EnvironmentFault, UserError
@@ -108,10 +108,10 @@ def _scaling(received: Reception) -> str:
 
 
 def _frame(received: Reception) -> str:
-    other = other_place(received.state)
+    other = received.other_place
     return _require(
         other is None,
-        other or f"the tool is where a UR5's joints bring it, within {1e3 * SAME_PLACE:g} mm",
+        other or f"the tool is where the joints bring it, within {1e3 * SAME_PLACE:g} mm",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import Command, Pair, Plane, forward
+from hesrl.envs.ur5.kinematics import Command, Pair
 from hesrl.envs.ur5.motion import Law, Limits, Motion, law_for
 from hesrl.envs.ur5.obedience import LATEST
 from hesrl.envs.ur5.protocol import State
@@ -45,11 +46,13 @@ class Trial:
         at: Where the controller is.
 
     Attributes:
+        settings: The task of this arm.
         is_over: Whether a motion has failed, so that no other follows.
     """
 
     def __init__(self, at: Connection) -> None:
         self._at, self._driver = at, None
+        self.settings = ReacherSettings(arm_model=at.arm_model)
         self.begin: NDArray[np.float64] | None = None
         self.is_over = False
 
@@ -72,7 +75,7 @@ def starts(trial: Trial) -> str:
     """Make sure that the arm is near the start and obeys a stop; over RTDE a program then runs."""
     driver = trial.driver
     check_ready(driver)
-    checked_way(driver, ReacherSettings(), FIRST_WAY)
+    checked_way(driver, trial.settings, FIRST_WAY)
     trial.begin = stop(driver).q_actual
     what = "the controller to run our program; is it in remote control?"
     driver.wait(lambda state: driver.is_ready, 2 * PATIENCE, what)
@@ -133,12 +136,13 @@ def watchdog(trial: Trial) -> str:
 
 def box(trial: Trial) -> str:
     """Turn the elbow against the border of a small box: the guards must hold the tool inside."""
-    driver = trial.driver
+    driver, model = trial.driver, trial.settings.model
     begin = driver.state.q_actual
-    _, y, z = forward(begin).tolist()
+    _, y, z = model.forward(begin).tolist()
     low, high = (y - _BOX, z - _BOX), (y + _BOX, z + _BOX)
-    joints = begin[list(ReacherSettings().joints)]
-    settings = ReacherSettings(
+    joints = begin[list(trial.settings.joints)]
+    settings = replace(
+        trial.settings,
         q_ref=tuple(begin.tolist()),
         box_low=low,
         box_high=high,
@@ -146,7 +150,7 @@ def box(trial: Trial) -> str:
         joint_high=tuple(joints + FIRST_WAY),
         speed_limit=SPEED,
     )
-    guards = Guards(settings, Plane(settings.q_ref))
+    guards = Guards(settings, settings.plane)
     acted: list[str] = []
 
     def command(q_target: Pair, q: Pair, qd: Pair, qd_target: Pair) -> Command:
@@ -157,7 +161,7 @@ def box(trial: Trial) -> str:
 
     seen = _follow(driver, law_for(settings.joints, command), 2.0)
     seen.append(stop(driver))
-    tools = forward(np.array([state.q_actual for state in seen]))[:, 1:]
+    tools = model.forward(np.array([state.q_actual for state in seen]))[:, 1:]
     outside = float(np.maximum(low - tools, tools - high).max())
     found = f"the tool came to {1e3 * outside:+.1f} mm of its border (at most {1e3 * _OUTSIDE:g})"
     if outside > _OUTSIDE or "box" not in acted:
@@ -169,7 +173,7 @@ def back(trial: Trial) -> str:
     """Go back to where the arm was."""
     driver, begin = trial.driver, trial.begin
     assert begin is not None
-    way = way_between(driver.state.q_actual, begin, ReacherSettings())
+    way = way_between(driver.state.q_actual, begin, trial.settings)
     state = go(driver, way, SPEED)
     off = float(np.abs(state.q_actual - begin).max())
     return f"within {off:.4f} rad, in {way.duration(SPEED):.1f} s"

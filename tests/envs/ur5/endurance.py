@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hesrl.envs.ur5.kinematics import elbow_wrist_tool
+from hesrl.envs.ur5.kinematics import UR5
 from hesrl.runs.machine import describe_machine
 from tests.envs.ur5.emulated import SETTINGS, emulate, eventually, ports_of
 
@@ -160,7 +160,7 @@ def train(steps, backend="driver"):
     for line in lines:
         print(line)
     angles = truth.angles
-    places = elbow_wrist_tool(angles)
+    places = UR5.elbow_wrist_tool(angles)
     low, high = [-0.2, *SETTINGS.box_low], [0.2, *SETTINGS.box_high]
     outside = np.maximum(low - places[:, 2], places[:, 2] - high).max()
     moving = angles[:, list(SETTINGS.joints)]

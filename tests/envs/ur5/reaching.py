@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hesrl.envs.ur5.kinematics import Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
-PLANE = Plane(ReacherSettings().q_ref)
+PLANE = ReacherSettings().plane
 
 
 def reach(obs, speed_limit=0.3, gain=4.0):

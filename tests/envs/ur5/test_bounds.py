@@ -55,6 +55,8 @@ REFUSED = {
     "reconnects=-1": "reconnects is -1; it must be a whole number from 0 to 10",
     "reconnects=1.5": "reconnects is 1.5; it must be a whole number",
     "reconnect_wait=-1": "reconnect_wait is -1; it must be a number from 0 to 60 s",
+    "arm_model=ur10": "arm_model is 'ur10'; it must be 'ur5' or 'ur5e'",
+    "arm_model=ur5e backend=senseact": "SenseAct knows the UR5 only, not arm_model 'ur5e'; take",
     "port=99999": "port is 99999; it must be a whole number from 1 to 65535",
     "script_port=0 backend=rtde": "script_port is 0; it must be a whole number from 1 to 65535",
     "speed_limit=17 backend=rtde": "speed_limit is 17; it must be a number from 0.01 to 1 rad/s",

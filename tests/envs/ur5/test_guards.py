@@ -14,7 +14,7 @@ import pytest
 from hesrl.envs.ur5.commands import guard_check
 from hesrl.envs.ur5.controller import Controller
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import D1, Command, Plane, elbow_wrist_tool, forward
+from hesrl.envs.ur5.kinematics import UR5, Command
 from hesrl.envs.ur5.motion import law_for
 from hesrl.envs.ur5.protocol import unpack
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
@@ -22,7 +22,7 @@ from hesrl.envs.ur5.task import Task
 from hesrl.envs.ur5.urscript import speedj
 
 SETTINGS = ReacherSettings()
-PLANE = Plane(SETTINGS.q_ref)
+PLANE = SETTINGS.plane
 START = (-2.4, 1.5)
 WISH = Command(0.3, -0.2, 1.4)
 # 6 mm and 17 mm to the left of the box.
@@ -176,7 +176,7 @@ def test_elbow_and_wrist_stay_above_the_floor():
     assert guards(down, elbow_low, elbow_low, (-0.3, 0.0), (-0.3, 0.0)) == (0.0, 0.0, 2.0)
     assert guards.active == "floor"
     shoulder = -2.9
-    forearm = math.asin((0.09 - D1 + 0.425 * math.sin(shoulder)) / -0.39225)
+    forearm = math.asin((0.09 - UR5.d1 + 0.425 * math.sin(shoulder)) / -0.39225)
     for turned in (forearm, math.pi - forearm):
         low = (shoulder, turned - shoulder)
         down = Command(0.0, 0.3 if math.cos(turned) > 0 else -0.3, 1.4)
@@ -212,7 +212,7 @@ def test_the_arm_behind_the_controller_stays_in_the_box(latency):
                 state = unpack(controller.cycle())
                 late.append(speedj(*law(state), 0.008))
                 controller.obey(late.popleft().decode())
-                place = forward(state.q_actual)[1:]
+                place = UR5.forward(state.q_actual)[1:]
                 outside.append(max(*(fast.box_low - place), *(place - fast.box_high)))
-                assert elbow_wrist_tool(state.q_actual)[:, 2].min() > 0.08
+                assert UR5.elbow_wrist_tool(state.q_actual)[:, 2].min() > 0.08
     assert -0.01 < max(outside) < 0.01

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hesrl.envs.ur5.kinematics import Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.rendering import (
     JOINTS,
@@ -24,7 +23,7 @@ from hesrl.envs.ur5.rendering import (
 )
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 
-PLANE = Plane(ReacherSettings().q_ref)
+PLANE = ReacherSettings().plane
 START = (-2.4, 1.5)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from hesrl.envs.ur5.kinematics import forward
+from hesrl.envs.ur5.kinematics import UR5
 from hesrl.envs.ur5.urscript import parse
 from tests.envs.ur5.emulated import (
     SETTINGS,
@@ -101,7 +101,7 @@ def test_the_tool_stays_in_the_box(action):
     angles = play_into("box", action)
     q = np.tile(SETTINGS.q_ref, (len(angles), 1))
     q[:, 1:3] = angles
-    places = forward(q)
+    places = UR5.forward(q)
     low, high = [-0.2, *SETTINGS.box_low], [0.2, *SETTINGS.box_high]
     assert (places > np.array(low) - 0.05).all()
     assert (places < np.array(high) + 0.05).all()

@@ -14,7 +14,7 @@ import hesrl.envs  # registers the environments
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5.arm import Arm
 from hesrl.envs.ur5.commands.guard_check import random_actions
-from hesrl.envs.ur5.kinematics import forward
+from hesrl.envs.ur5.kinematics import UR5
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
 from tests.envs.ur5.reaching import reach
@@ -62,7 +62,7 @@ def test_settings_go_through_make():
 def test_an_episode_begins_at_rest_in_the_start_pose_and_is_truncated_after_100_steps():
     env = UR5ReacherSim()
     observations, rewards, _ = play(env, random_policy(), seed=0)
-    start = forward(env.settings.q_ref)[1:]
+    start = UR5.forward(env.settings.q_ref)[1:]
     assert observations[0, :4] == pytest.approx([-2.4, 1.5, 0, 0])
     targets = start - observations[0, 4:6]
     assert (targets >= env.settings.box_low).all() and (targets <= env.settings.box_high).all()
@@ -102,7 +102,7 @@ def test_equal_seeds_give_equal_episodes_and_different_ones_do_not():
 def test_a_reset_may_name_the_target():
     env = UR5ReacherSim()
     obs, info = env.reset(seed=0, options={"target": (0.3, 0.6)})
-    tool = forward(env.settings.q_ref)[1:]
+    tool = UR5.forward(env.settings.q_ref)[1:]
     assert obs[4:6] == pytest.approx(tool - [0.3, 0.6], abs=1e-6)
     assert info["distance"] == pytest.approx(np.linalg.norm(tool - [0.3, 0.6]))
     with pytest.raises(UserError, match="target"):

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from hesrl.envs.ur5.kinematics import Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.task import (
     Task,
@@ -20,7 +19,7 @@ from hesrl.envs.ur5.task import (
 from hesrl.errors import UserError
 
 SETTINGS = ReacherSettings()
-PLANE = Plane(SETTINGS.q_ref)
+PLANE = SETTINGS.plane
 START = (-2.4, 1.5)
 
 

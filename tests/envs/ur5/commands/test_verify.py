@@ -11,6 +11,7 @@ from hesrl.envs.ur5 import start
 from hesrl.envs.ur5.commands import verify, verify_motions
 from hesrl.envs.ur5.commands.check import Reception
 from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.kinematics import UR5E
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import commands, emulate, eventually, ports_of
@@ -25,7 +26,13 @@ def backend(request):
 
 
 @pytest.fixture
-def emulator(monkeypatch):
+def e_series():
+    """Whether the emulator is an e-Series controller."""
+    return False
+
+
+@pytest.fixture
+def emulator(monkeypatch, e_series):
     """An emulator in real time; a busy machine may be late, and halts are long beside that."""
     monkeypatch.setattr(verify, "_LONGEST_GAP", 60.0)
     monkeypatch.setattr(verify, "_RATE_OFF", 0.9)
@@ -37,7 +44,7 @@ def emulator(monkeypatch):
         monkeypatch.setattr(Watch, look, lambda *arguments: None)
     for name, value in (("stale_after", 60.0), ("t_min", 0.1), ("timeout", 60.0)):
         monkeypatch.setitem(Driver.__init__.__kwdefaults__, name, value)
-    with emulate(speed=1.0) as serving:
+    with emulate(speed=1.0, e_series=e_series) as serving:
         yield serving
 
 
@@ -71,6 +78,21 @@ def test_a_controller_that_is_sound_passes_all_checks(run, emulator, backend):
     assert "moving the elbow by a few degrees" in printed and "all checks passed" in printed
     assert emulator.controller.max_speed <= 0.1 + 1e-9
     assert eventually(lambda: not emulator.controller.arm.is_moving)
+
+
+@pytest.mark.parametrize("e_series", [True])
+def test_an_e_series_arm_passes_the_frame_check_with_its_option(run, emulator):
+    _, table, printed = run("--yes")
+    assert "frame" in failed(table) and "give arm_model=ur5e" in table["frame"][1], printed
+    assert not emulator.controller.commands
+    _, table, printed = run("--yes", "--arm-model", "ur5e")
+    assert table["frame"][0] == "passed", printed
+
+
+def test_all_checks_pass_with_a_ur5e(run, emulator):
+    emulator.controller.model = UR5E
+    status, _, printed = run("--yes", "--arm-model", "ur5e")
+    assert status == 0, printed
 
 
 LISTENING = {
@@ -130,7 +152,7 @@ def test_nothing_moves_without_the_confirmation(run, emulator, monkeypatch):
 def reception(**options):
     """What a sound controller sends."""
     sound = {"size": 1060, "state": None, "rate": 125.0, "clock_speed": 1.0, "cycle": 0.008}
-    return Reception(**sound | {"jitter": 0.001, "longest": 0.02} | options)
+    return Reception(**sound | {"jitter": 0.001, "longest": 0.02, "other_place": None} | options)
 
 
 @pytest.mark.parametrize(
