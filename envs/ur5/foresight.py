@@ -1,12 +1,14 @@
-"""Where the arm would come to rest, if it followed a command for one cycle and then braked.
+"""Where the arm would come to rest, if a command were the last, or the last before it braked.
 
 A command is harmless if the arm could still stop after it, with elbow, wrist and tool where they
 may be and the joints within their limits. So there always is a way to stop: braking at once, which
-was looked at before the last command.
+was looked at before the last command. Two ways to stop are looked at, of which the second is that
+of a link that breaks: no other command comes, and the controller brakes as this one has it.
 
     under the command before, until this one is obeyed       latency
-    under the command                                         dt
-    braking: from speeds v with the deceleration b            q ← q + v max|v| / 2b
+    under the command                                         dt     or  t_min and two cycles
+    braking: from speeds v with the deceleration b            brake  or  that of the command
+                                                              q ← q + v max|v| / 2b
 
 The joints change their speeds together, as ``speedj`` does.
 """
@@ -26,26 +28,29 @@ DECELERATIONS = (2.0, 5.0)
 """Smallest and largest deceleration with which the guards brake (rad/s²)."""
 STOPPING_ANGLE = 0.05
 """Angle in which they stop the arm, if these allow it (rad)."""
+_LONGER = 2 * TICK
+"""By what a speed may hold longer than ``t_min``: over RTDE a program looks once in a cycle (s)."""
 
 
 class Foresight:
     """Looks ahead for one arm.
 
     Args:
-        settings: Box, limits and the time between two actions.
+        settings: Box, limits, the time between two actions, and how long a speed holds.
         plane: The arm.
         brake: Deceleration of the stop (rad/s²).
     """
 
     def __init__(self, settings: ReacherSettings, plane: Plane, brake: float) -> None:
         self._plane, self._brake, self._dt = plane, brake, settings.dt
+        self._hold = settings.t_min + _LONGER
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
             settings.box_low,
             settings.box_high,
         )
         (self._shoulder_low, self._elbow_low) = settings.joint_low
         (self._shoulder_high, self._elbow_high) = settings.joint_high
-        self._time = LATENCY + settings.dt
+        self._time = LATENCY + max(self._dt, self._hold)
         self._model = model = plane.model
         # Turning the shoulder or the elbow by an angle moves the tool by this much at most.
         self._radius_1, self._radius_2 = plane.reach, plane.reach + model.a2
@@ -74,13 +79,23 @@ class Foresight:
         if self._is_far(command, before, q, qd, tool):
             return None
         reached, speeds = self._follow(before, q, qd, LATENCY)
-        reached, speeds = self._follow(command, reached, speeds, self._dt)
-        time = max(map(abs, speeds)) / self._brake
+        what = self._stopping(command, reached, speeds, self._dt, self._brake, q)
+        if what is None and (self._hold > self._dt or command.acceleration < self._brake):
+            a = command.acceleration
+            what = self._stopping(command, reached, speeds, self._hold, a, q)
+        return what
+
+    def _stopping(
+        self, command: Command, q: Pair, qd: Pair, hold: float, brake: float, now: Pair
+    ) -> str | None:
+        """Return what is violated if a command is followed for a time (s) before the arm brakes."""
+        reached, speeds = self._follow(command, q, qd, hold)
+        time = max(map(abs, speeds)) / brake
         # Halfway through the time of the stop three quarters of the way are done.
         stop_1, stop_2 = 0.5 * time * speeds[0], 0.5 * time * speeds[1]
         for part in (1.0, 0.75, 0.0):
             place = reached[0] + part * stop_1, reached[1] + part * stop_2
-            if (what := self._violated(place, q)) is not None:
+            if (what := self._violated(place, now)) is not None:
                 return what
         return None
 
@@ -89,7 +104,7 @@ class Foresight:
         shoulder, elbow = q
         fastest_1 = max(abs(qd[0]), abs(command.shoulder), abs(before.shoulder))
         fastest_2 = max(abs(qd[1]), abs(command.elbow), abs(before.elbow))
-        time = self._time + 0.5 * max(fastest_1, fastest_2) / self._brake
+        time = self._time + 0.5 * max(fastest_1, fastest_2) / min(self._brake, command.acceleration)
         angle_1, angle_2 = time * fastest_1, time * fastest_2
         room = self._radius_1 * angle_1 + self._radius_2 * angle_2
         y, z = tool

@@ -7,9 +7,9 @@ have the tool outside the box all the same, the arm goes back towards the neares
     a = clip(max|qd| v₀ / 0.05, brake, 5),    v₀ = max|qd| when the tool left the box.
 
 Then the joints: one beyond its limit gets the speed of the faster joint, inward. These two are
-SenseAct's. Last comes foresight: a command after which the arm could not stop in time is sent
-with three quarters, a half or a quarter of its speeds, or for one joint only, or the arm brakes,
-with the deceleration
+SenseAct's. Last comes foresight: a command after which the arm could not stop in time, also if the
+link broke, is sent with the acceleration ``brake``, then with three quarters, a half or a quarter
+of its speeds, or for one joint only, or the arm brakes, with the deceleration
 
     brake = clip(speed_limit² / 0.05, 2, 5), but not below the acceleration of the task.
 """
@@ -24,7 +24,7 @@ from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
 RETURN_SPEED = 0.1
 """Norm of the joints' speeds on the way back into the box (rad/s)."""
-_PARTS = ((0.75, 0.75), (0.5, 0.5), (0.25, 0.25), (0.0, 1.0), (1.0, 0.0))
+_PARTS = ((1.0, 1.0), (0.75, 0.75), (0.5, 0.5), (0.25, 0.25), (0.0, 1.0), (1.0, 0.0))
 """Parts of the speeds of shoulder and elbow that are tried where the whole is too much."""
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hesrl.envs.ur5.arm import TICK
 from hesrl.envs.ur5.commands import guard_check
 from hesrl.envs.ur5.controller import Controller
 from hesrl.envs.ur5.guards import Guards
@@ -18,6 +19,15 @@ from hesrl.envs.ur5.kinematics import UR5, Command
 from hesrl.envs.ur5.motion import law_for
 from hesrl.envs.ur5.protocol import unpack
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
+from hesrl.envs.ur5.rtde_program import (
+    ACCELERATION,
+    BEAT,
+    COMMAND,
+    JOINTS,
+    NUMBER,
+    SPEEDS,
+    program,
+)
 from hesrl.envs.ur5.task import Task
 from hesrl.envs.ur5.urscript import speedj
 
@@ -216,3 +226,53 @@ def test_the_arm_behind_the_controller_stays_in_the_box(latency):
                 outside.append(max(*(fast.box_low - place), *(place - fast.box_high)))
                 assert UR5.elbow_wrist_tool(state.q_actual)[:, 2].min() > 0.08
     assert -0.01 < max(outside) < 0.01
+
+
+class Lines:
+    """A controller that gets lines of URScript."""
+
+    def __init__(self, settings):
+        self.controller, self.t_min = Controller(settings.q_ref), settings.t_min
+
+    def send(self, qd, a):
+        self.controller.obey(speedj(qd, a, self.t_min).decode())
+
+
+class Registers(Lines):
+    """A controller with our program, which holds speeds for another cycle."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.controller.obey(program(1, self.t_min + TICK, 0.5).decode())
+        self.controller.inputs |= {COMMAND: SPEEDS, NUMBER: 1, BEAT: 1}
+        self.controller.cycle()
+
+    def send(self, qd, a):
+        self.controller.inputs |= dict(zip(JOINTS, qd, strict=True)) | {ACCELERATION: a}
+        self.controller.inputs[BEAT] += 1
+
+
+def broken_off(cell, settings, action, packets):
+    """Go with an action until the link breaks; return when a guard acted, and how far outside."""
+    task, acted, outside = Task(settings), None, []
+    law = law_for(settings.joints, partial(task.command, action))
+    for number in range(packets + 150):
+        state = unpack(cell.controller.cycle())
+        if number < packets:
+            cell.send(*law(state))
+            acted = number if acted is None and task.guards.active else acted
+        place = UR5.forward(state.q_actual)[1:]
+        outside.append(max(*(settings.box_low - place), *(place - settings.box_high)))
+    return acted, max(outside)
+
+
+@pytest.mark.parametrize("cell", [Lines, Registers])
+@pytest.mark.parametrize("action", [(1.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize("limits", [(0.3, 1.4, 0.008), (0.3, 1.4, 0.1), (1.0, 2.0, 0.1)])
+def test_a_link_that_breaks_leaves_the_arm_in_the_box(cell, action, limits):
+    """No command follows: the arm goes on for t_min, and brakes as the last command had it."""
+    speed_limit, acceleration, t_min = limits
+    fast = ReacherSettings(speed_limit=speed_limit, acceleration=acceleration, t_min=t_min)
+    acted, _ = broken_off(cell(fast), fast, action, 300)
+    for packets in range(acted - 1, acted + 12, 3):
+        assert broken_off(cell(fast), fast, action, packets)[1] < 0.003
