@@ -118,6 +118,13 @@ class Packages:
         self.sizes = sizes
         self._buffer = bytearray()
 
+    @property
+    def lacking(self) -> int:
+        """Bytes that the package to come lacks, as far as its size is known."""
+        has_size = len(self._buffer) >= _HEADER.size
+        size = _HEADER.unpack_from(self._buffer)[0] if has_size else _HEADER.size
+        return int(size) - len(self._buffer)
+
     def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
         """Return the packages that are complete with ``data``, oldest first, and what they hold.
 

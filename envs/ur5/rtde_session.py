@@ -83,7 +83,8 @@ class _Questions:
 
     def __call__(self, kind: Kind, payload: bytes = b"") -> bytes:
         self._connection.sendall(package(kind, payload))
-        while data := self._connection.recv(1 << 12):
+        # No byte beyond the answer is taken: after the last answer it begins to send.
+        while data := self._connection.recv(self._packages.lacking):
             for answered, answer in self._packages.feed(data):
                 if answered is kind:
                     return answer

@@ -16,6 +16,7 @@ from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.motion import Limits
 from hesrl.envs.ur5.protocol import ProtocolError
 from hesrl.envs.ur5.rtde import ANY_SIZE, Kind, Packages, Recipe, package
+from hesrl.envs.ur5.rtde_session import agree
 from hesrl.envs.ur5.rtde_wire import RtdeWire
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import SETTINGS, STALE_AFTER, Served, emulate, eventually
@@ -46,6 +47,24 @@ def test_a_data_package_has_header_recipe_and_values_in_network_order():
         "actual_q": tuple(range(6)),
         "robot_mode": -1,
     }
+
+
+def test_what_a_controller_sends_right_after_the_agreement_is_not_lost():
+    outputs = ["DOUBLE", *["VECTOR6D"] * 5, "DOUBLE", *["INT32"] * 4]
+    inputs = [*["INT32"] * 3, *["DOUBLE"] * 8]
+    answers = (
+        package(Kind.VERSION, b"\1"),
+        package(Kind.CONTROLLER, struct.pack(">4I", 5, 11, 0, 0)),
+        package(Kind.OUTPUTS, b"\1" + ",".join(outputs).encode()),
+        package(Kind.INPUTS, b"\1" + ",".join(inputs).encode()),
+        package(Kind.START, b"\1"),
+    )
+    begun = b"a package and the half of another"
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"".join((*answers, begun)))
+        assert agree(here).frequency == 500
+        assert here.recv(1 << 12) == begun
 
 
 @pytest.mark.parametrize("payload", [b"", b"\3" + bytes(59), b"\4" + bytes(60)])
