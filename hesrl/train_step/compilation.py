@@ -48,6 +48,7 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
         NotImplementedError: PyTorch has no shape for the result of an operation.
     """
     translation = Translation(graph, inputs)
+    _check_memory(translation, inputs)
     in_c = c_program(translation.schedule)
     library = library_of("step", in_c.code, _OPTIONS, _instruction_set())
     if not library.exists():
@@ -60,6 +61,20 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
         build(library, in_c.code, _OPTIONS)
         (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     return CompiledStep(library, translation, in_c)
+
+
+def _check_memory(translation: Translation, inputs: Sequence[Tensor]) -> None:
+    """Refuse tensors in common memory, since loops take each as separate from the others."""
+    changed = {buffer.slot for loop in translation.schedule.loops for buffer in loop.changed}
+    end, changed_end = 0, 0
+    for start, slot in sorted((t.data_ptr(), slot) for slot, t in enumerate(inputs) if t.numel()):
+        if start < (end if slot in changed else changed_end):
+            raise RuntimeError("the step changes a tensor that shares memory with another one")
+        t = inputs[slot]
+        last = sum((n - 1) * step for n, step in zip(t.shape, t.stride(), strict=True))
+        end = max(end, start + (last + 1) * t.itemsize)
+        if slot in changed:
+            changed_end = max(changed_end, start + (last + 1) * t.itemsize)
 
 
 def library_of(name: str, code: str, options: Sequence[str], *parts: str) -> Path:
