@@ -114,6 +114,8 @@ def build(library: Path, code: str, options: Sequence[str]) -> None:
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
             raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # a library that a power cut has cut off would end the process
         os.replace(made, library)
 
 
