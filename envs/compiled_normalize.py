@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from hesrl.train_step.compilation import build, library_of
+from hesrl.train_step.compilation import build, kept_library, stem_of
 
 # Neither fused nor reordered, so that the numbers are NumPy's.
 _OPTIONS = ("-O2", "-ffp-contract=off")
@@ -21,9 +21,8 @@ def compiled_normalize() -> Callable[..., None] | None:
     """
     code = Path(__file__).with_name("normalize.cpp").read_text()
     try:
-        library = library_of("normalize", code, _OPTIONS)
-        if not library.exists():
-            build(library, code, _OPTIONS)
+        stem = stem_of("normalize", code, _OPTIONS)
+        library = kept_library(stem) or build(stem, code, _OPTIONS)
         function = ctypes.CDLL(str(library)).hesrl_normalize
     except (OSError, RuntimeError):
         return None

@@ -50,15 +50,16 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     translation = Translation(graph, inputs)
     _check_memory(translation, inputs)
     in_c = c_program(translation.schedule)
-    library = library_of("step", in_c.code, _OPTIONS, _instruction_set())
-    if not library.exists():
+    stem = stem_of("step", in_c.code, _OPTIONS, _instruction_set())
+    library = kept_library(stem)
+    if library is None:
         print(
             f"compiling the training step (once, about {compile_seconds():.0f} s)",
             file=sys.stderr,
             flush=True,
         )
         start = time.monotonic()
-        build(library, in_c.code, _OPTIONS)
+        library = build(stem, in_c.code, _OPTIONS)
         (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     return CompiledStep(library, translation, in_c)
 
@@ -77,31 +78,58 @@ def _check_memory(translation: Translation, inputs: Sequence[Tensor]) -> None:
             changed_end = max(changed_end, start + (last + 1) * t.itemsize)
 
 
-def library_of(name: str, code: str, options: Sequence[str], *parts: str) -> Path:
-    """Return where the library of a program is kept, which an earlier process may have built.
+def stem_of(name: str, code: str, options: Sequence[str], *parts: str) -> str:
+    """Return what the name of a program's library begins with; no other program shares it.
 
     Args:
-        name: What the name of its file begins with.
+        name: What it begins with itself.
         code: The program, in C++.
         options: Those of the compiler.
-        *parts: What else it depends on, beside the platform.
+        *parts: What else the library depends on, beside the platform.
+    """
+    whole = code, options, platform.platform(), parts
+    return f"{name}-{hashlib.sha256(repr(whole).encode()).hexdigest()}"
+
+
+def kept_library(stem: str) -> Path | None:
+    """Return the library that an earlier process has built, or None.
+
+    The name of a library ends with its own digest, since a damaged one would end the process that
+    loads it. A damaged one is removed, with a line on stderr.
+
+    Args:
+        stem: What its name begins with.
 
     Raises:
         OSError: The folder cannot be used.
     """
-    whole = code, options, platform.platform(), parts
-    return cache_folder() / f"{name}-{hashlib.sha256(repr(whole).encode()).hexdigest()}.so"
+    for library in cache_folder().glob(f"{stem}-*.so"):
+        try:
+            content = library.read_bytes()
+        except FileNotFoundError:
+            continue  # another process has found it damaged
+        if library.stem == f"{stem}-{_digest(content)}":
+            return library
+        print(f"{library} is damaged: it is compiled anew", file=sys.stderr, flush=True)
+        library.unlink(missing_ok=True)
+    return None
 
 
-def build(library: Path, code: str, options: Sequence[str]) -> None:
+def build(stem: str, code: str, options: Sequence[str]) -> Path:
     """Compile a program into a library, which is there as a whole or not at all.
+
+    Args:
+        stem: What the name of the library begins with.
+        code: The program, in C++.
+        options: Those of the compiler.
 
     Raises:
         RuntimeError: There is no C++ compiler, or it fails.
         OSError: The folder cannot be used.
     """
+    folder = cache_folder()
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    with tempfile.TemporaryDirectory(dir=library.parent, prefix="compiling-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="compiling-") as scratch:
         source, made = (Path(scratch) / name for name in ("program.cpp", "program.so"))
         source.write_text(code)
         command = [compiler, *options, "-shared", "-fPIC", "-o", str(made), str(source)]
@@ -115,8 +143,14 @@ def build(library: Path, code: str, options: Sequence[str]) -> None:
             lines = [line for line in done.stderr.splitlines() if "error" in line] or [done.stderr]
             raise RuntimeError(f"the C++ compiler {compiler} fails: {lines[0]}")
         with made.open("rb") as file:
-            os.fsync(file.fileno())  # a library that a power cut has cut off would end the process
+            os.fsync(file.fileno())  # else a power cut may leave a library that is cut off
+        library = folder / f"{stem}-{_digest(made.read_bytes())}.so"
         os.replace(made, library)
+    return library
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def compile_seconds() -> float:
