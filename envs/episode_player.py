@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -100,12 +100,19 @@ class EpisodePlayer:
         """
         generators = rng_state()
         try:
-            return [
-                self._episode(act, seed if episode == 0 else None, seed, watch)
-                for episode in range(episodes)
-            ]
+            return list(self.each(act, episodes=episodes, seed=seed, watch=watch))
         finally:
             set_rng_state(generators)
+
+    def each(
+        self, act: Act, *, episodes: int, seed: int, watch: Callable[[], None] | None = None
+    ) -> Iterator[Episode]:
+        """Play as `play` does, and yield each episode at its end.
+
+        The random generators are those of the caller, who may draw between the episodes.
+        """
+        for episode in range(episodes):
+            yield self._episode(act, seed if episode == 0 else None, seed, watch)
 
     def _episode(
         self, act: Act, reset_seed: int | None, seed: int, watch: Callable[[], None] | None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hesrl.envs.episode_player import EpisodePlayer
+from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.video_recorder import VideoRecorder
+from hesrl.envs.window import Window
 from hesrl.errors import UserError
 from hesrl.rl.saved_policy import PlayingSettings, SavedPolicy, saved_policy
 from hesrl.runs.interrupts import HaltRequest
@@ -36,33 +36,25 @@ def main(args: Args) -> int:
     """
     if args.video is not None and args.video.suffix != ".mp4":
         raise UserError(f"--video {args.video}: must end with .mp4")
-    if args.video is None and sys.platform == "linux":
-        screens = {"DISPLAY", "WAYLAND_DISPLAY"} & {name for name, on in os.environ.items() if on}
-        if not screens:
-            raise UserError("there is no screen (DISPLAY): give --video FILE.mp4")
     with saved_policy(args) as policy, HaltRequest(policy.halt):
         if policy.halt is not None:
             raise UserError(f"{policy.env_id} moves an arm, and draws nothing: use hesrl evaluate")
-        with contextlib.closing(_player(args, policy)) as player:
-            if isinstance(player, VideoRecorder):
-                assert args.video is not None
-                episodes = player.write(
-                    args.video, policy.act, episodes=args.episodes, seed=args.seed
-                )
-            else:
-                episodes = player.play(policy.act, episodes=args.episodes, seed=args.seed)
-    for number, episode in enumerate(episodes, start=1):
-        steps = counted(episode.episodic_length, "step")
-        print(f"episode {number}: return {episode.episodic_return:.1f}, {steps}")
+        for number, episode in enumerate(_episodes(args, policy), start=1):
+            steps = counted(episode.episodic_length, "step")
+            print(f"episode {number}: return {episode.episodic_return:.1f}, {steps}", flush=True)
     if args.video is not None:
         print(args.video)
     return 0
 
 
-def _player(args: Args, policy: SavedPolicy) -> EpisodePlayer:
+def _episodes(args: Args, policy: SavedPolicy) -> Iterator[Episode]:
     settings = {**policy.player_settings, "max_episode_steps": args.max_episode_steps}
-    if args.video is not None:
-        del settings["env"]
-        return VideoRecorder(policy.env_id, policy.observation, option="--video", **settings)
-    settings["env_options"] = {**settings["env_options"], "render_mode": "human"}
-    return EpisodePlayer(policy.env_id, policy.observation, **settings)
+    del settings["env"]
+    what = policy.env_id, policy.observation
+    how = {"episodes": args.episodes, "seed": args.seed}
+    if args.video is None:
+        with contextlib.closing(Window(*what, **settings)) as window:
+            yield from window.show(policy.act, **how)
+    else:
+        with contextlib.closing(VideoRecorder(*what, option="--video", **settings)) as recorder:
+            yield from recorder.write(args.video, policy.act, **how)

@@ -8,13 +8,12 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from hesrl.agents import ppo, sb3_ppo
-from hesrl.envs.episode_player import EpisodePlayer
 from hesrl.errors import UserError
-from hesrl.rl import play_run
 from hesrl.rl.play_run import Args, main
 from tests.agents.processes import ROOT
 from tests.rl.test_evaluate_run import train
@@ -57,28 +56,25 @@ def test_a_video_shows_the_episodes(tmp_path, capsys, agent):
     assert video.stat().st_size > 1000
 
 
-def test_a_window_is_drawn_by_the_environment(tmp_path, monkeypatch):
-    path, _ = train(ppo, tmp_path, env_id="CartPole-v1", num_minibatches=4)
-    made = []
-
-    def player(env_id, observation, *, env_options, **settings):
-        made.append(env_options)
-        return EpisodePlayer(env_id, observation, env_options={}, **settings)
-
-    monkeypatch.setattr(play_run, "EpisodePlayer", player)
+def test_a_window_shows_the_episodes(tmp_path, monkeypatch, capsys):
+    path, _ = train(ppo, tmp_path, env_id="tests.envs.test_window:Shown-v0", num_minibatches=4)
     monkeypatch.setenv("DISPLAY", ":0")
+    capsys.readouterr()
     assert main(Args(run=path)) == 0
-    assert made == [{"render_mode": "human"}]
+    assert capsys.readouterr().out == "".join(
+        f"episode {n}: return 4.0, 4 steps\n" for n in (1, 2, 3)
+    )
 
 
-def test_what_cannot_be_shown_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"^--video a.gif: must end with .mp4$"):
-        main(Args(run=tmp_path, video=tmp_path.__class__("a.gif")))
+def test_input_is_refused_before_the_screen(tmp_path, monkeypatch):
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(UserError, match=r"^there is no screen \(DISPLAY\): give --video FILE.mp4$"):
-        main(Args(run=tmp_path))
+    with pytest.raises(UserError, match=r"^--video a.gif: must end with .mp4$"):
+        main(Args(run=tmp_path, video=Path("a.gif")))
+    with pytest.raises(UserError, match=r"^--max-episode-steps 0: must be greater than zero$"):
+        main(Args(run=tmp_path, max_episode_steps=0))
+    with pytest.raises(UserError, match=r"^no run directory nowhere: "):
+        main(Args(run=Path("nowhere")))
 
 
 def started(tmp_path, *words):
