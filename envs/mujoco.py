@@ -42,6 +42,9 @@ def make_env(
     """
     if env_id.count(":") > 1:
         raise UserError(f"no environment {env_id!r}: write it as Name-v0 or module:Name-v0")
+    limit = kwargs.get("max_episode_steps", 1)
+    if type(limit) is not int or limit < 1:
+        raise UserError(f"--env-options max_episode_steps={limit}: must be a whole number above 0")
     try:
         with _quiet_compiler():
             env = gym.make(env_id, disable_env_checker=True, **kwargs)
@@ -56,6 +59,9 @@ def make_env(
         name = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if name is None or name[1] not in kwargs:
             raise
+        if name[1] == "render_mode":
+            what = f"environment {env_id} cannot be drawn"
+            raise UserError(f"{what}: it takes no render_mode") from error
         option = "--robot-host" if name[1] == "host" else f"--env-options {name[1]}=…"
         raise UserError(f"{option}: environment {env_id} takes no {name[1]}") from error
     check_spaces(env_id, env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,12 @@ class VideoRecorder(EpisodePlayer):
         if sys.platform == "linux":
             os.environ.setdefault("MUJOCO_GL", "egl")
         rendering = {"render_mode": "rgb_array"}
-        super().__init__(
-            env_id, observation, env_options={**(env_options or {}), **rendering}, **settings
-        )
+        with warnings.catch_warnings():
+            # What cannot be drawn is refused here.
+            warnings.filterwarnings("ignore", ".*with render_mode=")
+            super().__init__(
+                env_id, observation, env_options={**(env_options or {}), **rendering}, **settings
+            )
         generators = rng_state()
         try:
             self._try_to_draw(env_id)
@@ -78,9 +82,12 @@ class VideoRecorder(EpisodePlayer):
             height, width, _ = self._draw().shape
         # Whatever OpenGL, its libraries and MuJoCo raise where one of them is missing.
         except Exception as error:
+            remedy = "leave the option out"
+            if isinstance(env.unwrapped, MujocoEnv):
+                egl = "install EGL (Debian, Ubuntu: apt install libegl1), set MUJOCO_GL"
+                remedy = f"{egl}, or {remedy}"
             raise UserError(
-                f"{self._option}: cannot draw {env_id}: {one_line(error)}; install EGL (Debian, "
-                "Ubuntu: apt install libegl1), set MUJOCO_GL, or leave the option out"
+                f"{self._option}: cannot draw {env_id}: {one_line(error)}; {remedy}"
             ) from error
         self._size = f"{width}x{height}"
         steps_per_second = env.metadata.get("render_fps", MAX_FPS)
@@ -123,6 +130,8 @@ class VideoRecorder(EpisodePlayer):
             FloatingPointError: As `EpisodePlayer.play` does.
             EnvironmentFault: As `EpisodePlayer.play` does.
         """
+        if path.is_dir():
+            raise UserError(f"{self._option} {path}: is a folder, name a file")
         temporary = path.with_name(f".{path.name}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

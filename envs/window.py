@@ -46,8 +46,9 @@ class Window(EpisodePlayer):
             raise UserError(f"there is no screen (DISPLAY): {INSTEAD}")
         options = {**(env_options or {}), "render_mode": "human"}
         with warnings.catch_warnings():
-            # Gymnasium shows the pictures of an environment that has no window of its own.
-            warnings.filterwarnings("ignore", ".*'human' rendering")
+            # Gymnasium shows the pictures of an environment that has no window of its own, and
+            # what cannot be drawn is refused here.
+            warnings.filterwarnings("ignore", ".*'human' rendering|.*with render_mode=")
             super().__init__(env_id, observation, env_options=options, **settings)
         self._listens = False
         try:

@@ -7,6 +7,7 @@ import importlib
 import io
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -52,7 +53,7 @@ def run_command(
         if not {"-h", "--help"}.isdisjoint(argv):
             _show(command_help(prog or f"python {sys.argv[0]}", args_class, defaults, example))
             return 0
-        args, unknown = _parse(args_class, argv, prog, preset)
+        args, unknown = parsed(args_class, argv, prog, **preset)
         if unknown:
             raise UserError(unknown_option(unknown[0], args))
         if hasattr(args_class, "given"):
@@ -66,6 +67,18 @@ def run_command(
         return 2
     except (FloatingPointError, EnvironmentFault) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has no exception of its own for the memory of the CPU.
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+            raise
+        how_much = re.search(r"allocate \d\S* [bKMGTPE]\w+", str(error))
+        words = f" to {how_much[0]}" if how_much else ""
+        print(
+            f"error: there is too little memory{words}: ask for smaller networks, shorter rollouts "
+            "or fewer environments",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("aborted; the last checkpoint is kept", file=sys.stderr)
@@ -81,10 +94,16 @@ def _show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parse(
-    args_class: type[ArgsT], argv: list[str], prog: str | None, preset: dict[str, Any]
+def parsed(
+    args_class: type[ArgsT], argv: Sequence[str], prog: str | None = None, **preset: Any
 ) -> tuple[ArgsT, list[str]]:
     """Return the settings of a command line, and what is none of them.
+
+    Args:
+        args_class: A dataclass of settings.
+        argv: The arguments.
+        prog: Name of the command.
+        **preset: ``default``, an instance whose values are the defaults.
 
     Raises:
         UserError: A value is missing or impossible; what tyro says of it in a box, in one line.
@@ -108,7 +127,17 @@ def _parse(
     words = (
         words.removeprefix("Error ").rstrip(".").replace("Expected 1 values", "Expected 1 value")
     )
-    raise UserError(f"{words}; --help lists the options")
+    raise UserError(f"{_plain(words)}; --help lists the options")
+
+
+def _plain(words: str) -> str:
+    """Return what tyro says of a number, in the words that hesrl has for it elsewhere."""
+    words = re.sub(r"could not convert string to float: ('.*')$", r"\1 is not a number", words)
+    match = re.search(r"no type matching \{None\}\|(INT|FLOAT) could .* from \[('.*')\]$", words)
+    if match is None:
+        return words
+    kind = "whole number" if match[1] == "INT" else "number"
+    return f"{words[: match.start()]}{match[2]} is not a {kind}"
 
 
 def given_by(argv: Sequence[str]) -> frozenset[str]:

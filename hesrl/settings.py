@@ -31,6 +31,9 @@ class SessionSettings(Protocol):
         """Environment steps that the run will take; at most ``total_timesteps``."""
 
 
+MAX_SEED = 2**32 - 1
+"""The largest seed that Stable-Baselines3 takes."""
+
 Scale = Literal["smoke", "small", "paper"]
 """How much of a figure: seconds, an hour or a night, or all that the paper has."""
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +36,21 @@ train ppo --seed
 train ppo --seed one
 train ppo --seed 1.5
 train ppo --seed -1
+train ppo --seed 4294967296
+train ppo --seed 99999999999999999999
 train ppo --total-timesteps 0
 train ppo --total-timesteps 1e2
 train ppo --total-timesteps 1e-2
+train ppo --total-timesteps inf
 train ppo --gamma 1.5
 train ppo --gamma nan
+train ppo --gamma=
 train ppo --learning-rate 0
+train ppo --learning-rate inf
+train ppo --learning-rate 3e-4,1e-3
 train ppo --eps -1e-3
+train ppo --eps inf
+train ppo --ent-coef nan
 train ppo --optimizer adamw
 train ppo --optimizer adaggnmc
 train ppo --optimizer sgd --eps 0.1
@@ -50,6 +59,7 @@ train ppo --betas 0.9 1
 train ppo --activation gelu
 train ppo --compile yes
 train ppo --hidden-sizes 64 0
+train ppo --hidden-sizes 1e15
 train ppo --num-envs 0
 train ppo --num-minibatches 7
 train ppo --num-minibatches 2048
@@ -57,9 +67,14 @@ train ppo --device gpu
 train ppo --env-id HalfCheeta-v5
 train ppo --env-id no_module:Nothing-v0
 train ppo --env-id a:b:c
+train ppo --env-id ''
+train ppo --env-id Höpper-v5
 train ppo --env-id CartPole-v1 --variance-network
 train ppo --env-id CartPole-v1 --env-options speed
 train ppo --env-id CartPole-v1 --env-options speed=1
+train ppo --env-id CartPole-v1 --env-options max_episode_steps=0
+train ppo --env-id CartPole-v1 --env-options max_episode_steps=two
+train ppo --env-id bad_envs:NaN-v0 --capture-video
 train ppo --env-id CartPole-v1 --robot-host localhost
 train ppo --env-id bad_envs:Spaces-v0
 train ppo --env-id bad_envs:Raising-v0 --num-steps 64
@@ -69,7 +84,10 @@ train ppo --env-id bad_envs:Values-v0 --num-steps 64
 train ppo --env-id bad_envs:Reward-v0 --num-steps 64
 train ppo --env-id bad_envs:NaN-v0 --num-steps 64
 train ppo --runs-dir /dev/null/runs
+train ppo --runs-dir words.yaml
 train ppo --resume nowhere
+train ppo --resume runs
+train ppo --resume words.yaml
 train ppo --resume runs/finished --seed 2
 train ppo --resume runs/finished --total-timesteps 100
 train a2c --resume runs/finished
@@ -81,6 +99,9 @@ train ppo --resume runs/foreign
 train ppo --resume runs/unsaved
 train ppo --config nowhere.yaml
 train ppo --config words.yaml
+train ppo --config empty.yaml
+train ppo --config binary.yaml
+train ppo --config folder
 train ppo --config typo.yaml
 train ppo --config typed.yaml
 train ppo --tuned --env-id Pusher-v5
@@ -104,25 +125,76 @@ train stream-ac --gamma 1 --lamda 1
 train sb3-ppo --env-id bad_envs:Raising-v0 --num-steps 64
 train sb3-ppo --env-id bad_envs:Shape-v0 --num-steps 64
 train sb3-a2c --env-id bad_envs:NaN-v0
+train sb3-ppo --optimizer kfac
+train sb3-ppo --n-steps 5
 train sb3-ppo --lstm-size 32
 train sb3-ppo --recurrent --lstm-size 0
 evaluate nowhere
+evaluate runs
+evaluate runs/typed
+evaluate runs/pickled
+evaluate runs/foreign
+evaluate runs/text
+evaluate runs/folder
+evaluate runs/dqn
 evaluate runs/finished --env-id Acrobot-v1
 evaluate runs/finished --episodes 0
 evaluate runs/finished --max-episode-steps 0
+evaluate runs/finished --seed -1
+evaluate runs/finished --env-options speed=2
 evaluate runs/unsaved
 play runs/finished --video run.gif
+play runs/arm --video folder.mp4
+play runs/arm --video words.yaml/run.mp4
+play runs/finished --max-episode-steps -1
+play runs/damaged
 export runs/finished --formats pickle
+export runs/finished --formats
+export runs/finished --out words.yaml
+export runs/unsaved
 sweep
 sweep nowhere.yaml
 sweep words.yaml
+sweep folder
+sweep binary.yaml
+sweep twice.yaml
+sweep axis.yaml
+sweep seed.yaml
+sweep task.yaml
+sweep good.yaml --jobs 0
+sweep good.yaml --jobs many
+sweep good.yaml --out words.yaml
+sweep good.yaml --out store
+sweep good.yaml --executor slurm
 sweep agents --agents pop
 sweep agents --folder runs
+sweep agents --seeds 0
+sweep agents --learning-rates nan
+sweep agents --optimizers adam adam
+sweep agents --options=--config=typed.yaml
+sweep agents --options=--gamma=hello
+sweep agents --options=--seed=1
 report nowhere
+report runs
+report store
+report folder
 plot curves nowhere
+plot curves runs/finished --out curves.doc
+plot curves runs/finished --out words.yaml/curves.png
+plot curves runs/broken
 bench agents --total-timesteps 10
+bench agents --agents nobody
+bench update --tasks nothing
 paper fig5 --scale tiny
+paper fig99
+paper fig5 --out words.yaml
 ur5 check
+ur5 check --host localhost --port 70000
+ur5 check --host localhost --seconds nan
+ur5 emulator --speed 0
+ur5 jog --host localhost --elbow nan
+doctor --jason
+completion tcsh
 """.splitlines()
 """Arguments of ``hesrl``, in a folder that `prepared` fills."""
 
@@ -158,6 +230,28 @@ for fault in ("Spaces", "Raising", "Reset", "Shape", "Values", "Reward", "NaN"):
 """
 
 
+GRID = """\
+agent: ppo
+settings:
+  env_id: CartPole-v1
+  total_timesteps: 2048
+"""
+GRIDS = {
+    "good": "test_seeds: [1]\n",
+    "twice": "  gamma: 0.9\n  gamma: 0.8\ntest_seeds: [1]\n",
+    "axis": "  gamma: [0.9, .nan]\ntest_seeds: [1]\n",
+    "seed": "test_seeds: [99999999999999999999]\n",
+    "task": "  env_options: [[speed=1]]\ntest_seeds: [1]\n",
+}
+"""Files of grids, by name; all but the first have a mistake."""
+
+
+BROKEN = (
+    "damaged", "pickled", "typed", "broken", "foreign", "unsaved", "text", "folder", "dqn",
+)  # fmt: skip
+"""Runs with a mistake, by the names of their folders."""
+
+
 class Outcome(NamedTuple):
     """What a command leaves."""
 
@@ -190,15 +284,25 @@ def _fill() -> None:
     Path("words.yaml").write_text("just words\n")
     Path("typo.yaml").write_text("gama: 0.9\n")
     Path("typed.yaml").write_text("gamma: hello\n")
+    Path("empty.yaml").touch()
+    Path("binary.yaml").write_bytes(bytes(range(256)))
+    for name, lines in GRIDS.items():
+        Path(f"{name}.yaml").write_text(GRID + lines)
+    for name in ("folder", "folder.mp4", "store"):
+        Path(name).mkdir()
+    Path("store/results.sqlite").write_text("no database\n" * 100)
     args = ppo.Args(
         env_id="CartPole-v1", total_timesteps=256, num_steps=256, num_minibatches=2,
         eval_episodes=1, compile="off", hidden_sizes=(4,),
     )  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert ppo.main(args) == 0
-    (made,) = Path("runs").iterdir()
-    finished = made.rename("runs/finished")
-    for name in ("damaged", "pickled", "typed", "broken", "foreign", "unsaved"):
+    runs = {"finished": args, "arm": replace(args, env_id="hesrl/UR5Reacher-v0")}
+    for name, settings in runs.items():
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert ppo.main(settings) == 0
+        (made,) = Path("runs").glob("*__*")
+        made.rename(f"runs/{name}")
+    finished = Path("runs/finished")
+    for name in BROKEN:
         shutil.copytree(finished, f"runs/{name}")
         Path(f"runs/{name}/summary.json").unlink()
     saved = Path("runs/damaged/checkpoint.pt")
@@ -211,7 +315,11 @@ def _fill() -> None:
     Path("runs/typed/config.yaml").write_text(config.replace("gamma: 0.99", "gamma: hello"))
     Path("runs/broken/config.yaml").write_text("settings: [")
     Path("runs/foreign/config.yaml").write_text("name: someone else's\n")
+    Path("runs/dqn/config.yaml").write_text(config.replace("agent: ppo", "agent: dqn"))
     Path("runs/unsaved/checkpoint.pt").unlink()
+    Path("runs/text/checkpoint.pt").write_text("hello")
+    Path("runs/folder/checkpoint.pt").unlink()
+    Path("runs/folder/checkpoint.pt").mkdir()
 
 
 def outcomes() -> list[Outcome]:

@@ -9,7 +9,7 @@ from typing import Any
 from hesrl import optim
 from hesrl.errors import UserError
 from hesrl.presets import is_of_preset
-from hesrl.settings import flag, require_positive
+from hesrl.settings import flag, require_between, require_positive
 
 OptimizerDefaults = Mapping[str, float]
 """What one optimizer brings where nothing is given, by the name of the setting."""
@@ -81,6 +81,9 @@ def check_optimizer(args: Any, defaults: Mapping[str, OptimizerDefaults]) -> Non
         if given and name not in own and not is_of_preset(args, name):
             raise UserError(f"{flag(name)} does not go with --optimizer {args.optimizer}")
     require_positive(args, " ".join(own))
+    # The others are bounds, and infinity is none.
+    finite = " ".join(name for name in ("learning_rate", "eps", "delta") if name in own)
+    require_between(args, finite, 0, math.inf)
     if not all(0 <= beta < 1 for beta in args.betas):
         raise UserError(f"--betas {args.betas}: must be two numbers from 0 to below 1")
     averages = issubclass(optim.get(args.optimizer), optim.Adaptive | optim.Scaled)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.threads import limit_threads
 from hesrl.runs.checkpoint import load_checkpoint
 from hesrl.runs.directory import RunDirectory
-from hesrl.settings import require_between, require_positive
+from hesrl.settings import MAX_SEED, require_between, require_positive
+from hesrl.settings_from_yaml import typed_settings
 
 OWN_AGENTS = ("ppo", "a2c", "stream-ac")
 SB3_AGENTS = ("sb3-ppo", "sb3-a2c")
@@ -94,7 +97,7 @@ def saved_policy(args: PlayingSettings) -> Iterator[SavedPolicy]:
         UserError: A setting or the environment is impossible, or the run has no policy to play.
     """
     require_positive(args, "episodes max_episode_steps threads")
-    require_between(args, "seed", 0, float("inf"))
+    require_between(args, "seed", 0, MAX_SEED)
     limit_threads(args.threads)
     run = RunDirectory.open(args.run, read_only=True)
     if run.agent not in OWN_AGENTS + SB3_AGENTS:
@@ -102,6 +105,12 @@ def saved_policy(args: PlayingSettings) -> Iterator[SavedPolicy]:
         raise UserError(f"{run.path} is a run of {run.agent}; those of {agents} can be played")
     if not run.checkpoint.exists():
         raise UserError(f"{run.path} has no checkpoint yet: wait, or train anew")
+    args_class = import_module(f"hesrl.agents.{run.agent.replace('-', '_')}").Args
+    known = {field.name for field in dataclasses.fields(args_class)}
+    # A run of an earlier version may have settings that there are no more.
+    typed_settings(
+        args_class, {n: v for n, v in run.settings.items() if n in known}, str(run.config)
+    )
     settings, state = run.settings, load_checkpoint(run.checkpoint)
     env_id = args.env_id or settings["env_id"]
     given, robot_host = args.env_options, args.robot_host

@@ -11,7 +11,13 @@ from typing import ClassVar
 from hesrl.errors import UserError
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
-from hesrl.settings import require_between, require_choice, require_device, require_positive
+from hesrl.settings import (
+    MAX_SEED,
+    require_between,
+    require_choice,
+    require_device,
+    require_positive,
+)
 
 
 @dataclass
@@ -110,7 +116,7 @@ class TrainingSettings:
             self,
             "total_timesteps checkpoint_interval eval_interval eval_episodes threads hidden_sizes",
         )
-        require_between(self, "seed", 0, math.inf)
+        require_between(self, "seed", 0, MAX_SEED)
         require_between(self, "gamma", 0, 1)
 
 

@@ -53,7 +53,7 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
             {"output_curvature": "fisher", "optimizer": "adahessian"},
             "--output-curvature fisher does not go with --optimizer adahessian",
         ),
-        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"seed": -1}, "--seed -1: must be from 0 to 4294967295"),
         ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
         ({"vf_coef": math.inf}, "--vf-coef inf: must be at least 0"),
         ({"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),

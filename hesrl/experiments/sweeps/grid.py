@@ -18,6 +18,7 @@ from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import AGENTS, Trial, checked_name, converted, is_tuple
 from hesrl.rl.env_options import env_options
 from hesrl.safe_yaml import load_yaml
+from hesrl.settings import MAX_SEED
 
 KEYS = ("name", "agent", "agents", "settings", "tuning_seeds", "test_seeds", "test", "grids")
 TEST = ("all", "best")
@@ -96,13 +97,11 @@ def load_grid(path: Path) -> Grid:
         UserError: The file cannot be read, or something in it is impossible; one line names it.
     """
     try:
-        content = load_yaml(path.read_bytes(), _Loader)
+        return make_grid(load_yaml(path.read_bytes(), _Loader), path.stem)
     except OSError as error:
         raise UserError(f"cannot read the grid {path}: {error.strerror}") from error
     except ValueError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return make_grid(content, path.stem)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
@@ -200,8 +199,8 @@ def _seeds(content: Mapping[str, Any], key: str) -> tuple[int, ...]:
         numbers = list(seeds.values())
         if all(type(number) is int for number in numbers):
             seeds = list(range(seeds["first"], seeds["first"] + seeds["count"]))
-    if not isinstance(seeds, list) or not all(type(s) is int and s >= 0 for s in seeds):
-        raise UserError(f"{key}: write [1, 2, 3] or {{first: 1, count: 3}}, from 0 on")
+    if not isinstance(seeds, list) or not all(type(s) is int and 0 <= s <= MAX_SEED for s in seeds):
+        raise UserError(f"{key}: write [1, 2, 3] or {{first: 1, count: 3}}, from 0 to {MAX_SEED}")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{key}: a seed is there twice")
     return tuple(seeds)

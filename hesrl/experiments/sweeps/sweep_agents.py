@@ -6,11 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hesrl.cli import given_by
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import Grid, make_grid
 from hesrl.experiments.sweeps.sweep import Running, run_and_report
 from hesrl.experiments.sweeps.sweep_table import STEP_SIZE
 from hesrl.experiments.sweeps.trial import AGENTS, settings_of
+from hesrl.settings import flag
+
+INSTEAD = {
+    "config": "write a grid (docs/experiments.md), or give its settings as options",
+    "env_id": "give --env-ids",
+    "optimizer": "give --optimizers",
+    "resume": "the same sweep goes on with its runs",
+    "runs_dir": "give --out",
+    "seed": "give --seeds and --first-seed",
+    "total_timesteps": "give --total-timesteps to the sweep",
+    **dict.fromkeys(("learning_rate", *STEP_SIZE.values()), "give --learning-rates"),
+}
+"""What stands for an option of a run that the sweep decides."""
 
 
 @dataclass
@@ -54,6 +68,8 @@ def grid_of(args: Args) -> Grid:
     """
     if args.seeds < 1 or args.first_seed < 0:
         raise UserError("--seeds must be at least 1, and --first-seed at least 0")
+    for name in sorted(given_by(args.options) & INSTEAD.keys()):
+        raise UserError(f"--options: {flag(name)} does not go with a sweep: {INSTEAD[name]}")
     parts = []
     for agent in args.agents:
         settings: dict[str, Any] = {

@@ -15,9 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
-import tyro
-
-from hesrl.cli import given_by, unknown_option
+from hesrl.cli import given_by, parsed, unknown_option
 from hesrl.commands import COMMANDS
 from hesrl.errors import UserError
 from hesrl.presets import preset, tuned
@@ -125,10 +123,12 @@ def settings_of(agent: str, options: Sequence[str]) -> dict[str, Any]:
         options: Its options, as on a command line.
 
     Raises:
-        UserError: An option is unknown.
+        UserError: An option is unknown, or its value is impossible.
     """
-    args_class = module_of(agent).Args
-    args, unknown = tyro.cli(args_class, args=list(options), return_unknown_args=True)
+    try:
+        args, unknown = parsed(module_of(agent).Args, options)
+    except UserError as error:
+        raise UserError(f"--options: {error}") from error
     if unknown:
         raise UserError(f"--options: {unknown_option(unknown[0], args)}")
     return {name: getattr(args, name) for name in given_by(options)}
