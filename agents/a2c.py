@@ -11,8 +11,8 @@ implementations:
   reached is bootstrapped.
 - The value loss is ½·MSE (Stable-Baselines3: MSE), and the optimizer is one of `hesrl.optim`
   (Stable-Baselines3: RMSprop).
-- The step on a rollout is one call of `hesrl.train_step`, and actions are computed in NumPy, as in
-  PPO.
+- The step on a rollout is one call of `hesrl.train_step`, and environments and actions step in C or
+  NumPy, as in PPO.
 - The gradient is clipped for first-order optimizers only.
 - ``--paper`` takes the settings of Elsayed et al. (2024): an update also at the end of an episode,
   which a time limit makes a terminal state, the progress of the episode in the observation, a
@@ -33,7 +33,8 @@ from torch import Tensor
 
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import Evaluator
-from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.steps import Episode
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent
@@ -53,7 +54,7 @@ from hesrl.rl.training_state import (
 )
 from hesrl.runs.session import Session
 from hesrl.settings import require_multiples, require_positive, settings_in_force
-from hesrl.train_step import LossFunction, TrainStep
+from hesrl.train_step import BREAK_EVEN, LossFunction, TrainStep, pays
 
 DEFAULTS = defaults_of_optimizers(
     by_gradient={"learning_rate": 1e-3, "eps": 1e-5, "max_grad_norm": 0.5},
@@ -156,7 +157,8 @@ def rollout(
     """
     next_obs = envs.observations
     num_envs = len(next_obs)
-    obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
+    obs = np.empty((num_steps + 1, *next_obs.shape), dtype=next_obs.dtype)
+    obs[0] = next_obs
     actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
     rewards = np.empty((num_steps, num_envs), dtype=np.float32)
     terminations = np.zeros((num_steps, num_envs), dtype=bool)
@@ -166,37 +168,37 @@ def rollout(
 
     # A policy that has diverged is refused by the environments, in one line.
     with np.errstate(over="ignore", invalid="ignore"):
-        sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
+        sampler = acting.sampler(rng, num_steps, num_envs)
         step = 0
         while step < num_steps:
-            obs[step] = next_obs
-            action = sample(step, next_obs)
-            actions[step] = action
-            next_obs, rewards[step], terminated, truncated, final, ended, fault = step_envs(action)
-            if fault is not None:
+            # One step, or, compiled, all steps until an episode ends.
+            taken, given = envs.advance(sampler, step, obs, actions, rewards)
+            if given.fault is not None:
                 # Nothing is learned from a broken step: the one before it ended the episode.
                 if step and step - 1 not in final_obs:
                     truncations[step - 1] = True
                     final_obs[step - 1] = obs[step].copy()
+                obs[step] = given.obs
                 if until_episode_ends and step:
                     break
                 continue
-            step += 1
-            if final is not None:
-                terminations[step - 1], truncations[step - 1] = terminated, truncated
-                final_obs[step - 1] = final
-                episodes.extend((step * num_envs, episode) for episode in ended)
+            step += taken
+            if given.final_obs is not None:
+                terminations[step - 1] = given.terminations
+                truncations[step - 1] = given.truncations
+                final_obs[step - 1] = given.final_obs
+                episodes.extend((step * num_envs, episode) for episode in given.episodes)
                 if until_episode_ends:
                     break
 
     if envs.real_time and step - 1 not in final_obs:
         truncations[step - 1] = True
         final_obs[step - 1] = envs.cut_off()
-        next_obs = envs.observations
-    taken = slice(step)
+        obs[step] = envs.observations
+    rows = slice(step)
     return Rollout(
-        obs[taken], actions[taken], rewards[taken], terminations[taken], truncations[taken],
-        final_obs, next_obs, episodes,
+        obs[rows], actions[rows], rewards[rows], terminations[rows], truncations[rows],
+        final_obs, obs[step], episodes,
     )  # fmt: skip
 
 
@@ -355,6 +357,8 @@ def main(args: Args) -> int:
         log_std_init=args.log_std_init,
     ).to(args.device)
     acting = Acting(agent)
+    if pays(args.compile, args.total_timesteps // args.num_envs, BREAK_EVEN):
+        acting.compile(args.num_envs)
     optimizer = make_optimizer(args, agent)
     train_step = TrainStep(
         make_loss(agent, args),

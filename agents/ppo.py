@@ -8,8 +8,9 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
   epoch, as in CleanRL (Stable-Baselines3: before a step, at 1.5 times the target).
 - N environments share their observation and reward statistics.
 - A step on a minibatch is one call of `hesrl.train_step`, compiled if the run is long enough.
-- Actions are computed in NumPy. The values of a rollout are computed in one pass after it, and the
-  advantages by doubling instead of step by step.
+- Actions are computed in C or NumPy, and most of MuJoCo's tasks step in C until an episode ends.
+  The values of a rollout are computed in one pass after it, and the advantages by doubling instead
+  of step by step.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
 - ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, only the ratio
   is clipped, the step size stays as it is, and a time limit is a terminal state.
@@ -31,7 +32,8 @@ from torch import Tensor
 
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import Evaluator
-from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.steps import Episode
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent
@@ -51,7 +53,7 @@ from hesrl.rl.training_state import (
 )
 from hesrl.runs.session import Session
 from hesrl.settings import require_positive, settings_in_force
-from hesrl.train_step import LossFunction, TrainStep
+from hesrl.train_step import BREAK_EVEN, LossFunction, TrainStep, pays
 
 DEFAULTS = defaults_of_optimizers(
     by_gradient={"learning_rate": 3e-4, "eps": 1e-5, "max_grad_norm": 0.5},
@@ -145,7 +147,8 @@ def rollout(
     """
     next_obs = envs.observations
     num_envs = len(next_obs)
-    obs = np.empty((num_steps, *next_obs.shape), dtype=next_obs.dtype)
+    obs = np.empty((num_steps + 1, *next_obs.shape), dtype=next_obs.dtype)
+    obs[0] = next_obs
     actions = np.empty((num_steps, num_envs, *acting.policy.shape), dtype=acting.policy.dtype)
     rewards = np.empty((num_steps, num_envs), dtype=np.float32)
     terminations = np.zeros((num_steps, num_envs), dtype=bool)
@@ -155,30 +158,32 @@ def rollout(
 
     # A policy that has diverged is refused by the environments, in one line.
     with np.errstate(over="ignore", invalid="ignore"):
-        sample, step_envs = acting.sampler(rng, num_steps, num_envs), envs.step
+        sampler = acting.sampler(rng, num_steps, num_envs)
         step = 0
         while step < num_steps:
-            obs[step] = next_obs
-            action = sample(step, next_obs)
-            actions[step] = action
-            next_obs, rewards[step], terminated, truncated, final, ended, fault = step_envs(action)
-            if fault is not None:
+            # One step, or, compiled, all steps until an episode ends.
+            taken, given = envs.advance(sampler, step, obs, actions, rewards)
+            if given.fault is not None:
                 # Nothing is learned from a broken step: the one before it ended the episode.
                 if step and step - 1 not in final_obs:
                     truncations[step - 1] = True
                     final_obs[step - 1] = obs[step].copy()
+                obs[step] = given.obs
                 continue
-            step += 1
-            if final is not None:
-                terminations[step - 1], truncations[step - 1] = terminated, truncated
-                final_obs[step - 1] = final
-                episodes.extend((step * num_envs, episode) for episode in ended)
+            step += taken
+            if given.final_obs is not None:
+                terminations[step - 1] = given.terminations
+                truncations[step - 1] = given.truncations
+                final_obs[step - 1] = given.final_obs
+                episodes.extend((step * num_envs, episode) for episode in given.episodes)
 
     if envs.real_time and step - 1 not in final_obs:
         truncations[step - 1] = True
         final_obs[step - 1] = envs.cut_off()
-        next_obs = envs.observations
-    return Rollout(obs, actions, rewards, terminations, truncations, final_obs, next_obs, episodes)
+        obs[step] = envs.observations
+    return Rollout(
+        obs[:-1], actions, rewards, terminations, truncations, final_obs, obs[-1], episodes
+    )
 
 
 def compute_gae(
@@ -373,6 +378,8 @@ def main(args: Args) -> int:
         log_std_init=args.log_std_init,
     ).to(args.device)
     acting = Acting(agent)
+    if pays(args.compile, args.total_timesteps // args.num_envs, BREAK_EVEN):
+        acting.compile(args.num_envs)
     optimizer = make_optimizer(args, agent)
     train_step = TrainStep(
         make_loss(agent, args),

@@ -1,8 +1,9 @@
 """N environments of one MuJoCo v5 task that step together, in threads.
 
 Gymnasium's environments begin the episodes, and save and restore their state. In between,
-`Simulations` step the physics, and a `Task` gives observations, rewards and terminations of all at
-once. Every number is the one that Gymnasium's environment gives, to the bit.
+`Simulations` step the physics, and a compiled step, or a task in NumPy, gives observations, rewards
+and terminations of all at once. Every number is the one that Gymnasium's environment gives, to the
+bit.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import numpy as np
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 from numpy.typing import NDArray
 
+from hesrl.envs.compiled_envs import compiled_envs
+from hesrl.envs.compiled_steps import CompiledSteps, Status
 from hesrl.envs.episode_progress import EpisodeProgress
 from hesrl.envs.mujoco import layers
-from hesrl.envs.mujoco_tasks import TASKS
-from hesrl.envs.mujoco_threads import Simulations, library
+from hesrl.envs.mujoco_tasks import COMPILED_TASKS
+from hesrl.envs.mujoco_threads import SimulationError, Simulations, library
+from hesrl.envs.numpy_tasks import NUMPY_TASKS
 
 _COUNTERS: dict[type, str] = {EpisodeProgress: "_elapsed", TimeLimit: "_elapsed_steps"}
 """Wrappers that count steps, and in which attribute."""
@@ -30,13 +34,20 @@ def why_not_batched(env: gym.Env[Any, Any]) -> str | None:
     *wrappers, inner = layers(env)
     known = OrderEnforcing, *_COUNTERS
     odd = [type(wrapper).__name__ for wrapper in wrappers if type(wrapper) not in known]
-    if type(inner) not in TASKS:
+    if type(inner) not in COMPILED_TASKS | NUMPY_TASKS:
         return f"{type(inner).__name__} is none of Gymnasium's MuJoCo v5 tasks"
     if odd or inner.render_mode == "human":
         return f"it is wrapped by {odd[0]}" if odd else "it shows every step"
     if library() is None:
         return "MuJoCo is older than 4.0, which steps in threads (Python 3.11 or newer)"
+    if is_compiled(inner) and compiled_envs() is None:
+        return "there is no C++ compiler (`hesrl doctor` says more)"
     return None
+
+
+def is_compiled(env: gym.Env[Any, Any]) -> bool:
+    """Return whether a compiled step knows the task of an environment."""
+    return type(env.unwrapped) in COMPILED_TASKS
 
 
 class BatchedEnvs:
@@ -49,6 +60,7 @@ class BatchedEnvs:
 
     Attributes:
         threads: As given.
+        compiled: Takes steps in one call, of the tasks that it knows; else None.
     """
 
     def __init__(
@@ -57,24 +69,38 @@ class BatchedEnvs:
         self._envs, self.threads = envs, threads
         inner: Any = envs[0].unwrapped
         self._simulations = Simulations(inner.model, len(envs), threads)
-        task = TASKS[type(inner)]
-        self._task = task(inner, self._simulations)
-        self._step = self._simulations.stepper(inner.frame_skip, task.contact_forces)
-        self._ctrl = self._simulations.field("ctrl")
         self._elapsed = np.zeros(len(envs), dtype=np.int64)
-        self._none = np.zeros(len(envs), dtype=bool)
         spec = envs[0].spec
         limit = None if spec is None else spec.max_episode_steps
         self._limit: float = math.inf if limit is None else limit
-        self._progress = raw[:, -1] if isinstance(envs[0], EpisodeProgress) else None
-        self._raw = raw if self._progress is None else raw[:, :-1]
+        has_progress = isinstance(envs[0], EpisodeProgress)
+        self.compiled: CompiledSteps | None = None
+        if is_compiled(inner):
+            self.compiled = CompiledSteps(
+                COMPILED_TASKS[type(inner)](inner, self._simulations.field),
+                self._simulations,
+                inner.frame_skip,
+                inner.action_space,
+                raw,
+                self._elapsed,
+                self._limit,
+                has_progress=has_progress,
+            )
+            return
+        self._task = NUMPY_TASKS[type(inner)](inner, self._simulations)
+        self._step = self._simulations.stepper(inner.frame_skip)
+        self._ctrl = self._simulations.field("ctrl")
+        self._none = np.zeros(len(envs), dtype=bool)
+        self._progress = raw[:, -1] if has_progress else None
+        self._raw = raw[:, :-1] if has_progress else raw
 
     def take_over(self, i: int) -> None:
         """Go on from where environment ``i`` is, which was reset or restored."""
         env = self._envs[i]
         inner: Any = env.unwrapped
         self._simulations.load(i, inner.data)
-        self._task.begin(i, inner)
+        if self.compiled is not None:
+            self.compiled.begin(i, inner.data)
         self._elapsed[i] = max((getattr(*counter) for counter in _counters(env)), default=0)
 
     def hand_back(self, i: int) -> None:
@@ -94,11 +120,16 @@ class BatchedEnvs:
             actions: Within the bounds (N, act_dim).
 
         Returns:
-            Rewards, terminations and truncations (N,).
+            Rewards, terminations, and whether the time limit alone ended an episode (N,).
 
         Raises:
             SimulationError: MuJoCo could not step one of them.
         """
+        if self.compiled is not None:
+            status, *_ = self.compiled.step(actions)
+            if status is Status.FAILED:
+                raise self.failure()
+            return self.compiled.rewards, self.compiled.terminated, self.compiled.truncated
         self._ctrl[...] = actions
         self._step()
         np.concatenate(self._task.observed(), axis=1, out=self._raw)
@@ -107,7 +138,11 @@ class BatchedEnvs:
         if self._progress is not None:
             self._progress[...] = self._elapsed / self._limit - 0.5
         terminations = self._none if ends is None else ends
-        return rewards, terminations, self._elapsed >= self._limit
+        return rewards, terminations, (self._elapsed >= self._limit) & ~terminations
+
+    def failure(self) -> SimulationError:
+        """Return what MuJoCo says of the simulation that it could not step."""
+        return self._simulations.failure()
 
 
 def _counters(env: gym.Env[Any, Any]) -> Iterator[tuple[gym.Env[Any, Any], str]]:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from hesrl.envs.env_errors import check_numbers, check_shape, malformed, raised
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import Observations
-from hesrl.envs.normalized_envs import Episode
 from hesrl.envs.spaces import actions_for
+from hesrl.envs.steps import Episode
 from hesrl.errors import EnvironmentFault
 from hesrl.runs.checkpoint import rng_state, set_rng_state
 

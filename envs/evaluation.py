@@ -12,7 +12,7 @@ import gymnasium as gym
 
 from hesrl.envs.episode_player import Act, EpisodePlayer
 from hesrl.envs.normalize import Observations
-from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.steps import Episode
 from hesrl.envs.video_recorder import VideoRecorder
 
 

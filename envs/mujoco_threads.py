@@ -113,33 +113,39 @@ class Simulations:
         address = self._mujoco.mjb_output(self._batch, name.encode(), ctypes.byref(size), None)
         return self._array(address, size.value)
 
-    def stepper(self, substeps: int, contact_forces: bool) -> Callable[[], None]:
+    def stepper(self, substeps: int) -> Callable[[], None]:
         """Return a function that steps all simulations.
 
         Args:
             substeps: Steps of MuJoCo.
-            contact_forces: Whether ``cfrc_ext`` is computed after the last one.
 
         Returns:
             The function. It raises SimulationError where a simulation fails.
         """
-        functions, everything = self._mujoco, (self._batch, None, 0)
-        calls = [partial(functions.mjb_step, *everything, substeps, 0)]
-        if contact_forces:
-            # A C function ignores the arguments that it does not take.
-            compute = ctypes.cast(functions.mj_rnePostConstraint, ctypes.c_void_p)
-            calls.append(partial(functions.mjb_apply, *everything, compute, None, 0))
-            # No stage: this call only brings the fields up to date.
-            calls.append(partial(functions.mjb_forward, *everything, 0))
+        call = partial(self._mujoco.mjb_step, self._batch, None, 0, substeps, 0)
 
         def step() -> None:
-            for call in calls:
-                if call():
-                    raise self._failure()
+            if call():
+                raise self.failure()
 
         return step
 
-    def _failure(self) -> SimulationError:
+    def functions(self) -> dict[str, int | None]:
+        """Return the addresses of what a compiled step calls, by the names in `Envs`."""
+        names = {
+            "step": "mjb_step",
+            "apply": "mjb_apply",
+            "forward": "mjb_forward",
+            "contact_forces": "mj_rnePostConstraint",  # ignores the arguments that it does not take
+        }
+        functions = {
+            name: ctypes.cast(getattr(self._mujoco, of_mujoco), ctypes.c_void_p).value
+            for name, of_mujoco in names.items()
+        }
+        return {**functions, "batch": self._batch.value}
+
+    def failure(self) -> SimulationError:
+        """Return what MuJoCo says of the simulation that failed."""
         messages = (self._mujoco.mjb_error(self._batch, i) for i in range(self._number))
         return next(SimulationError(i, text.decode()) for i, text in enumerate(messages) if text)
 

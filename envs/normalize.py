@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hesrl.envs.compiled_normalize import compiled_normalize
+from hesrl.envs.compiled_envs import compiled_envs
 
 EPSILON = 1e-8
 """Added to the variance before the root is taken."""
@@ -38,7 +38,7 @@ class RunningMeanStd:
     Attributes:
         mean: Mean of the samples.
         var: Their variance.
-        count: Their number, plus the small weight of the start.
+        counted: Their number, plus the small weight of the start (1,).
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -47,14 +47,19 @@ class RunningMeanStd:
         self._mean = np.zeros((1, *shape))
         self._var = np.ones((1, *shape))
         self.mean, self.var = self._mean[0, ...], self._var[0, ...]
-        self.count = 1e-4
+        self.counted = np.array([1e-4])
         self._epsilon = np.array(EPSILON)
+
+    @property
+    def count(self) -> float:
+        """The number of samples, plus the small weight of the start."""
+        return float(self.counted[0])
 
     def update(self, batch: NDArray[Any]) -> NDArray[np.float64]:
         """Take in samples (n, *shape) and return their `deviations` from the new mean."""
         n = len(batch)
-        self.count += n
-        weight = np.array(n / self.count)
+        self.counted += n
+        weight = n / self.counted
         delta = batch - self._mean
         self._mean += _batch_mean(delta) * weight
         deviations = batch - self._mean
@@ -81,7 +86,7 @@ class RunningMeanStd:
         """Take over what `state_dict` returned."""
         self.mean[...] = state["mean"].numpy()
         self.var[...] = state["var"].numpy()
-        self.count = state["count"]
+        self.counted[0] = state["count"]
 
 
 def _batch_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -107,6 +112,10 @@ class Observations:
         """Return observations (n, …) as an agent sees them; the statistics stay the same."""
         return obs.astype(self._dtype)
 
+    def shared(self) -> dict[str, Any]:
+        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
         return {}
@@ -131,13 +140,13 @@ class ObservationNormalizer(Observations):
 
     def follow(self, obs: NDArray[np.float64]) -> None:
         """Prepare to be called with one and the same array (n, …) often: in C, if it compiles."""
-        compiled, statistics = compiled_normalize(), self.statistics
+        compiled, statistics = compiled_envs(), self.statistics
         if compiled is None:
             return
         assert obs.flags.c_contiguous and obs.dtype == np.float64
         sizes = (*obs.shape, len(statistics.mean))
         addresses = statistics.mean.ctypes.data, statistics.var.ctypes.data
-        self._normalize = partial(compiled, obs.ctypes.data, *sizes, *addresses)
+        self._normalize = partial(compiled.hesrl_normalize, obs.ctypes.data, *sizes, *addresses)
         self._followed, self._clip = obs, float(self._high[0, 0])
         self._results = _Rows(obs.shape)
 
@@ -147,7 +156,7 @@ class ObservationNormalizer(Observations):
             return self.update(obs)
         statistics = self.statistics
         n = len(obs)
-        statistics.count += n
+        statistics.counted += n
         result, address = self._results.take()
         self._normalize(n / statistics.count, self._clip, address)
         return result
@@ -164,6 +173,12 @@ class ObservationNormalizer(Observations):
         """Divide deviations from the mean by the standard deviation, and clip them."""
         scaled = (deviations / self.statistics.std()).astype(np.float32)
         return np.minimum(np.maximum(scaled, self._low), self._high)
+
+    def shared(self) -> dict[str, Any]:
+        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
+        mean, var, counted = self.statistics.mean, self.statistics.var, self.statistics.counted
+        clip = float(self._high[0, 0])
+        return {"scaled": len(mean), "mean": mean, "var": var, "count": counted, "obs_clip": clip}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
@@ -232,6 +247,10 @@ class Rewards:
         """Take in the rewards of one step of all environments; return the rewards to learn from."""
         return rewards
 
+    def shared(self) -> dict[str, Any]:
+        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics, fit for a checkpoint."""
         return {}
@@ -244,51 +263,60 @@ class RewardNormalizer(Rewards):
     """Scales rewards by the standard deviation of the running discounted return, and clips them.
 
     The discounted return of each environment is ``R ← γ R (1 − terminated) + r``. The statistics
-    are plain numbers, shared by the environments, which takes a tenth of NumPy's time.
+    are shared by the environments. They are computed in plain numbers, which takes a tenth of
+    NumPy's time; mujoco_tasks.cpp has the same equations.
 
     Args:
         gamma: Discount factor γ per environment step.
         num_envs: Environments, each with its own discounted return.
         clip: Bound of the magnitude of scaled rewards.
+
+    Attributes:
+        discounted: R of each environment (N,).
+        statistics: Mean, variance and weight of all R so far (3,).
     """
 
     def __init__(self, gamma: float, num_envs: int, clip: float = CLIP) -> None:
-        self._gamma, self._clip = gamma, clip
-        self._returns = [0.0] * num_envs
-        self._mean, self._var, self._count = 0.0, 1.0, 1e-4
+        self.gamma, self.clip = gamma, clip
+        self.discounted = np.zeros(num_envs)
+        self.statistics = np.array([0.0, 1.0, 1e-4])
+        # Plain numbers in the same memory.
+        self._returns: Any = memoryview(self.discounted)  # type: ignore[arg-type]
+        self._statistics: Any = memoryview(self.statistics)  # type: ignore[arg-type]
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
         """Take the rewards of one step of all environments in and return them normalized."""
-        gamma, mean, returns = self._gamma, self._mean, self._returns
+        gamma, returns, (mean, var, count) = self.gamma, self._returns, self._statistics
         n = len(returns)
         sum_delta = sum_squares = 0.0
         for i in range(n):
-            returns[i] = rewards[i] + (0.0 if terminations[i] else gamma * returns[i])
-            delta = returns[i] - mean
+            value = rewards[i] + (0.0 if terminations[i] else gamma * returns[i])
+            returns[i] = value
+            delta = value - mean
             sum_delta += delta
-            sum_squares += delta**2
-        self._count += n
-        weight = n / self._count
+            sum_squares += delta * delta
+        count += n
+        weight = n / count
         change = sum_delta / n * weight
-        self._mean = mean + change
         # mean(δ (x − m')), since x − m' = δ − change.
-        scatter = (sum_squares - sum_delta * change) / n
-        self._var += (scatter - self._var) * weight
-        std = math.sqrt(self._var + EPSILON)
-        clip = self._clip
+        var += ((sum_squares - sum_delta * change) / n - var) * weight
+        self.statistics[:] = mean + change, var, count
+        std = math.sqrt(var + EPSILON)
+        clip = self.clip
         limit = clip * std
         return [clip if r > limit else -clip if r < -limit else r / std for r in rewards]
 
+    def shared(self) -> dict[str, Any]:
+        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
+        arrays = {"reward_statistics": self.statistics, "discounted": self.discounted}
+        return {**arrays, "gamma": self.gamma, "reward_clip": self.clip}
+
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the discounted returns, fit for a checkpoint."""
-        return {
-            "returns": list(self._returns),
-            "mean": self._mean,
-            "var": self._var,
-            "count": self._count,
-        }
+        mean, var, count = self.statistics.tolist()
+        return {"returns": self.discounted.tolist(), "mean": mean, "var": var, "count": count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        self._returns = list(state["returns"])
-        self._mean, self._var, self._count = state["mean"], state["var"], state["count"]
+        self.discounted[:] = state["returns"]
+        self.statistics[:] = state["mean"], state["var"], state["count"]

@@ -1,7 +1,8 @@
 """N environments stepped in this process, with normalized observations and rewards.
 
-MuJoCo's v5 tasks step together, in MuJoCo's threads (`batched_envs`), other environments in turn.
-No worker processes: they were measured four times as slow.
+MuJoCo's v5 tasks step together, in MuJoCo's threads (`batched_envs`), most of them in one call of C
+with their statistics; other environments step in turn. No worker processes: they were measured four
+times as slow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
+from hesrl.envs.batched_envs import BatchedEnvs, is_compiled, why_not_batched
+from hesrl.envs.compiled_steps import CompiledSteps, Status
 from hesrl.envs.env_errors import check_numbers, check_shape, malformed, raised
 from hesrl.envs.flat_observations import FlatBox
 from hesrl.envs.mujoco import env_states, make_env, set_env_states
@@ -32,42 +34,12 @@ from hesrl.envs.normalize import (
 )
 from hesrl.envs.real_time import real_time
 from hesrl.envs.spaces import actions_for, is_image, warn_of_no_bounds
+from hesrl.envs.steps import Episode, Sampler, Step
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.rl.threads import cores, cores_of_a_run
 
 FEWEST_TOGETHER = 4
-"""Environments from which on they step together by themselves."""
-
-
-class Episode(NamedTuple):
-    """An episode that has ended."""
-
-    env_index: int
-    """Which environment it was in."""
-    episodic_return: float
-    """Sum of its rewards, as the environment gave them."""
-    episodic_length: int
-    """Its environment steps."""
-
-
-class Step(NamedTuple):
-    """What one step of N environments gives."""
-
-    obs: NDArray[Any]
-    """Observations to act on next (N, …): of the new episode where one ended."""
-    rewards: NDArray[np.float32]
-    """Rewards to learn from (N,)."""
-    terminations: NDArray[np.bool_]
-    """Whether the environment reached a terminal state (N,); read-only where no episode ended."""
-    truncations: NDArray[np.bool_]
-    """Whether a time limit alone ended the episode (N,); read-only where no episode ended."""
-    final_obs: NDArray[Any] | None
-    """Observations that the step led to (N, …), if any episode ended."""
-    episodes: list[Episode]
-    """The episodes that ended."""
-    fault: str | None = None
-    """What broke the step, in real time: there is nothing to learn from it, and ``obs`` are those
-    of a new episode."""
+"""Environments from which on they step in threads by themselves."""
 
 
 class NormalizedEnvs:
@@ -89,7 +61,7 @@ class NormalizedEnvs:
         clip: Bound of the magnitude of scaled observations and rewards.
         env_options: Arguments of the environment, as `make_env` takes them.
         env_threads: Threads that step the environments, at most one for each core; they change no
-            number. None: from `FEWEST_TOGETHER` environments on all cores of the run.
+            number. None: from `FEWEST_TOGETHER` environments on all cores of the run, else one.
 
     Attributes:
         observation_space: Of one environment, the progress included.
@@ -168,10 +140,20 @@ class NormalizedEnvs:
         self._returns: Any = [0.0] * num_envs
         self._lengths: Any = [0] * num_envs
         self.together: BatchedEnvs | None = None
+        self._compiled: CompiledSteps | None = None
         threads = self._threads(env_threads)
         if threads is not None:
             self.together = BatchedEnvs(self._envs, threads, self._raw)
             self._returns, self._lengths = np.array(self._returns), np.array(self._lengths)
+            if self.together.compiled is not None:
+                self._compiled = self.together.compiled
+                self._compiled.follow(
+                    **self.observation_normalizer.shared(),
+                    **self._rewards_to_learn.shared(),
+                    lengths=self._lengths,
+                    returns=self._returns,
+                    square_limit=self._limit,
+                )
         self._steps_before = 0
         self._fault: str | None = None
         self._faults = 0
@@ -181,8 +163,9 @@ class NormalizedEnvs:
         """Return in how many threads the environments step together; None: they step in turn."""
         num_envs, reason = len(self._envs), why_not_batched(self._envs[0])
         if wanted is None:
-            together = num_envs >= FEWEST_TOGETHER and reason is None
-            return min(cores_of_a_run(), num_envs) if together else None
+            if reason is None and num_envs >= FEWEST_TOGETHER:
+                return min(cores_of_a_run(), num_envs)
+            return 1 if reason is None and is_compiled(self._envs[0]) else None
         if reason is not None and wanted > 1:
             raise UserError(
                 f"--env-threads {wanted}: {self._env_id} cannot step in threads, because {reason}; "
@@ -244,6 +227,9 @@ class NormalizedEnvs:
                 message says which one and when.
             ValueError: The environment has no such discrete action.
         """
+        if self._compiled is not None:
+            status, *results = self._compiled.step(actions)
+            return self._taken(status, actions, *results)
         given = self._actions_for_envs(actions)
         step_envs = self._step_in_turn if self.together is None else self._step_together
         rewards, terminations, truncations, squares = step_envs(given)
@@ -255,14 +241,89 @@ class NormalizedEnvs:
 
         obs = self.observation_normalizer(self._raw)
         learned_rewards = np.array(self._rewards_to_learn(rewards, terminations), dtype=np.float32)
-        ends = self._none_ended, self._none_ended
-        final_obs, episodes = None, []
-        if True in terminations or True in truncations:
-            ends = np.array(terminations), np.array(truncations)
-            final_obs = obs.copy()
-            episodes = self._restart(obs, terminations, truncations)
         self.observations = obs
-        return Step(obs, learned_rewards, *ends, final_obs, episodes)
+        if True in terminations or True in truncations:
+            return self._ended(obs, learned_rewards, np.array(terminations), np.array(truncations))
+        return Step(obs, learned_rewards, self._none_ended, self._none_ended, None, [])
+
+    def advance(
+        self,
+        sampler: Sampler,
+        step: int,
+        obs: NDArray[Any],
+        actions: NDArray[Any],
+        rewards: NDArray[np.float32],
+    ) -> tuple[int, Step]:
+        """Take one step of a rollout of T steps, or, compiled, all until an episode ends.
+
+        Args:
+            sampler: Draws the actions.
+            step: Number of the step, from 0.
+            obs: Takes observations (T + 1, N, …); ``obs[step]`` is given.
+            actions: Takes actions (T, N, …).
+            rewards: Takes rewards to learn from (T, N).
+
+        Returns:
+            How many steps were taken, none if a fault broke the step, and what the last one gave.
+
+        Raises:
+            FloatingPointError: As `step` does.
+            EnvironmentFault: As `step` does.
+        """
+        actor, compiled = sampler.actor, self._compiled
+        if compiled is None or actor is None:
+            actions[step] = action = sampler.draw(step, obs[step])
+            given = self.step(action)
+            if given.fault is not None:
+                return 0, given
+            obs[step + 1], rewards[step] = given.obs, given.rewards
+            return 1, given
+        taken = compiled.take(
+            len(actions) - step, obs[step:], actions[step:], sampler.noise[step:], rewards[step:],
+            actor,
+        )  # fmt: skip
+        last = step + taken
+        drawn = actions[min(last, len(actions) - 1)]
+        return taken, self._taken(compiled.status, drawn, obs[last], rewards[last - 1])
+
+    def _taken(
+        self,
+        status: Status,
+        actions: NDArray[Any],
+        obs: NDArray[np.float32],
+        rewards: NDArray[np.float32],
+    ) -> Step:
+        """Return what a compiled step gave, or raise what stopped it."""
+        assert self.together is not None and self._compiled is not None
+        if status is Status.GOES_ON:
+            self.observations = obs
+            return Step(obs, rewards, self._none_ended, self._none_ended, None, [])
+        if status is Status.FAILED:
+            try:
+                raise self.together.failure()
+            except SimulationError as error:
+                raise raised(self._where(error.number), error) from error
+        if status is Status.NO_ACTION:
+            self._actions_for_envs(actions)
+        if status is Status.NOT_FINITE:
+            for i, reward in enumerate(self._compiled.rewards.tolist()):
+                check_numbers(self._where(i), self._raw[i], reward, self._limit)
+        self.observations = obs
+        return self._ended(
+            obs, rewards, self._compiled.terminated.copy(), self._compiled.truncated.copy()
+        )
+
+    def _ended(
+        self,
+        obs: NDArray[Any],
+        rewards: NDArray[np.float32],
+        terminations: NDArray[np.bool_],
+        truncations: NDArray[np.bool_],
+    ) -> Step:
+        """Begin new episodes, whose observations go to ``obs``, where one ended."""
+        final_obs = obs.copy()
+        episodes = self._restart(obs, terminations, truncations)
+        return Step(obs, rewards, terminations, truncations, final_obs, episodes)
 
     def _step_in_turn(self, actions: Any) -> tuple[list[float], list[bool], list[bool], float]:
         """Step one environment after the other; their observations go to ``_raw``.
@@ -309,7 +370,6 @@ class NormalizedEnvs:
         except SimulationError as error:
             raise raised(self._where(error.number), error) from error
         self._returns += rewards
-        truncations = truncations & ~terminations
         # Plain numbers: the statistics of rewards take one after the other.
         lists = rewards.tolist(), terminations.tolist(), truncations.tolist()
         return *lists, float(rewards.dot(rewards))
@@ -348,7 +408,7 @@ class NormalizedEnvs:
         return final_obs
 
     def _restart(
-        self, obs: NDArray[Any], terminations: list[bool], truncations: list[bool]
+        self, obs: NDArray[Any], terminations: NDArray[np.bool_], truncations: NDArray[np.bool_]
     ) -> list[Episode]:
         """Begin new episodes where one ended, and put their observations into ``obs``."""
         episodes = []

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hesrl.envs.episode_player import Act, EpisodePlayer
 from hesrl.envs.normalize import Observations
-from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.steps import Episode
 from hesrl.errors import UserError, one_line
 from hesrl.runs.atomic import cannot_write
 from hesrl.runs.checkpoint import rng_state, set_rng_state

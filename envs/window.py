@@ -12,7 +12,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 
 from hesrl.envs.episode_player import Act, EpisodePlayer
 from hesrl.envs.normalize import Observations
-from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.steps import Episode
 from hesrl.errors import UserError, one_line
 
 INSTEAD = "give --video FILE.mp4"

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hesrl.envs.batched_envs import BatchedEnvs
+from hesrl.envs.batched_envs import why_not_batched
 from hesrl.envs.mujoco import make_env
+from hesrl.envs.mujoco_threads import Simulations
 from hesrl.runs.directory import RunDirectory
 from hesrl.runs.metrics import read_metric
 from hesrl.runs.session import Session
@@ -25,6 +26,9 @@ Parts = dict[str, float]
 
 SAMPLES = 1000
 """Calls of environment and actor by which their parts of a rollout are told apart."""
+
+EPISODE = 50
+"""Steps of physics after which the simulations begin again."""
 
 
 class Call(NamedTuple):
@@ -66,10 +70,9 @@ def speed_of(folder: Path) -> float:
 def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """Time the parts of an agent while its ``main`` runs.
 
-    Whole rollouts, batches, updates and rows are timed, after the first row of metrics, and steps
-    of environments that step together. The physics of one environment, and acting, which alternate
-    within a rollout, are timed afterwards on their own; what is left of a rollout is statistics and
-    bookkeeping.
+    Whole rollouts, batches, updates and rows are timed, after the first row of metrics. Physics and
+    acting, which alternate within a rollout, are timed afterwards on their own; what is left of a
+    rollout is statistics and bookkeeping.
 
     Args:
         agent: The module of the agent.
@@ -80,12 +83,11 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
     """
     parts = Parts()
     with contextlib.ExitStack() as stack:
-        rollouts, batches, updates, rows, episodes, checkpoints, together = (
+        rollouts, batches, updates, rows, episodes, checkpoints = (
             stack.enter_context(timed_calls(owner, name))
             for owner, name in (
                 (agent, "rollout"), (agent, "make_batch"), (TrainStep, "__call__"),
                 (Session, "log"), (Session, "log_episode"), (Session, "save"),
-                (BatchedEnvs, "step"),
             )
         )  # fmt: skip
         yield parts
@@ -97,20 +99,53 @@ def timed_parts(agent: Any, env_id: str) -> Iterator[Parts]:
         return sum(call.seconds for call in calls) / steps
 
     storage = counted[-1].result
-    acting = counted[-1].arguments[1]
-    parts["physics"] = seconds(together) or seconds_of_physics(env_id)
+    envs, acting, *_ = counted[-1].arguments
+    threads = 1 if envs.together is None else envs.together.threads
+    parts["physics"] = seconds_of_physics(env_id, storage.obs.shape[1], threads)
     parts["acting"] = _seconds_of_acting(acting, storage) / storage.obs.shape[1]
-    parts["statistics"] = seconds(rollouts) - parts["physics"] - parts["acting"]
+    # What was timed at other times may come out as more than the whole.
+    parts["statistics"] = max(0.0, seconds(rollouts) - parts["physics"] - parts["acting"])
     parts["advantages"] = seconds(batches)
     parts["update"] = seconds(updates)
     parts["logging"] = seconds(rows, episodes, checkpoints)
 
 
-def seconds_of_physics(env_id: str) -> float:
-    """Return the seconds of one step of the plain environment, episodes' ends left out."""
-    env, total = make_env(env_id).unwrapped, 0.0
+def seconds_of_physics(env_id: str, num_envs: int = 1, threads: int = 1) -> float:
+    """Return the seconds of one step of one environment, without what hesrl adds.
+
+    Of MuJoCo's v5 tasks it is MuJoCo's own time; of others that of the plain environment.
+
+    Args:
+        env_id: Gymnasium id of the environment.
+        num_envs: Environments that step together.
+        threads: Threads that step them.
+    """
+    env = make_env(env_id)
+    if why_not_batched(env) is not None:
+        return _seconds_of_steps(env.unwrapped)
+    inner: Any = env.unwrapped
+    simulations, total = Simulations(inner.model, num_envs, threads), 0.0
+    step, ctrl = simulations.stepper(inner.frame_skip), simulations.field("ctrl")
+    low, high = inner.action_space.low, inner.action_space.high
+    rng = np.random.default_rng(0)
+    for number in range(SAMPLES // num_envs):
+        if number % EPISODE == 0:
+            for i in range(num_envs):
+                env.reset(seed=number + i)
+                simulations.load(i, inner.data)
+        ctrl[...] = rng.uniform(low, high, ctrl.shape)
+        start = time.perf_counter()
+        step()
+        total += time.perf_counter() - start
+    env.close()
+    return total / (SAMPLES // num_envs * num_envs)
+
+
+def _seconds_of_steps(env: Any) -> float:
+    """Return the seconds of a step of a plain environment, episodes' ends left out."""
     env.reset(seed=0)
     env.action_space.seed(0)
+    total = 0.0
     for _ in range(SAMPLES):
         action = env.action_space.sample()
         start = time.perf_counter()
@@ -125,8 +160,8 @@ def seconds_of_physics(env_id: str) -> float:
 def _seconds_of_acting(acting: Any, storage: Any) -> float:
     """Return the seconds of acting once, in all environments."""
     obs = storage.next_obs
-    sample = acting.sampler(np.random.default_rng(0), SAMPLES, len(obs))
+    draw = acting.sampler(np.random.default_rng(0), SAMPLES, len(obs)).draw
     start = time.perf_counter()
     for step in range(SAMPLES):
-        sample(step, obs)
+        draw(step, obs)
     return (time.perf_counter() - start) / SAMPLES

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -35,6 +35,7 @@ from hesrl.bench.stream_agent import ROW, SOURCES, measure_authors, measure_size
 from hesrl.bench.turns import median_ratio
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
+from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import flag
@@ -75,6 +76,26 @@ class Args:
     hidden_sizes: tuple[int, ...] = ()
     """units of both hidden layers, such as 32 64 128 256 512 1024, at which to measure the
     streaming agent besides"""
+    out: Path | None = None
+    """file to write the speeds and parts to, after each round"""
+
+
+class Row(NamedTuple):
+    """A contender, its speeds over the rounds, and where its time went in the last one."""
+
+    env_id: str
+    num_envs: int
+    contender: str
+    steps_per_second: str
+    """Median over the rounds."""
+    lowest: str
+    highest: str
+    ratio: str
+    """Median over the rounds of the ratio to the fastest of theirs; empty without one."""
+    ratio_to_first: str
+    """The same, to the first one of hesrl."""
+    parts: str
+    """Microseconds per step, by the names of `PARTS`; empty for theirs."""
 
 
 CORES = (16, 64)
@@ -228,7 +249,10 @@ def main(args: Args) -> int:
             if parts_of_turn is not None:
                 parts[name] = parts_of_turn
             console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
-    console.print(_speed_table(speeds, args), _parts_table(parts, args), _startup_table(args))
+        rows = _rows(speeds, parts, args)
+        if args.out is not None:
+            write_csv(args.out, Row._fields, rows)
+    console.print(_speed_table(rows, args), _parts_table(parts, args), _startup_table(args))
     if args.hidden_sizes:
         console.print(
             measure_sizes(args.hidden_sizes, args.env_id, args.total_timesteps, args.compile)
@@ -236,7 +260,35 @@ def main(args: Args) -> int:
     return 0
 
 
-def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
+def _rows(speeds: dict[str, list[float]], parts: dict[str, Parts], args: Args) -> list[Row]:
+    rows = []
+    for name, values in speeds.items():
+        agent = name.split()[1]
+        of_agent = [other for other in speeds if other.split()[1] == agent]
+        theirs = [other for other in of_agent if not other.startswith("hesrl")]
+        ours = [other for other in of_agent if other.startswith("hesrl")]
+        seconds = parts.get(name, {})
+        to_theirs, to_ours = (
+            f"{median_ratio(values, speeds[other]):.2f}" if other else ""
+            for other in (_fastest(theirs, speeds), ours[0] if ours else None)
+        )
+        rows.append(
+            Row(
+                env_id=args.env_id,
+                num_envs=args.num_envs,
+                contender=name,
+                steps_per_second=f"{median(values):.0f}",
+                lowest=f"{min(values):.0f}",
+                highest=f"{max(values):.0f}",
+                ratio=to_theirs,
+                ratio_to_first=to_ours,
+                parts=" ".join(f"{x}={1e6 * seconds[x]:.1f}" for x in PARTS if x in seconds),
+            )
+        )
+    return rows
+
+
+def _speed_table(rows: list[Row], args: Args) -> Table:
     title = (
         f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.total_timesteps:,} steps, "
         "ratios: medians over the rounds"
@@ -245,21 +297,15 @@ def _speed_table(speeds: dict[str, list[float]], args: Args) -> Table:
         "contender", "steps/s", "range", "µs", "to their fastest", "to our first", title=title
     )
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
-    for name, values in speeds.items():
-        agent = name.split()[1]
-        of_agent = [other for other in speeds if other.split()[1] == agent]
-        theirs = [other for other in of_agent if not other.startswith("hesrl")]
-        ours = [other for other in of_agent if other.startswith("hesrl")]
-        ratios = [
-            f"{median_ratio(values, speeds[other]):.2f}" if other else "–"
-            for other in (_fastest(theirs, speeds), ours[0] if ours else None)
-        ]
+    for row in rows:
+        speed, lowest, highest = map(int, (row.steps_per_second, row.lowest, row.highest))
         table.add_row(
-            name,
-            f"{median(values):,.0f}",
-            f"{min(values):,.0f}–{max(values):,.0f}",
-            f"{1e6 / median(values):.1f}",
-            *ratios,
+            row.contender,
+            f"{speed:,}",
+            f"{lowest:,}–{highest:,}",
+            f"{1e6 / speed:.1f}",
+            row.ratio or "–",
+            row.ratio_to_first or "–",
         )
     return table
 

@@ -24,13 +24,16 @@ from rich.table import Table
 from hesrl.bench.turns import median_ratio, take_turns
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.mujoco_tasks import TASKS
+from hesrl.envs.mujoco_tasks import COMPILED_TASKS
+from hesrl.envs.numpy_tasks import NUMPY_TASKS
 from hesrl.errors import UserError
 from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_positive
 
-ENV_IDS = tuple(sorted(f"{task.__name__.removesuffix('Env')}-v5" for task in TASKS))
+ENV_IDS = tuple(
+    sorted(f"{task.__name__.removesuffix('Env')}-v5" for task in COMPILED_TASKS | NUMPY_TASKS)
+)
 """The tasks."""
 
 
@@ -75,7 +78,8 @@ def compare(
     for actions in _actions(envs, steps):
         outcome = together.step(actions)
         for i, other in enumerate(others):
-            obs, *expected, _ = other.step(actions[i])
+            obs, reward, terminated, truncated, _ = other.step(actions[i])
+            expected = [reward, terminated, truncated and not terminated]
             equal = np.array_equal(raw[i], obs) and expected == [given[i] for given in outcome]
             differences += not equal
             if expected[1] or expected[2]:

@@ -85,7 +85,7 @@ def _parts(args: stream_ac.Args) -> Parts:
     for part, kinds in calls.items():
         counted = (call.seconds for kind in kinds for call in kind if call.start > start)
         parts[part] = sum(counted) / steps
-    parts["statistics"] -= parts["physics"]
+    parts["statistics"] = max(0.0, parts["statistics"] - parts["physics"])
     return parts
 
 

@@ -5,6 +5,7 @@ They read the parameters of a PyTorch module in place, and so follow every updat
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hesrl.envs.steps import Sampler
+from hesrl.errors import one_line
 from hesrl.rl.actor_critic import Agent
+from hesrl.rl.compiled_acting import CompiledActing
 
 Array = NDArray[Any]
 Forward = Callable[[Array], Array]
-Sampler = Callable[[int, Array], Array]
 
 LARGEST_BATCH = 256
 """Observations that PyTorch takes at once, so that the features of images fit into memory."""
@@ -127,7 +130,8 @@ class Acting:
     """
 
     def __init__(self, agent: Agent) -> None:
-        self.policy = agent.policy
+        self.policy, self._agent = agent.policy, agent
+        self._compiled: CompiledActing | None = None
         self._trunk = numpy_forward(agent.trunk) if len(agent.trunk) else None
         self._actor, self._critic = numpy_forward(agent.actor), numpy_forward(agent.critic)
         self._log_variance = (
@@ -147,25 +151,37 @@ class Acting:
             return outputs, 0.5 * self._log_variance(features)
         return (outputs,) if self._shared_log_std is None else (outputs, self._shared_log_std())
 
+    def compile(self, num_envs: int) -> None:
+        """Let the `sampler` for so many environments act in C, if actions are continuous.
+
+        Images are left to PyTorch. Without a compiler, which one line on standard error says,
+        NumPy goes on.
+        """
+        try:
+            self._compiled = CompiledActing(self._agent, num_envs)
+        except NotImplementedError:
+            return
+        except (OSError, RuntimeError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            print(f"actions are not computed in C: {one_line(reason)}", file=sys.stderr)
+
     def sampler(self, rng: np.random.Generator, steps: int, num_envs: int) -> Sampler:
-        """Return a function that draws the actions of a rollout, for the present parameters.
+        """Return what draws the actions of a rollout, for the present parameters.
 
         Args:
             rng: Makes the actions random.
             steps: T.
             num_envs: N.
-
-        Returns:
-            A function from the number of the step, from 0 to T − 1, and the observations (N, …) to
-            the actions of all environments.
         """
         noise = self.policy.noise(rng, steps, num_envs)
+        if self._compiled is not None:
+            return self._compiled.sampler(noise)
         if self._shared_log_std is not None and self._trunk is None:
             # In one call what would be three in every step.
-            mean, noise = self._actor, np.exp(self._shared_log_std()) * noise
-            return lambda step, obs: np.add(mean(obs), noise[step])
+            mean, scaled = self._actor, np.exp(self._shared_log_std()) * noise
+            return Sampler(lambda step, obs: np.add(mean(obs), scaled[step]), noise)
         distribution, sample = self.distribution, self.policy.sample
-        return lambda step, obs: sample(distribution(obs), noise[step])
+        return Sampler(lambda step, obs: sample(distribution(obs), noise[step]), noise)
 
     def act(self, obs: Array) -> Array:
         """Return the most probable actions for observations (N, …)."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.steps import Episode
 from hesrl.envs.video_recorder import VideoRecorder
 from hesrl.envs.window import Window
 from hesrl.errors import UserError

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from hesrl import optim
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.normalize import Observations
-from hesrl.envs.normalized_envs import Episode
+from hesrl.envs.steps import Episode
 from hesrl.rl.env_options import env_options
 from hesrl.rl.threads import limit_threads
 from hesrl.rl.training_state import REMEDY

@@ -9,7 +9,9 @@ statements over entries (those of `expressions` and `composites`), `loops` joins
 `compiled_step` calls.
 """
 
-from hesrl.train_step.recorded_step import COMPILE, RecordedStep
+from hesrl.train_step.recorded_step import COMPILE, RecordedStep, pays
 from hesrl.train_step.step import BREAK_EVEN, LossFunction, Metrics, TrainStep
 
-__all__ = ["BREAK_EVEN", "COMPILE", "LossFunction", "Metrics", "RecordedStep", "TrainStep"]
+__all__ = [
+    "BREAK_EVEN", "COMPILE", "LossFunction", "Metrics", "RecordedStep", "TrainStep", "pays",
+]  # fmt: skip

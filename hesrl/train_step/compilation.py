@@ -22,7 +22,6 @@ from torch.fx import GraphModule
 
 from hesrl.train_step.c_code import c_program
 from hesrl.train_step.compiled_step import CompiledStep
-from hesrl.train_step.recording import Program
 from hesrl.train_step.translation import Translation
 
 _OPTIONS = (
@@ -32,14 +31,17 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
+def compiled(
+    graph: GraphModule, inputs: Sequence[Tensor], *, is_short: bool = False
+) -> CompiledStep:
     """Compile a graph for inputs of this signature, or load what an earlier process compiled.
 
-    A line on stderr says that it compiles, and how long that is likely to take.
+    A line on stderr says that it compiles, and how long that is likely to take, unless it is short.
 
     Args:
         graph: That of a `Record`.
         inputs: Its arguments and constants, on the CPU; they are not read.
+        is_short: Whether it takes a fraction of the time of a training step.
 
     Raises:
         RuntimeError: There is no C++ compiler, or it fails; or the step changes a tensor that has
@@ -53,14 +55,16 @@ def compiled(graph: GraphModule, inputs: Sequence[Tensor]) -> Program:
     stem = stem_of("step", in_c.code, _OPTIONS, _instruction_set())
     library = kept_library(stem)
     if library is None:
-        print(
-            f"compiling the training step (once, about {compile_seconds():.0f} s)",
-            file=sys.stderr,
-            flush=True,
-        )
+        if not is_short:
+            print(
+                f"compiling the training step (once, about {compile_seconds():.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
         start = time.monotonic()
         library = build(stem, in_c.code, _OPTIONS)
-        (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
+        if not is_short:
+            (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
     return CompiledStep(library, translation, in_c)
 
 

@@ -56,6 +56,19 @@ class CompiledStep:
         self._loops(len(self._calls), address)
         return [passed[slot] if part is None else part(passed) for slot, part in self._results]
 
+    def in_c(self) -> tuple[int, int, int]:
+        """Return what a caller in C needs: ``hesrl_step``, its memory, and the slot of the result.
+
+        Raises:
+            NotImplementedError: PyTorch takes part, or there is more than one result.
+        """
+        if self._calls or len(self._like) != 1 or len(self._results) != 1:
+            raise NotImplementedError("the step is not C alone with one new result")
+        ((slot, _),) = self._results
+        function = ctypes.cast(self._function, ctypes.c_void_p).value
+        assert function is not None
+        return function, self._start, slot
+
     def _loops(self, part: int, address: int) -> None:
         if self._function(part, address, self._start):
             raise IndexError("an index of the minibatch is out of range")

@@ -76,6 +76,11 @@ def _elu_backward(
     return text, (grad, x, alpha, scale, input_scale)
 
 
+def _silu_backward(grad: Any, x: Any) -> Expression:
+    slope = "(1 + {1} * (1 - 1 / (1 + exponential(-{1})))) / (1 + exponential(-{1}))"
+    return f"{{0}} * {slope}", (grad, x)
+
+
 def _softplus(x: Any, beta: float = 1, threshold: float = 20) -> Expression:
     text = "{0} * {1} > {2} ? {0} : __builtin_log1p@(exponential({0} * {1})) / {1}"
     return text, (x, beta, threshold)
@@ -151,6 +156,8 @@ ENTRYWISE: dict[str, Callable[..., Expression]] = {
     "elu_backward": _elu_backward,
     "softplus": _softplus,
     "softplus_backward": _softplus_backward,
+    "silu": _unary("{0} / (1 + exponential(-{0}))"),
+    "silu_backward": _silu_backward,
     "square": _unary("{0} * {0}"),
     "pow": _power,
     "clamp": _clamp,

@@ -24,6 +24,11 @@ from hesrl.train_step.recording import Program, record, replayed, signature
 COMPILE = ("auto", "on", "off")
 
 
+def pays(compile: str, expected_steps: int, break_even: int) -> bool:
+    """Return whether to compile: "on", or "auto" and there will be enough steps."""
+    return compile == "on" or (compile == "auto" and expected_steps >= break_even)
+
+
 class RecordedStep:
     """Steps of some optimizers in one call, eager, replayed, or compiled if that pays.
 
@@ -82,7 +87,7 @@ class RecordedStep:
         self._has_state = False
         self._learning_rates: list[Tensor] = []
         self._to_record = compile != "off"
-        self._to_compile = compile == "on" or (compile == "auto" and expected_steps >= break_even)
+        self._to_compile = pays(compile, expected_steps, break_even)
         if self._to_record:
             self._prepare()
             for optimizer in self._optimizers:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hesrl.agents import a2c, ppo
-from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.steps import Episode
 from hesrl.rl.actor_critic import Agent
 from hesrl.rl.numpy_forward import Acting
 from tests.agents.batches import batch_of, random_rollout

@@ -6,6 +6,7 @@
     hesrl bench memory --out docs/memory.csv
     hesrl bench safety --out docs/safety.csv
     make torture
+    hesrl bench agents --out docs/agents-speed.csv
 """
 
 from __future__ import annotations
@@ -90,7 +91,20 @@ def reliability_table() -> str:
     return markdown_table(["fault", "survived means", "tried", "survived", "lost"], rows, 2)
 
 
+def agents_table() -> str:
+    """Speeds of the agents beside those of Stable-Baselines3."""
+    rows = []
+    for row in read("agents-speed.csv"):
+        name = row["contender"].replace("SB3", "Stable-Baselines3")
+        ours = row["ratio_to_first"] if name.startswith("hesrl") else ""
+        rows.append([name, f"{int(row['steps_per_second']):,}", row["ratio"], ours])
+    return markdown_table(
+        ["implementation", "steps/s", "to Stable-Baselines3", "to hesrl's Adam"], rows
+    )
+
+
 TABLES = {
+    "docs/agents.md": agents_table,
     "docs/your_model.md": eager_table,
     "docs/train_step.md": compiled_table,
     "docs/optimizers.md": safety_table,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -109,7 +112,7 @@ def threads_of(envs):
 
 @pytest.mark.parametrize(
     ("num_envs", "wanted", "expected"),
-    [(3, None, None), (4, None, 4), (9, None, 8), (3, 1, 1), (9, 3, 3), (2, 8, 2), (9, 20, 8)],
+    [(3, None, 1), (4, None, 4), (9, None, 8), (3, 1, 1), (9, 3, 3), (2, 8, 2), (9, 20, 8)],
 )
 def test_threads_are_as_many_as_cores_or_as_wanted(monkeypatch, num_envs, wanted, expected):
     monkeypatch.setattr("hesrl.envs.normalized_envs.cores", lambda: 8)
@@ -147,6 +150,11 @@ def test_threads_for_what_steps_in_turn_are_refused(monkeypatch):
     ):
         make("Pendulum-v1", env_threads=2)
     assert make("Pendulum-v1", env_threads=1).together is None
+    assert make("Reacher-v5", 3).together is None
+    monkeypatch.setattr(batched_envs, "compiled_envs", lambda: None)
+    with pytest.raises(UserError, match=r"because there is no C\+\+ compiler"):
+        make(env_threads=2)
+    assert make().together is None and make("Reacher-v5").together is not None
     monkeypatch.setattr(mujoco_threads.ctypes, "CDLL", lambda path: object())
     mujoco_threads.library.cache_clear()
     with pytest.raises(UserError, match=r"because MuJoCo is older than 4.0"):
@@ -154,15 +162,22 @@ def test_threads_for_what_steps_in_turn_are_refused(monkeypatch):
     mujoco_threads.library.cache_clear()
 
 
-def test_a_simulation_that_fails_is_named():
-    envs = make("Ant-v5")
+FAILS = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int] * 3)(lambda *_: 1)
+"""In place of MuJoCo's step."""
+
+
+@pytest.mark.parametrize("env_id", ["Ant-v5", "Reacher-v5"])
+def test_a_simulation_that_fails_is_named(monkeypatch, env_id):
+    envs = make(env_id)
     envs.reset()
-
-    def fail():
-        raise SimulationError(3, "what MuJoCo says")
-
-    envs.together._step = fail
-    message = r"Ant-v5, environment 3 \(seed 4\), step 1 of its episode.* raised .*what MuJoCo says"
+    monkeypatch.setattr(Simulations, "failure", lambda _: SimulationError(3, "what MuJoCo says"))
+    if envs.together.compiled is None:
+        batch = envs.together._simulations
+        batch._mujoco = SimpleNamespace(mjb_step=lambda *_: 1)
+        envs.together._step = batch.stepper(1)
+    else:
+        envs.together.compiled.follow(step=ctypes.cast(FAILS, ctypes.c_void_p).value)
+    message = rf"{env_id}, environment 3 \(seed 4\), step 1 of its ep.* raised .*what MuJoCo says"
     with pytest.raises(EnvironmentFault, match=message):
         play(envs, 1)
 
@@ -171,7 +186,7 @@ def test_a_failure_has_the_number_and_what_mujoco_says():
     model = make_env("Hopper-v5").unwrapped.model
     model.opt.integrator = 99
     with pytest.raises(SimulationError, match="integrator") as caught:
-        Simulations(model, 3, 2).stepper(1, contact_forces=False)()
+        Simulations(model, 3, 2).stepper(1)()
     assert caught.value.number == 0
 
 
@@ -179,15 +194,15 @@ def test_a_number_that_is_not_finite_is_named_and_enters_no_statistics():
     envs = make("HalfCheetah-v5")
     envs.reset()
     before = str(envs.state_dict()["observation_statistics"])
-    envs.together._task.env._forward_reward_weight = np.inf
+    envs.together.compiled.follow(forward_weight=np.inf)
     with pytest.raises(FloatingPointError, match=r"environment 0 \(seed 1\), step 1 of its .* inf"):
         play(envs, 1)
     assert str(envs.state_dict()["observation_statistics"]) == before
 
 
 def test_memory_lives_as_long_as_what_reads_it():
-    envs = [make_env("Hopper-v5")]
+    envs = [make_env("Reacher-v5")]
     assert isinstance(envs[0].unwrapped, MujocoEnv)
-    raw = np.zeros((1, 11))
+    raw = np.zeros((1, 10))
     task = BatchedEnvs(envs, 1, raw)._task
-    assert task.qpos.shape == (1, 6) and np.isfinite(task.qpos).all()
+    assert task.qpos.shape == (1, 4) and np.isfinite(task.qpos).all()

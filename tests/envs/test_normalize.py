@@ -16,7 +16,7 @@ from gymnasium.wrappers import (
 )
 from gymnasium.wrappers.utils import RunningMeanStd as GymnasiumRunningMeanStd
 
-from hesrl.envs.compiled_normalize import compiled_normalize
+from hesrl.envs.compiled_envs import compiled_envs
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.normalize import (
     LeadingNormalizer,
@@ -225,13 +225,13 @@ def test_without_a_compiler_or_a_folder_numpy_computes(monkeypatch, tmp_path, va
     monkeypatch.setenv("HESRL_CACHE", str(tmp_path / "cache"))  # nothing is compiled there yet
     tmp_path.chmod(0o777)
     monkeypatch.setenv(variable, str(tmp_path))
-    compiled_normalize.cache_clear()
+    compiled_envs.cache_clear()
     envs = NormalizedEnvs("Hopper-v5", 2, seed=1, gamma=GAMMA)
-    assert compiled_normalize() is None
+    assert compiled_envs() is None
     monkeypatch.undo()
-    compiled_normalize.cache_clear()
+    compiled_envs.cache_clear()
     compiled = NormalizedEnvs("Hopper-v5", 2, seed=1, gamma=GAMMA)
-    assert compiled_normalize() is not None
+    assert compiled_envs() is not None
     for made in (envs, compiled):
         made.reset()
     for action in np.random.default_rng(0).standard_normal((60, 2, 3), dtype=np.float32):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hesrl.envs.mujoco import make_env
-from hesrl.envs.normalized_envs import Episode, NormalizedEnvs
+from hesrl.envs.normalized_envs import NormalizedEnvs
+from hesrl.envs.steps import Episode
 from hesrl.errors import UserError
 from hesrl.runs.checkpoint import load_checkpoint, save_checkpoint
 

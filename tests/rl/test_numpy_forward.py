@@ -85,10 +85,11 @@ def test_a_sampler_draws_from_the_distribution_with_the_noise_of_the_policy(poli
     acting = Acting(make_agent(policy, shared_trunk=shared_trunk))
     obs = draw_observations("vector", 3, 4)
     noise = acting.policy.noise(np.random.default_rng(5), 3, 4)
-    sample = acting.sampler(np.random.default_rng(5), 3, 4)
+    sampler = acting.sampler(np.random.default_rng(5), 3, 4)
+    assert sampler.actor is None and np.array_equal(sampler.noise, noise)
     for step in range(3):
         expected = acting.policy.sample(acting.distribution(obs[step]), noise[step])
-        np.testing.assert_allclose(sample(step, obs[step]), expected, rtol=1e-6)
+        np.testing.assert_allclose(sampler.draw(step, obs[step]), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("policy", ["gaussian", "categorical"])

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from hesrl.envs.compiled_normalize import compiled_normalize
+from hesrl.envs.compiled_envs import compiled_envs
 from hesrl.train_step.compilation import (
     build,
     cache_folder,
@@ -131,8 +131,8 @@ def test_a_step_and_the_normalization_go_on_after_their_libraries_were_damaged(
     monkeypatch.setenv("HESRL_CACHE", str(tmp_path))
     ends = []
     for _ in range(2):
-        compiled_normalize.cache_clear()
-        assert compiled_normalize() is not None
+        compiled_envs.cache_clear()
+        assert compiled_envs() is not None
         step, optimizer, _, batch = make(Separate, "adam", torch.float64, compile="on")
         take(step, batch, 2)
         ends.append(optimizer)
@@ -140,6 +140,6 @@ def test_a_step_and_the_normalization_go_on_after_their_libraries_were_damaged(
         assert len(libraries) == 2
         for library in libraries:
             damage(library, "cut off")
-    compiled_normalize.cache_clear()
+    compiled_envs.cache_clear()
     assert_equal_state(*ends, rtol=0, atol=0)
     assert capsys.readouterr().err.count(" is damaged: it is compiled anew\n") == 2

@@ -65,6 +65,7 @@ OPERANDS = {
     "masked_fill": lambda x, y: [x.masked_fill(y > 0, 3.0)],
     "tanh_backward": lambda x, y: [aten.tanh_backward(x, y)],
     "sigmoid_backward": lambda x, y: [aten.sigmoid_backward(x, y)],
+    "silu_backward": lambda x, y: [aten.silu_backward(x, y)],
     "threshold_backward": lambda x, y: [aten.threshold_backward(x, y, 0)],
     "leaky_relu_backward": lambda x, y: [aten.leaky_relu_backward(x, y, 0.1, False)],
     "elu_backward": lambda x, y: [
