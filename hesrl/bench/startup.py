@@ -45,6 +45,7 @@ def main(agent: str, env_id: str, compile: str, num_envs: int) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         timed_calls(NormalizedEnvs, "step") as steps,
+        timed_calls(NormalizedEnvs, "advance") as rollouts,
         contextlib.redirect_stdout(io.StringIO()),
     ):
         args = module.Args(env_id=env_id, compile=compile, runs_dir=Path(folder), eval_episodes=1)
@@ -52,7 +53,7 @@ def main(agent: str, env_id: str, compile: str, num_envs: int) -> None:
             args.num_envs, args.num_steps = num_envs, max(1, args.num_steps // num_envs)
         args.total_timesteps = 3 * max(getattr(args, "batch_size", 0), 2048)
         module.main(args)
-    print(offset + steps[0].start, peak_memory())
+    print(offset + min(call.start for call in (*steps, *rollouts)), peak_memory())
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from hesrl.bench.agents import Args, main
 from hesrl.errors import UserError
 
 
-def test_the_startup_is_that_of_a_process():
-    seconds, mebibytes = startup.measure_startup("ppo", "InvertedPendulum-v5", "off")
+@pytest.mark.parametrize(("agent", "compile"), [("ppo", "on"), ("stream_ac", "off")])
+def test_the_startup_is_that_of_a_process(agent, compile):
+    seconds, mebibytes = startup.measure_startup(agent, "InvertedPendulum-v5", compile)
     assert 0 < seconds < 600 and 100 < mebibytes < 5000
 
 
