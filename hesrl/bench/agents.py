@@ -20,8 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -29,10 +28,10 @@ from rich.table import Table
 from torch import nn
 
 from hesrl.agents import a2c, ppo, stream_ac
-from hesrl.bench.agent_parts import PARTS, Parts, speed_of, timed_parts
+from hesrl.bench.agent_parts import Parts, speed_of, timed_parts
+from hesrl.bench.agent_tables import Row, parts_table, speed_rows, speed_table
 from hesrl.bench.startup import measure_startup
 from hesrl.bench.stream_agent import ROW, SOURCES, measure_authors, measure_sizes, measure_stream
-from hesrl.bench.turns import median_ratio
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
@@ -78,28 +77,6 @@ class Args:
     streaming agent besides"""
     out: Path | None = None
     """file to write the speeds and parts to, after each round"""
-
-
-class Row(NamedTuple):
-    """A contender, its speeds over the rounds, and where its time went in the last one."""
-
-    env_id: str
-    num_envs: int
-    contender: str
-    steps_per_second: str
-    """Median over the rounds."""
-    lowest: str
-    highest: str
-    ratio: str
-    """Median over the rounds of the ratio to the fastest of theirs; empty without one."""
-    ratio_to_first: str
-    """The same, to the first one of hesrl."""
-    parts: str
-    """Microseconds per step, by the names of `PARTS`; empty for theirs."""
-
-
-CORES = (16, 64)
-"""Cores for which the speed is computed from the measured parts."""
 
 
 def _lengths(agent: str, args: Args) -> dict[str, int]:
@@ -249,90 +226,21 @@ def main(args: Args) -> int:
             if parts_of_turn is not None:
                 parts[name] = parts_of_turn
             console.print(f"round {number + 1}: {name}: {speed:,.0f} steps/s", highlight=False)
-        rows = _rows(speeds, parts, args)
+        rows = speed_rows(speeds, parts, args.env_id, args.num_envs)
         if args.out is not None:
             write_csv(args.out, Row._fields, rows)
-    console.print(_speed_table(rows, args), _parts_table(parts, args), _startup_table(args))
+    title = (
+        f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.total_timesteps:,} steps, "
+        "ratios: medians over the rounds"
+    )
+    threads = args.env_threads or min(cores(), args.num_envs)
+    console.print(speed_table(rows, title), parts_table(parts, args.num_envs, threads))
+    console.print(_startup_table(args))
     if args.hidden_sizes:
         console.print(
             measure_sizes(args.hidden_sizes, args.env_id, args.total_timesteps, args.compile)
         )
     return 0
-
-
-def _rows(speeds: dict[str, list[float]], parts: dict[str, Parts], args: Args) -> list[Row]:
-    rows = []
-    for name, values in speeds.items():
-        agent = name.split()[1]
-        of_agent = [other for other in speeds if other.split()[1] == agent]
-        theirs = [other for other in of_agent if not other.startswith("hesrl")]
-        ours = [other for other in of_agent if other.startswith("hesrl")]
-        seconds = parts.get(name, {})
-        to_theirs, to_ours = (
-            f"{median_ratio(values, speeds[other]):.2f}" if other else ""
-            for other in (_fastest(theirs, speeds), ours[0] if ours else None)
-        )
-        rows.append(
-            Row(
-                env_id=args.env_id,
-                num_envs=args.num_envs,
-                contender=name,
-                steps_per_second=f"{median(values):.0f}",
-                lowest=f"{min(values):.0f}",
-                highest=f"{max(values):.0f}",
-                ratio=to_theirs,
-                ratio_to_first=to_ours,
-                parts=" ".join(f"{x}={1e6 * seconds[x]:.1f}" for x in PARTS if x in seconds),
-            )
-        )
-    return rows
-
-
-def _speed_table(rows: list[Row], args: Args) -> Table:
-    title = (
-        f"{args.env_id} × {args.num_envs}, {args.rounds} rounds of {args.total_timesteps:,} steps, "
-        "ratios: medians over the rounds"
-    )
-    table = Table(
-        "contender", "steps/s", "range", "µs", "to their fastest", "to our first", title=title
-    )
-    table.columns[0].no_wrap = table.columns[2].no_wrap = True
-    for row in rows:
-        speed, lowest, highest = map(int, (row.steps_per_second, row.lowest, row.highest))
-        table.add_row(
-            row.contender,
-            f"{speed:,}",
-            f"{lowest:,}–{highest:,}",
-            f"{1e6 / speed:.1f}",
-            row.ratio or "–",
-            row.ratio_to_first or "–",
-        )
-    return table
-
-
-def _fastest(names: list[str], speeds: dict[str, list[float]]) -> str | None:
-    return max(names, key=lambda name: median(speeds[name]), default=None)
-
-
-def _parts_table(parts: dict[str, Parts], args: Args) -> Table:
-    names = [name.removeprefix("hesrl ").replace(",", "") for name in parts]
-    table = Table("µs per step, last round", *names)
-    for part in PARTS:
-        columns = (seconds.get(part) for seconds in parts.values())
-        table.add_row(part, *("–" if part is None else f"{1e6 * part:.1f}" for part in columns))
-    table.add_row("sum", *(f"{1e6 * sum(seconds.values()):.1f}" for seconds in parts.values()))
-    threads = args.env_threads or min(cores(), args.num_envs)
-    for number in CORES if args.num_envs > 1 else ():
-        gains = (
-            seconds["physics"] * (1 - threads / min(number, args.num_envs))
-            for seconds in parts.values()
-        )
-        speeds = (
-            1 / (sum(seconds.values()) - gain)
-            for seconds, gain in zip(parts.values(), gains, strict=True)
-        )
-        table.add_row(f"steps/s, {number} cores", *(f"{speed:,.0f}" for speed in speeds))
-    return table
 
 
 def _startup_table(args: Args) -> Table:
