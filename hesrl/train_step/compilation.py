@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -32,7 +32,11 @@ _OPTIONS = (
 
 
 def compiled(
-    graph: GraphModule, inputs: Sequence[Tensor], *, is_short: bool = False
+    graph: GraphModule,
+    inputs: Sequence[Tensor],
+    *,
+    fixed: Collection[int] = (),
+    is_short: bool = False,
 ) -> CompiledStep:
     """Compile a graph for inputs of this signature, or load what an earlier process compiled.
 
@@ -41,6 +45,7 @@ def compiled(
     Args:
         graph: That of a `Record`.
         inputs: Its arguments and constants, on the CPU; they are not read.
+        fixed: Numbers of inputs that stay where they are in memory.
         is_short: Whether it takes a fraction of the time of a training step.
 
     Raises:
@@ -65,7 +70,7 @@ def compiled(
         library = build(stem, in_c.code, _OPTIONS)
         if not is_short:
             (library.parent / "seconds").write_text(f"{time.monotonic() - start:.1f}\n")
-    return CompiledStep(library, translation, in_c)
+    return CompiledStep(library, translation, in_c, inputs, fixed)
 
 
 def _check_memory(translation: Translation, inputs: Sequence[Tensor]) -> None:

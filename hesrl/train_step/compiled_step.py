@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -26,15 +26,29 @@ class CompiledStep:
         library: Of the program's code.
         translation: What the program was made from.
         in_c: The program.
+        inputs: As it is called.
+        fixed: Slots of inputs that stay where they are in memory. The others are looked up at each
+            call, as users may put other memory behind a parameter.
     """
 
-    def __init__(self, library: Path, translation: Translation, in_c: CProgram) -> None:
+    def __init__(
+        self,
+        library: Path,
+        translation: Translation,
+        in_c: CProgram,
+        inputs: Sequence[Tensor],
+        fixed: Collection[int] = (),
+    ) -> None:
         self._function = ctypes.CDLL(str(library)).hesrl_step
         self._function.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
         memory = torch.empty(in_c.size + _LINE, dtype=torch.uint8)
         self._memory = memory[-memory.data_ptr() % _LINE :]
         self._start = self._memory.data_ptr()
         self._like = [torch.empty(shape, dtype=b.dtype) for b, shape in translation.new.items()]
+        count = len(inputs) + len(self._like)
+        self._pointers = array("Q", [*map(Tensor.data_ptr, inputs), *[0] * len(self._like)])
+        self._address, _ = self._pointers.buffer_info()
+        self._moving = [slot for slot in range(count) if slot not in fixed]
         self._translation, self._places = translation, in_c.places
         self._calls = [self._call(call) for call in in_c.calls]
         self._results = [self._result(result) for result in translation.results]
@@ -46,8 +60,9 @@ class CompiledStep:
             IndexError: An index is beyond its tensor.
         """
         passed = tensors + list(map(torch.empty_like, self._like))
-        pointers = array("Q", map(Tensor.data_ptr, passed))
-        address, _ = pointers.buffer_info()
+        pointers, address = self._pointers, self._address
+        for slot in self._moving:
+            pointers[slot] = passed[slot].data_ptr()
         if self._calls:
             with torch.no_grad():
                 for part, call in enumerate(self._calls):

@@ -195,7 +195,9 @@ class RecordedStep:
                 raise RuntimeError("a parameter got its first gradient after the first step")
             inputs = [*kept, *passed, *step.constants]
             if self._to_compile:
-                self._run, failure = _compiled(step.graph, inputs)
+                # Users change what lies behind a parameter, but not the optimizers' own tensors.
+                params = sum(len(group["params"]) for group in self._groups())
+                self._run, failure = _compiled(step.graph, inputs, range(params, len(kept)))
             self.tier = "replayed" if self._run is None else "compiled"
             self._run = self._run or replayed(step.graph, inputs)
             self._kept, self._constants = kept, step.constants
@@ -240,10 +242,12 @@ class RecordedStep:
         self._report(f"training steps are eager, not recorded: {reason}")
 
 
-def _compiled(graph: GraphModule, inputs: list[Tensor]) -> tuple[Program | None, Exception | None]:
+def _compiled(
+    graph: GraphModule, inputs: list[Tensor], fixed: range
+) -> tuple[Program | None, Exception | None]:
     """Return a compiled program, which has run once, or what has prevented it."""
     try:
-        program = compiled(graph, inputs)
+        program = compiled(graph, inputs, fixed=fixed)
         program(inputs)  # whatever may be wrong with it shows here
     except Exception as error:  # of any type, as above
         return None, error

@@ -143,3 +143,18 @@ def test_a_step_and_the_normalization_go_on_after_their_libraries_were_damaged(
     compiled_envs.cache_clear()
     assert_equal_state(*ends, rtol=0, atol=0)
     assert capsys.readouterr().err.count(" is damaged: it is compiled anew\n") == 2
+
+
+@COMPILER
+def test_a_compiled_step_finds_parameters_whose_memory_has_changed():
+    """As averages of weights are swapped in, by ``p.data = …``."""
+    ends = []
+    for how in ("on", "off"):
+        step, optimizer, net, batch = make(compile=how)
+        take(step, batch, 3)
+        for param in net.parameters():
+            param.data = 0.5 * param.data
+        take(step, batch, 2, seed=1)
+        ends.append(optimizer)
+        assert step.is_compiled == (how == "on")
+    assert_equal_state(*ends, rtol=1e-9, atol=1e-10)

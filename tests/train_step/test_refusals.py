@@ -87,7 +87,7 @@ def test_auto_compiles_what_is_long_enough(interpreted, steps, tier):
 
 
 def test_what_cannot_be_compiled_is_replayed(monkeypatch):
-    def fail(graph, inputs):
+    def fail(graph, inputs, fixed):
         raise OSError("no compiler\nand more")
 
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", fail)
