@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hesrl import losses, optim
+from hesrl.cli import parsed
+from hesrl.commands import COMMANDS
 from hesrl.experiments.sweeps.grid import make_grid
 
 ROOT = Path(__file__).parents[1]
@@ -112,3 +116,21 @@ def test_the_experiments_page_runs_and_prints_what_it_says(tmp_path):
     assert len(grid.trials()) == 2 * 2 * 2 * 3 * 5
     printed = run_examples(page, "", tmp_path)
     assert re.findall("^    (done .*)", page, flags=re.MULTILINE) == printed[-2:]
+
+
+def commands_of(text):
+    """Yield the words of each command of hesrl in a page, as the shell has them."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("    hesrl "):
+            yield shlex.split(line, comments=True)[1:]
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda path: path.name
+)
+def test_the_commands_of_a_page_are_commands_with_these_options(path):
+    for words in commands_of(path.read_text()):
+        name = next(n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS)
+        args_class = import_module(COMMANDS[name].module).Args
+        _, unknown = parsed(args_class, words[len(name.split()) :])
+        assert not unknown, words

@@ -85,7 +85,7 @@ def test_what_cannot_be_played_is_refused(tmp_path):
         main(Args(run=path, max_episode_steps=0))
     with pytest.raises(UserError, match=r"^--episodes 0: must be greater than zero$"):
         main(Args(run=path, episodes=0))
-    with pytest.raises(UserError, match=r"^--seed -1: must be at least 0$"):
+    with pytest.raises(UserError, match=r"^--seed -1: must be from 0 to 4294967295$"):
         main(Args(run=path, seed=-1))
     (path / "checkpoint.pt").unlink()
     with pytest.raises(UserError, match=r"has no checkpoint yet: wait, or train anew$"):
