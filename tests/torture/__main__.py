@@ -36,7 +36,7 @@ PARTS = {
     for part in (
         Part("graphs", "random graph", "curvature equal to 1e-12, or refused", 10_000, graphs),
         Part("training", "`kill -9` of PPO, A2C, streaming", RESUMES, 50, kills.training),
-        Part("sweeping", "`kill -9` of a sweep of ten runs", RESUMES, 50, kills.sweeping),
+        Part("sweeping", "`kill -9` of a sweep of four runs", RESUMES, 50, kills.sweeping),
         Part("saving", "`kill -9` while checkpoints are saved", "a whole one", 50, kills.saving),
         Part("exporting", "`kill -9` of an export", "whole files or none", 20, kills.exporting),
         Part(
