@@ -144,7 +144,7 @@ def test_the_tuning_seeds_choose_per_task_and_for_all_environments():
         (small(settings={"eps": [1e-5, "0.00001"]}), "a run is there twice: a2c CartPole-v1 ad"),
         (small(settings={"eps": [None, 1e-5]}), "is the same as a2c CartPole-v1 adam eps=None"),
         (small(test_seeds=[1, 1]), "test_seeds: a seed is there twice"),
-        (small(test_seeds=3), "test_seeds: write [1, 2, 3] or {first: 1, count: 3}, from 0 to 4294967295"),
+        (small(test_seeds=3), "test_seeds: write [1, 2, 3] or {first: 1, count: 3}, from 0 to"),
         (small(test_seeds=[-1]), "test_seeds: write [1, 2, 3] or"),
         (small(test_seeds={"first": 1}), "test_seeds: write [1, 2, 3] or"),
         (small(tuning_seeds=[1]), "seed 1 is both a tuning seed and a test seed"),
