@@ -53,7 +53,9 @@ def make_env(
             raise UserError(one_line(f"cannot make environment {env_id}: {error}")) from error
         # What names a module that is not there may resemble an environment by chance.
         near = [] if isinstance(error, ImportError) else _near_matches(env_id)
-        hint = f"did you mean {' or '.join(near)}?" if near else error
+        hint = f"did you mean {' or '.join(near)}?" if near else str(error)
+        if not near and hint.startswith("Malformed"):
+            hint = "write it as Name-v0 or module:Name-v0"
         raise UserError(one_line(f"no environment {env_id!r}: {hint}")) from error
     except TypeError as error:
         name = re.search(r"unexpected keyword argument '(\w+)'", str(error))
