@@ -2,12 +2,12 @@
 
 A command is harmless if the arm could still stop after it, with elbow, wrist and tool where they
 may be and the joints within their limits. So there always is a way to stop: braking at once, which
-was looked at before the last command. Two ways to stop are looked at, of which the second is that
-of a link that breaks: no other command comes, and the controller brakes as this one has it.
+was looked at before the last command. More than one way to stop is looked at. In the first the
+guards brake. In the others no command comes any more, and the arm stops as the backend has it.
 
     under the command before, until this one is obeyed       latency
-    under the command                                         dt     or  t_min and two cycles
-    braking: from speeds v with the deceleration b            brake  or  that of the command
+    under the command                                         dt     or  hold
+    braking: from speeds v with the deceleration b            brake  or  that of the ending
                                                               q ← q + v max|v| / 2b
 
 The joints change their speeds together, as ``speedj`` does.
@@ -16,6 +16,8 @@ The joints change their speeds together, as ``speedj`` does.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from hesrl.envs.ur5.arm import COMMAND_DELAY_TICKS, TICK
 from hesrl.envs.ur5.bounds import LOWEST
@@ -29,28 +31,58 @@ DECELERATIONS = (2.0, 5.0)
 STOPPING_ANGLE = 0.05
 """Angle in which they stop the arm, if these allow it (rad)."""
 _LONGER = 2 * TICK
-"""By what a speed may hold longer than ``t_min``: over RTDE a program looks once in a cycle (s)."""
+"""By what a speed may hold longer than it should: a program looks once in a cycle (s)."""
+
+
+class Ending(NamedTuple):
+    """How the arm stops when no other command comes."""
+
+    hold: float
+    """How long the last command is followed (s)."""
+    brake: float | None
+    """Deceleration of the stop (rad/s²); None for the acceleration of the command."""
+
+
+def endings(settings: ReacherSettings, sent_again: Ending | None = None) -> list[Ending]:
+    """Return how the arm stops behind a backend when no other command comes.
+
+    The driver and RTDE look at each packet, and send nothing without the guards. So the arm stops
+    when the link breaks: a speed holds for ``t_min``, and the controller, or our program on it,
+    brakes with the last acceleration.
+
+    Args:
+        settings: The numbers of the task.
+        sent_again: Behind a backend that sends the last command again without the guards: for how
+            long, and how it stops the arm then.
+    """
+    broken_link = Ending(settings.t_min + _LONGER, None)
+    if sent_again is None:
+        return [broken_link]
+    return [broken_link, Ending(sent_again.hold + _LONGER, sent_again.brake)]
 
 
 class Foresight:
     """Looks ahead for one arm.
 
     Args:
-        settings: Box, limits, the time between two actions, and how long a speed holds.
+        settings: Box, limits, and the time between two actions.
         plane: The arm.
-        brake: Deceleration of the stop (rad/s²).
+        brake: Deceleration with which the guards stop the arm (rad/s²).
+        ways: How the arm stops when no other command comes.
     """
 
-    def __init__(self, settings: ReacherSettings, plane: Plane, brake: float) -> None:
-        self._plane, self._brake, self._dt = plane, brake, settings.dt
-        self._hold = settings.t_min + _LONGER
+    def __init__(
+        self, settings: ReacherSettings, plane: Plane, brake: float, ways: Sequence[Ending]
+    ) -> None:
+        self._plane, self._brake, self._dt, self._endings = plane, brake, settings.dt, ways
+        self._least_brake = min([brake, *(one.brake for one in ways if one.brake is not None)])
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
             settings.box_low,
             settings.box_high,
         )
         (self._shoulder_low, self._elbow_low) = settings.joint_low
         (self._shoulder_high, self._elbow_high) = settings.joint_high
-        self._time = LATENCY + max(self._dt, self._hold)
+        self._time = LATENCY + max([self._dt, *(one.hold for one in ways)])
         self._model = model = plane.model
         # Turning the shoulder or the elbow by an angle moves the tool by this much at most.
         self._radius_1, self._radius_2 = plane.reach, plane.reach + model.a2
@@ -80,9 +112,10 @@ class Foresight:
             return None
         reached, speeds = self._follow(before, q, qd, LATENCY)
         what = self._stopping(command, reached, speeds, self._dt, self._brake, q)
-        if what is None and (self._hold > self._dt or command.acceleration < self._brake):
-            a = command.acceleration
-            what = self._stopping(command, reached, speeds, self._hold, a, q)
+        for hold, brake in self._endings:
+            a = command.acceleration if brake is None else brake
+            if what is None and (hold > self._dt or a < self._brake):
+                what = self._stopping(command, reached, speeds, hold, a, q)
         return what
 
     def _stopping(
@@ -104,7 +137,8 @@ class Foresight:
         shoulder, elbow = q
         fastest_1 = max(abs(qd[0]), abs(command.shoulder), abs(before.shoulder))
         fastest_2 = max(abs(qd[1]), abs(command.elbow), abs(before.elbow))
-        time = self._time + 0.5 * max(fastest_1, fastest_2) / min(self._brake, command.acceleration)
+        brake = min(self._least_brake, command.acceleration)
+        time = self._time + 0.5 * max(fastest_1, fastest_2) / brake
         angle_1, angle_2 = time * fastest_1, time * fastest_2
         room = self._radius_1 * angle_1 + self._radius_2 * angle_2
         y, z = tool

@@ -7,8 +7,8 @@ have the tool outside the box all the same, the arm goes back towards the neares
     a = clip(max|qd| v₀ / 0.05, brake, 5),    v₀ = max|qd| when the tool left the box.
 
 Then the joints: one beyond its limit gets the speed of the faster joint, inward. These two are
-SenseAct's. Last comes foresight: a command after which the arm could not stop in time, also if the
-link broke, is sent with the acceleration ``brake``, then with three quarters, a half or a quarter
+SenseAct's. Last comes foresight: a command after which the arm could not stop in time, also if no
+other command came, is sent with the acceleration ``brake``, then with three quarters, a half or a quarter
 of its speeds, or for one joint only, or the arm brakes, with the deceleration
 
     brake = clip(speed_limit² / 0.05, 2, 5), but not below the acceleration of the task.
@@ -17,8 +17,9 @@ of its speeds, or for one joint only, or the arm brakes, with the deceleration
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from hesrl.envs.ur5.foresight import DECELERATIONS, STOPPING_ANGLE, Foresight
+from hesrl.envs.ur5.foresight import DECELERATIONS, STOPPING_ANGLE, Ending, Foresight, endings
 from hesrl.envs.ur5.kinematics import Command, Pair, Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
@@ -35,6 +36,7 @@ class Guards:
         settings: Box and limits.
         plane: The arm.
         brake: Deceleration of a stop (rad/s²); None for that of the speed limit.
+        ways: How the arm stops when no other command comes; None for the ways of the driver.
 
     Attributes:
         active: The guard that replaced the last command: ``"box"``, ``"floor"``, ``"joint"`` or
@@ -42,7 +44,13 @@ class Guards:
         brake: Deceleration of a stop (rad/s²).
     """
 
-    def __init__(self, settings: ReacherSettings, plane: Plane, brake: float | None = None) -> None:
+    def __init__(
+        self,
+        settings: ReacherSettings,
+        plane: Plane,
+        brake: float | None = None,
+        ways: Sequence[Ending] | None = None,
+    ) -> None:
         self._settings, self._plane = settings, plane
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
             settings.box_low,
@@ -55,7 +63,8 @@ class Guards:
             brake = min(max(settings.speed_limit**2 / STOPPING_ANGLE, least), most)
             brake = max(brake, settings.acceleration)
         self.brake = brake
-        self._foresight = Foresight(settings, plane, brake)
+        ways = endings(settings) if ways is None else ways
+        self._foresight = Foresight(settings, plane, brake, ways)
         self.reset()
 
     def reset(self) -> None:

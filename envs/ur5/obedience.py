@@ -50,6 +50,8 @@ class _Sent(NamedTuple):
     """Speeds (6,), rad/s."""
     a: float
     """Acceleration (rad/s²)."""
+    brake: float
+    """Deceleration when it has ended (rad/s²)."""
 
 
 class Watch:
@@ -70,18 +72,29 @@ class Watch:
         self._is_known = False
         self._forget()
 
-    def sent_speeds(self, qd: tuple[float, ...], a: float, hold: float, now: float) -> None:
-        """Note speeds (6,), rad/s, that are sent now and hold for a time (s)."""
+    def sent_speeds(
+        self, qd: tuple[float, ...], a: float, hold: float, now: float, brake: float | None = None
+    ) -> None:
+        """Note speeds that are sent now.
+
+        Args:
+            qd: The speeds (6,), rad/s.
+            a: Acceleration towards them (rad/s²).
+            hold: How long they hold on the controller's clock (s).
+            now: On the clock of `time.monotonic` (s).
+            brake: Deceleration when they have ended (rad/s²); ``a`` if None.
+        """
         at = self._on_its_clock(now)
         self._way = None
-        self._sent.append(_Sent(at, at + hold + 0.004, np.array(qd), a))
+        brake = a if brake is None else brake
+        self._sent.append(_Sent(at, at + hold + 0.004, np.array(qd), a, brake))
 
     def sent_stop(self, a: float, now: float) -> None:
         """Note a stop with a deceleration (rad/s²)."""
         # It ends a way, whose speed at the moment is known from the next packet only.
         self._is_known = self._is_known and self._way is None
         self._way = None
-        self._sent.append(_Sent(self._on_its_clock(now), math.inf, np.zeros(6), a))
+        self._sent.append(_Sent(self._on_its_clock(now), math.inf, np.zeros(6), a, a))
 
     def sent_way(self, begin: NDArray[np.float64], end: tuple[float, ...]) -> None:
         """Note a movement from angles to others (6,), rad."""
@@ -215,8 +228,9 @@ class Watch:
             command = next((c for c in reversed(self._sent) if c.at + latency < time), None)
             if command is None:
                 continue
-            goal = command.qd if time <= command.until + latency else np.zeros(6)
+            has_ended = time > command.until + latency
+            goal = np.zeros(6) if has_ended else command.qd
             change = goal - self._expected[number]
             largest = float(np.abs(change).max())
-            most = command.a * elapsed
+            most = (command.brake if has_ended else command.a) * elapsed
             self._expected[number] += change if largest <= most else change * (most / largest)

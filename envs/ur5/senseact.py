@@ -19,14 +19,18 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from hesrl.envs.ur5.foresight import Ending, endings
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import UR5, Pair
-from hesrl.envs.ur5.link import Link
+from hesrl.envs.ur5.kinematics import UR5, Pair, Plane
+from hesrl.envs.ur5.link import STOP_ACCELERATION, Link
 from hesrl.envs.ur5.motion import pair
 from hesrl.envs.ur5.protocol import State
+from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
 from hesrl.errors import UserError
 
+_LEAST_HOLD = 0.05
+"""Shortest time for which SenseAct sends an action again, on this machine's clock (s)."""
 INSTALL = "pip install --no-deps git+https://github.com/kindredresearch/SenseAct"
 """How to install SenseAct; the package of that name at PyPI is empty."""
 
@@ -64,12 +68,28 @@ def load_link() -> ModuleType:
         raise UserError(f"backend 'senseact': SenseAct is not installed; {INSTALL}") from error
 
 
+def ending(settings: ReacherSettings, clock_speed: float = 1.0) -> Ending:
+    """Return how long an action is sent again if no other follows, and how the arm stops then.
+
+    Args:
+        settings: The numbers of the task.
+        clock_speed: How many times faster than ours the controller's clock runs.
+    """
+    return Ending(max(2 * settings.dt, _LEAST_HOLD * clock_speed), STOP_ACCELERATION)
+
+
+def guards(settings: ReacherSettings, plane: Plane, sent_again: Ending) -> Guards:
+    """Return the guards before SenseAct, which changes speeds with the task's acceleration only."""
+    return Guards(settings, plane, settings.acceleration, endings(settings, sent_again))
+
+
 class UR5ReacherSenseAct(UR5ReacherReal):
     """The environment `UR5ReacherReal` with SenseAct between it and the controller.
 
     Three things differ. The guards look once per action, and brake with the acceleration of the
-    task, so that the arm turns back earlier. SenseAct's own guards come after them. After an agent
-    is killed, the arm gets the last speeds for another half second.
+    task, so that the arm turns back earlier. SenseAct's own guards come after them. SenseAct sends
+    the last speeds again for twice ``dt``, also if the agent is halted or was killed, and then
+    stops the arm; the guards count that.
 
     Args:
         *args: As `UR5ReacherReal` takes them.
@@ -87,9 +107,9 @@ class UR5ReacherSenseAct(UR5ReacherReal):
                 f"{self.settings.arm_model!r}; take backend 'driver' or 'rtde'"
             )
         self._link_class = load_link().SenseActLink
-        # SenseAct changes speeds with the acceleration of the task only.
-        brake = self.settings.acceleration
-        self._task.guards = Guards(self.settings, self._task.plane, brake)
+        sent_again = ending(self.settings, self._emulator_speed)
+        self._hold = sent_again.hold
+        self._task.guards = guards(self.settings, self._task.plane, sent_again)
 
     def halt(self) -> None:
         """Stop the arm at once and close the connection; a signal handler may call it."""
@@ -101,6 +121,7 @@ class UR5ReacherSenseAct(UR5ReacherReal):
             self._host,
             self._port,
             self.settings,
+            self._hold,
             stale_after=self._stale_after,
             clock_speed=self._emulator_speed,
         )

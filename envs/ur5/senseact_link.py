@@ -1,6 +1,6 @@
 """The link to the controller through SenseAct, and its supervision.
 
-SenseAct sends the speeds of an action again with every packet, for half a second.
+SenseAct sends the speeds of an action again with every packet, for twice the time of an action.
 
 Importing this needs SenseAct; `hesrl.envs.ur5.senseact` does it.
 """
@@ -30,8 +30,6 @@ from hesrl.envs.ur5.senseact_communicator import END_TIME
 from hesrl.envs.ur5.senseact_reacher import Reacher
 from hesrl.errors import EnvironmentFault
 
-_HOLD = 0.5
-"""How long SenseAct sends an action again (s)."""
 _POLL = 0.0005
 """Time between two looks for a new packet (s)."""
 
@@ -43,6 +41,7 @@ class SenseActLink(Link):
         host: Address of the controller.
         port: TCP port of its real-time interface.
         settings: The numbers of the task.
+        hold: How long SenseAct sends an action again, on the controller's clock (s).
         stale_after: Largest age of the newest packet (s).
         clock_speed: How many times faster than ours the controller's clock runs.
 
@@ -58,14 +57,16 @@ class SenseActLink(Link):
         host: str,
         port: int,
         settings: ReacherSettings,
+        hold: float,
         *,
         stale_after: float = 0.1,
         clock_speed: float = 1.0,
     ) -> None:
         speed = max(settings.speed_limit, RETURN_SPEED)
         super().__init__(host, port, stale_after, Watch(speed, clock_speed, stale_after))
-        self._acceleration = settings.acceleration
-        self.reacher = _made(settings, host, connect(host, port), stale_after)
+        self._acceleration, self._hold = settings.acceleration, hold
+        connection = connect(host, port)
+        self.reacher = _made(settings, host, connection, stale_after, hold / clock_speed)
         self._communicator = self.reacher.communicator
         self.reacher.start()
         # Also when the interpreter exits.
@@ -82,7 +83,7 @@ class SenseActLink(Link):
         return super().state
 
     def act(self, speeds: Pair) -> None:
-        """Let SenseAct follow an action, for half a second unless another follows.
+        """Let SenseAct follow an action, until another follows or its time is over.
 
         Args:
             speeds: Of shoulder and elbow, within the limit (rad/s).
@@ -96,7 +97,8 @@ class SenseActLink(Link):
             self._locked(lambda: self.reacher.act(np.array(speeds)))
             if self.reacher.guard is None:
                 qd = (0.0, *speeds, 0.0, 0.0, 0.0)
-                self.watch.sent_speeds(qd, self._acceleration, _HOLD, time.monotonic())
+                a, now = self._acceleration, time.monotonic()
+                self.watch.sent_speeds(qd, a, self._hold, now, STOP_ACCELERATION)
             else:
                 self.watch.sent_unknown()
 
@@ -170,9 +172,13 @@ class SenseActLink(Link):
 
 
 def _made(
-    settings: ReacherSettings, host: str, connection: socket.socket, stale_after: float
+    settings: ReacherSettings,
+    host: str,
+    connection: socket.socket,
+    stale_after: float,
+    hold: float,
 ) -> Reacher:
     with gymnasium_as_gym(), warnings.catch_warnings():
         # Of the space that SenseAct declares, which is not the one of its observations.
         warnings.filterwarnings("ignore", ".*Box .* precision lowered", UserWarning)
-        return Reacher(settings, host, connection, stale_after)
+        return Reacher(settings, host, connection, stale_after, hold)

@@ -22,6 +22,7 @@ from senseact.envs.ur.reacher_env import ReacherEnv
 from senseact.rtrl_base_env import RTRLBaseEnv
 
 from hesrl.envs.ur5.kinematics import Pair
+from hesrl.envs.ur5.link import STOP_ACCELERATION
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact_communicator import Communicator
 
@@ -37,6 +38,7 @@ class _WithCommunicator(RTRLBaseEnv):
     def __init__(self, **options: Any) -> None:
         setup = options["communicator_setups"][_ARM]
         setup["Communicator"] = self._connected
+        setup["kwargs"] |= {"speedj_timeout": self._hold, "stopj_a": STOP_ACCELERATION}
         super().__init__(**options)
 
 
@@ -48,6 +50,7 @@ class Reacher(ReacherEnv, _WithCommunicator):
         host: Address of the controller.
         connection: To its real-time interface.
         stale_after: Largest age of the newest packet (s).
+        hold: How long an action is sent again unless another follows; then comes ``stopj`` (s).
 
     Attributes:
         window: The newest packet, its time of arrival (s) and its number, each as a list of one;
@@ -55,9 +58,14 @@ class Reacher(ReacherEnv, _WithCommunicator):
     """
 
     def __init__(
-        self, settings: ReacherSettings, host: str, connection: socket.socket, stale_after: float
+        self,
+        settings: ReacherSettings,
+        host: str,
+        connection: socket.socket,
+        stale_after: float,
+        hold: float,
     ) -> None:
-        self._connected = partial(Communicator, connection, stale_after)
+        self._connected, self._hold = partial(Communicator, connection, stale_after), hold
         self.window: tuple[Any, ...] | None = None
         default = setups["UR5_default"]
         low, high = default["angles_low"].copy(), default["angles_high"].copy()

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from hesrl.envs.ur5 import senseact
 from hesrl.envs.ur5.arm import TICK
 from hesrl.envs.ur5.commands import guard_check
 from hesrl.envs.ur5.controller import Controller
@@ -29,7 +30,7 @@ from hesrl.envs.ur5.rtde_program import (
     program,
 )
 from hesrl.envs.ur5.task import Task
-from hesrl.envs.ur5.urscript import speedj
+from hesrl.envs.ur5.urscript import speedj, stopj
 
 SETTINGS = ReacherSettings()
 PLANE = SETTINGS.plane
@@ -234,8 +235,48 @@ class Lines:
     def __init__(self, settings):
         self.controller, self.t_min = Controller(settings.q_ref), settings.t_min
 
+    every, guards = 1, None
+
     def send(self, qd, a):
         self.controller.obey(speedj(qd, a, self.t_min).decode())
+
+    def packet(self, is_broken):
+        """A packet has come."""
+
+
+class SentAgain(Lines):
+    """As SenseAct does it: an action is sent with the next packets, until it is too old."""
+
+    every, last, packets, clock_speed = 5, None, 0, 1.0
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.sent_again = senseact.ending(settings, self.clock_speed)
+        self.guards = senseact.guards(settings, settings.plane, self.sent_again)
+
+    def send(self, qd, a):
+        self.last, self.packets = (qd, a), 0
+
+    def packet(self, is_broken):
+        if self.last is not None and self.packets * TICK <= self.sent_again.hold:
+            super().send(*self.last)
+        elif self.last is not None:
+            self.controller.obey(stopj(self.sent_again.brake).decode())
+        self.packets += 1
+
+
+class SentAgainLong(SentAgain):
+    """The same at an emulator with a faster clock, where an action is sent for half a second."""
+
+    clock_speed = 10.0
+
+
+class CutOff(SentAgain):
+    """The same, and it is the cable that breaks, or SenseAct's process dies."""
+
+    def packet(self, is_broken):
+        if not is_broken:
+            super().packet(is_broken)
 
 
 class Registers(Lines):
@@ -255,10 +296,12 @@ class Registers(Lines):
 def broken_off(cell, settings, action, packets):
     """Go with an action until the link breaks; return when a guard acted, and how far outside."""
     task, acted, outside = Task(settings), None, []
+    task.guards = cell.guards or task.guards
     law = law_for(settings.joints, partial(task.command, action))
     for number in range(packets + 150):
         state = unpack(cell.controller.cycle())
-        if number < packets:
+        cell.packet(is_broken=number >= packets)
+        if number < packets and number % cell.every == 0:
             cell.send(*law(state))
             acted = number if acted is None and task.guards.active else acted
         place = UR5.forward(state.q_actual)[1:]
@@ -266,11 +309,11 @@ def broken_off(cell, settings, action, packets):
     return acted, max(outside)
 
 
-@pytest.mark.parametrize("cell", [Lines, Registers])
+@pytest.mark.parametrize("cell", [Lines, Registers, SentAgain, SentAgainLong, CutOff])
 @pytest.mark.parametrize("action", [(1.0, 1.0), (-1.0, 1.0)])
 @pytest.mark.parametrize("limits", [(0.3, 1.4, 0.008), (0.3, 1.4, 0.1), (1.0, 2.0, 0.1)])
 def test_a_link_that_breaks_leaves_the_arm_in_the_box(cell, action, limits):
-    """No command follows: the arm goes on for t_min, and brakes as the last command had it."""
+    """No command follows: the arm goes on as long as the backend has it, and brakes."""
     speed_limit, acceleration, t_min = limits
     fast = ReacherSettings(speed_limit=speed_limit, acceleration=acceleration, t_min=t_min)
     acted, _ = broken_off(cell(fast), fast, action, 300)
