@@ -69,11 +69,18 @@ class Foresight:
         plane: The arm.
         brake: Deceleration with which the guards stop the arm (rad/s²).
         ways: How the arm stops when no other command comes.
+        latency: Time from a packet until a command that answers it is obeyed (s).
     """
 
     def __init__(
-        self, settings: ReacherSettings, plane: Plane, brake: float, ways: Sequence[Ending]
+        self,
+        settings: ReacherSettings,
+        plane: Plane,
+        brake: float,
+        ways: Sequence[Ending],
+        latency: float = LATENCY,
     ) -> None:
+        self._latency = latency
         self._plane, self._brake, self._dt, self._endings = plane, brake, settings.dt, ways
         self._least_brake = min([brake, *(one.brake for one in ways if one.brake is not None)])
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
@@ -82,7 +89,7 @@ class Foresight:
         )
         (self._shoulder_low, self._elbow_low) = settings.joint_low
         (self._shoulder_high, self._elbow_high) = settings.joint_high
-        self._time = LATENCY + max([self._dt, *(one.hold for one in ways)])
+        self._time = latency + max([self._dt, *(one.hold for one in ways)])
         self._model = model = plane.model
         # Turning the shoulder or the elbow by an angle moves the tool by this much at most.
         self._radius_1, self._radius_2 = plane.reach, plane.reach + model.a2
@@ -110,7 +117,7 @@ class Foresight:
         """
         if self._is_far(command, before, q, qd, tool):
             return None
-        reached, speeds = self._follow(before, q, qd, LATENCY)
+        reached, speeds = self._follow(before, q, qd, self._latency)
         what = self._stopping(command, reached, speeds, self._dt, self._brake, q)
         for hold, brake in self._endings:
             a = command.acceleration if brake is None else brake

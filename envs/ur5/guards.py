@@ -8,8 +8,8 @@ have the tool outside the box all the same, the arm goes back towards the neares
 
 Then the joints: one beyond its limit gets the speed of the faster joint, inward. These two are
 SenseAct's. Last comes foresight: a command after which the arm could not stop in time, also if no
-other command came, is sent with the acceleration ``brake``, then with three quarters, a half or a quarter
-of its speeds, or for one joint only, or the arm brakes, with the deceleration
+other command came, is sent with the acceleration ``brake``, then with three quarters, a half or a
+quarter of its speeds, or for one joint only, or the arm brakes, with the deceleration
 
     brake = clip(speed_limit² / 0.05, 2, 5), but not below the acceleration of the task.
 """
@@ -19,7 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from hesrl.envs.ur5.foresight import DECELERATIONS, STOPPING_ANGLE, Ending, Foresight, endings
+from hesrl.envs.ur5.foresight import (
+    DECELERATIONS,
+    LATENCY,
+    STOPPING_ANGLE,
+    Ending,
+    Foresight,
+    endings,
+)
 from hesrl.envs.ur5.kinematics import Command, Pair, Plane
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 
@@ -37,6 +44,7 @@ class Guards:
         plane: The arm.
         brake: Deceleration of a stop (rad/s²); None for that of the speed limit.
         ways: How the arm stops when no other command comes; None for the ways of the driver.
+        latency: Time from a packet until a command that answers it is obeyed (s).
 
     Attributes:
         active: The guard that replaced the last command: ``"box"``, ``"floor"``, ``"joint"`` or
@@ -50,6 +58,7 @@ class Guards:
         plane: Plane,
         brake: float | None = None,
         ways: Sequence[Ending] | None = None,
+        latency: float = LATENCY,
     ) -> None:
         self._settings, self._plane = settings, plane
         (self._y_low, self._z_low), (self._y_high, self._z_high) = (
@@ -64,7 +73,7 @@ class Guards:
             brake = max(brake, settings.acceleration)
         self.brake = brake
         ways = endings(settings) if ways is None else ways
-        self._foresight = Foresight(settings, plane, brake, ways)
+        self._foresight = Foresight(settings, plane, brake, ways, latency)
         self.reset()
 
     def reset(self) -> None:

@@ -19,11 +19,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.envs.ur5.foresight import Ending, endings
+from hesrl.envs.ur5.foresight import LATENCY, Ending, endings
 from hesrl.envs.ur5.guards import Guards
-from hesrl.envs.ur5.kinematics import UR5, Pair, Plane
+from hesrl.envs.ur5.kinematics import UR5, Pair
 from hesrl.envs.ur5.link import STOP_ACCELERATION, Link
 from hesrl.envs.ur5.motion import pair
+from hesrl.envs.ur5.obedience import LATEST
 from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
@@ -31,6 +32,9 @@ from hesrl.errors import UserError
 
 _LEAST_HOLD = 0.05
 """Shortest time for which SenseAct sends an action again, on this machine's clock (s)."""
+_LATER = LATEST - LATENCY
+"""By how much later than the driver's a command may come through two processes: later than that is
+disobedience (s, on this machine's clock)."""
 INSTALL = "pip install --no-deps git+https://github.com/kindredresearch/SenseAct"
 """How to install SenseAct; the package of that name at PyPI is empty."""
 
@@ -78,9 +82,16 @@ def ending(settings: ReacherSettings, clock_speed: float = 1.0) -> Ending:
     return Ending(max(2 * settings.dt, _LEAST_HOLD * clock_speed), STOP_ACCELERATION)
 
 
-def guards(settings: ReacherSettings, plane: Plane, sent_again: Ending) -> Guards:
-    """Return the guards before SenseAct, which changes speeds with the task's acceleration only."""
-    return Guards(settings, plane, settings.acceleration, endings(settings, sent_again))
+def guards(settings: ReacherSettings, clock_speed: float = 1.0) -> Guards:
+    """Return the guards before SenseAct, which changes speeds with the task's acceleration only.
+
+    Args:
+        settings: The numbers of the task.
+        clock_speed: How many times faster than ours the controller's clock runs.
+    """
+    ways = endings(settings, ending(settings, clock_speed))
+    latency = LATENCY + _LATER * clock_speed
+    return Guards(settings, settings.plane, settings.acceleration, ways, latency)
 
 
 class UR5ReacherSenseAct(UR5ReacherReal):
@@ -107,9 +118,7 @@ class UR5ReacherSenseAct(UR5ReacherReal):
                 f"{self.settings.arm_model!r}; take backend 'driver' or 'rtde'"
             )
         self._link_class = load_link().SenseActLink
-        sent_again = ending(self.settings, self._emulator_speed)
-        self._hold = sent_again.hold
-        self._task.guards = guards(self.settings, self._task.plane, sent_again)
+        self._task.guards = guards(self.settings, self._emulator_speed)
 
     def halt(self) -> None:
         """Stop the arm at once and close the connection; a signal handler may call it."""
@@ -121,7 +130,7 @@ class UR5ReacherSenseAct(UR5ReacherReal):
             self._host,
             self._port,
             self.settings,
-            self._hold,
+            ending(self.settings, self._emulator_speed).hold,
             stale_after=self._stale_after,
             clock_speed=self._emulator_speed,
         )

@@ -1,7 +1,8 @@
 """Training at an emulator with a fault of the link in every minute of the controller's clock.
 
-    python -m tests.envs.ur5.endurance docs/ur5-faults.csv [STEPS [BACKEND]]
+    python -m tests.envs.ur5.endurance docs/ur5-faults.csv [STEPS [BACKEND [SPEED]]]
 
+SPEED is how fast the emulator's clock runs: 4 by default. At 1 every packet is checked for obedience.
 The emulator serves in this process and knows the truth. The agent is a process of its own and notes
 each transition that it learns from; each observation is looked up among the true states.
 """
@@ -24,10 +25,8 @@ from hesrl.envs.ur5.kinematics import UR5
 from hesrl.runs.machine import describe_machine
 from tests.envs.ur5.emulated import SETTINGS, emulate, eventually, ports_of
 
-SPEED, EVERY = 4.0, 60.0
-"""How fast the emulator's clock runs while training, and the time on it between two faults (s)."""
-STALE = 1.0
-"""Age at which a packet is too old there (s)."""
+EVERY = 60.0
+"""Time on the emulator's clock between two faults (s)."""
 FAULTS = (
     "drop", "silent on", "frozen on", "delay 3", "size 900", "size -5", "not_finite on",
     "robot_mode 1000", "fragment 700", "refuses on", "SIGSTOP", "drop on the way to the start",
@@ -102,11 +101,11 @@ class Truth:
         return wrong + int((~np.isfinite(learned)).any(axis=1).sum())
 
 
-def inject(emulator, process, fault):
-    """Let a fault come, and end it after a while."""
+def inject(emulator, process, fault, stale):
+    """Let a fault come, and end it after a while, with packets too old after a time (s)."""
     if fault == "SIGSTOP":
         process.send_signal(signal.SIGSTOP)
-        time.sleep(2.5 * STALE)
+        time.sleep(2.5 * stale)
         process.send_signal(signal.SIGCONT)
         return
     if fault == "drop on the way to the start":
@@ -117,7 +116,7 @@ def inject(emulator, process, fault):
     emulator.control(fault)
     if fault == "refuses on":
         emulator.control("drop")
-    time.sleep(1.5 * STALE if fault in SILENT else 0.3)
+    time.sleep(1.5 * stale if fault in SILENT else 0.3)
     emulator.control("clear")
 
 
@@ -133,10 +132,10 @@ def end_with_the_stop(emulator):
     emulator.controller._move = move_and_clear
 
 
-def train(steps, backend="driver"):
+def train(steps, backend="driver", speed=4.0):
     """Train for so many steps over a backend, and return what is written about it."""
-    injected = []
-    with emulate(speed=SPEED) as emulator, tempfile.TemporaryDirectory() as folder:
+    injected, stale = [], 0.2 if speed == 1 else 1.0
+    with emulate(speed=speed) as emulator, tempfile.TemporaryDirectory() as folder:
         truth, saved = Truth(emulator), Path(folder) / "learned.npy"
         end_with_the_stop(emulator)
         command = [sys.executable, "-c", TRAINING, str(saved), "--yes", "--compile=off"]
@@ -144,8 +143,8 @@ def train(steps, backend="driver"):
         command += [f"--total-timesteps={steps}", f"--runs-dir={folder}", "--eval-episodes=5"]
         command += ["--no-normalize-observations", "--no-normalize-rewards", "--env-options"]
         command += [f"{name}={port}" for name, port in ports_of(emulator, backend).items()]
-        command += [f"backend={backend}", f"emulator_speed={SPEED}", f"stale_after={STALE}"]
-        command += ["t_min=0.08", "reconnects=10", "reconnect_wait=0.2"]
+        command += [f"backend={backend}", f"emulator_speed={speed}", f"stale_after={stale}"]
+        command += [f"t_min={0.02 * speed}", "reconnects=10", "reconnect_wait=0.2"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         eventually(lambda: emulator.controller.commands or process.poll() is not None)
         due = truth.arm.time + EVERY
@@ -154,7 +153,7 @@ def train(steps, backend="driver"):
             if truth.arm.time >= due:
                 due = truth.arm.time + EVERY
                 injected.append(FAULTS[len(injected) % len(FAULTS)])
-                inject(emulator, process, injected[-1])
+                inject(emulator, process, injected[-1], stale)
         lines = process.communicate()[1].splitlines()
         learned = np.load(saved) if saved.exists() else np.zeros((0, 17), np.float32)
     for line in lines:
@@ -167,6 +166,8 @@ def train(steps, backend="driver"):
     beyond = np.maximum(SETTINGS.joint_low - moving, moving - SETTINGS.joint_high).max()
     return {
         "machine": describe_machine().replace(",", ";"),
+        "backend": backend,
+        "speed of the controller's clock": f"{speed:g}",
         "exit status": process.returncode,
         "minutes of the controller's clock": f"{truth.times[-1] / 60:.1f}",
         "steps learned from": len(learned),
@@ -190,7 +191,9 @@ def write(path, rows):
 
 
 if __name__ == "__main__":
-    result = train(int(sys.argv[2]) if len(sys.argv) > 2 else 12_000, *sys.argv[3:])
+    result = train(
+        int(sys.argv[2]) if len(sys.argv) > 2 else 12_000, *sys.argv[3:4], *map(float, sys.argv[4:])
+    )
     write(sys.argv[1], result.items())
     raise SystemExit(
         result["exit status"] or result["learned observations that the arm was not in"]

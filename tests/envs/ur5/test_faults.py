@@ -161,7 +161,7 @@ def test_an_arm_that_was_moved_while_it_rested_needs_a_person(env, emulator):
     assert not commands(emulator, "speedj")
 
 
-@pytest.mark.parametrize("line", ["fragment 1000", "fragment 7", "size 1108", "size 4096"])
+@pytest.mark.parametrize("line", ["fragment 1000", "fragment 101", "size 1108", "size 4096"])
 def test_pieces_and_longer_packets_are_no_faults(linked, controller, backend, line):
     if backend == "rtde" and line.startswith("size"):
         pytest.skip("over RTDE the client chooses what a packet has")
