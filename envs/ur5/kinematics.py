@@ -53,24 +53,34 @@ class ArmModel(NamedTuple):
 
     def forward(self, q: ArrayLike) -> NDArray[np.float64]:
         """Return the tool's position (…, 3), x, y and z in m, for joint angles (…, 6) in rad."""
-        places: NDArray[np.float64] = self.elbow_wrist_tool(q)[..., 2, :]
-        return places
+        (sine, cosine), _, _, (rho, z, k) = self._in_plane(q)
+        return np.stack([cosine * rho - sine * k, cosine * k + sine * rho, z], axis=-1)
 
     def elbow_wrist_tool(self, q: ArrayLike) -> NDArray[np.float64]:
         """Return the positions of elbow, wrist and tool (…, 3, 3), m, for angles (…, 6) in rad."""
+        (sine, cosine), *places = self._in_plane(q)
+        rho, z, k = (np.stack(numbers) for numbers in zip(*places, strict=True))
+        x, y = cosine * rho - sine * k, cosine * k + sine * rho
+        return np.moveaxis(np.stack([x, y, z]), (0, 1), (-1, -2))
+
+    def _in_plane(self, q: ArrayLike) -> list[tuple[NDArray[np.float64], ...]]:
+        """Return s₁ and c₁, and ρ, z and k (m) of elbow, of wrist and of tool."""
         _, d1, a2, a3, d4, d5, d6 = self
         q1, q2, q3, q4, q5, _ = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
         b = q2 + q3 + q4
-        s5 = np.sin(q5)
+        s5, sb, cb = np.sin(q5), np.sin(b), np.cos(b)
         rho_elbow, z_elbow = -a2 * np.cos(q2), d1 + a2 * np.sin(q2)
         rho_wrist, z_wrist = rho_elbow - a3 * np.cos(q2 + q3), z_elbow + a3 * np.sin(q2 + q3)
-        rho_tool = rho_wrist - d5 * np.sin(b) + d6 * s5 * np.cos(b)
-        z_tool = z_wrist - d5 * np.cos(b) - d6 * s5 * np.sin(b)
-        rho = np.stack([rho_elbow, rho_wrist, rho_tool])
-        z = np.stack([z_elbow, z_wrist, z_tool])
-        k = np.stack([np.zeros_like(q1), np.full_like(q1, d4), d4 + d6 * np.cos(q5)])
-        x, y = -np.sin(q1) * k + np.cos(q1) * rho, np.cos(q1) * k + np.sin(q1) * rho
-        return np.moveaxis(np.stack([x, y, z]), (0, 1), (-1, -2))
+        return [
+            (np.sin(q1), np.cos(q1)),
+            (rho_elbow, z_elbow, np.zeros_like(q1)),
+            (rho_wrist, z_wrist, np.full_like(q1, d4)),
+            (
+                rho_wrist - d5 * sb + d6 * s5 * cb,
+                z_wrist - d5 * cb - d6 * s5 * sb,
+                d4 + d6 * np.cos(q5),
+            ),
+        ]
 
 
 UR5 = ArmModel("UR5", d1=0.089159, a2=-0.425, a3=-0.39225, d4=0.10915, d5=0.09465, d6=0.0823)

@@ -39,6 +39,11 @@ class Connection:
         return RTDE_PORT if self.backend == "rtde" else REALTIME_PORT
 
     @property
+    def line_port(self) -> int:
+        """The port where another client would send lines of URScript."""
+        return self.script_port if self.backend == "rtde" else self.packet_port
+
+    @property
     def model(self) -> ArmModel:
         """The lengths of the arm."""
         return ARM_MODELS[self.arm_model]

@@ -17,11 +17,13 @@ from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import Guards
 from hesrl.envs.ur5.kinematics import Command, Pair
+from hesrl.envs.ur5.link import PersonNeeded, close_after_reading, connect, send_last
 from hesrl.envs.ur5.motion import Law, Limits, Motion, law_for
 from hesrl.envs.ur5.obedience import LATEST
 from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.start import FIRST_WAY, PATIENCE, STOP, check_ready, checked_way, go, stop
+from hesrl.envs.ur5.urscript import speedj
 from hesrl.envs.ur5.way import way_between
 from hesrl.errors import EnvironmentFault
 
@@ -37,6 +39,10 @@ _OUTSIDE = 0.01
 _ROUNDING = 0.002
 """What an angle may be off (rad)."""
 _ELBOW = 2
+_ELBOW_TURNS = tuple(SPEED if joint == _ELBOW else 0.0 for joint in range(6))
+"""Speeds of all joints (rad/s)."""
+_MOMENT = 0.5
+"""For how long another client turns the elbow at most (s)."""
 
 
 class Trial:
@@ -65,10 +71,21 @@ class Trial:
             self._driver = self._at.driver(Limits(SPEED, max(DECELERATIONS)))
         return self._driver
 
+    def send_as_another(self, line: bytes) -> None:
+        """Send a line over a connection of its own, as another client would.
+
+        Raises:
+            EnvironmentFault: The controller cannot be reached.
+        """
+        with connect(self._at.host, self._at.line_port) as connection:
+            send_last(connection, line)
+            close_after_reading(connection)
+
     def close(self) -> None:
-        """Stop the arm and close the link."""
+        """Stop the arm and close the link; the next motion makes a new one."""
         if self._driver is not None:
             self._driver.close()
+            self._driver = None
 
 
 def starts(trial: Trial) -> str:
@@ -169,6 +186,27 @@ def box(trial: Trial) -> str:
     return found
 
 
+def second_client(trial: Trial) -> str:
+    """Let another client turn the elbow for a moment: that must be noticed."""
+    trial.close()
+    driver = trial.driver
+    before = stop(driver)
+    trial.send_as_another(speedj(_ELBOW_TURNS, _ACCELERATION, _MOMENT))
+    end = before.time + 2 * _MOMENT
+    noticed = None
+    try:
+        driver.wait(lambda state: state.time > end, PATIENCE, "packets after another's command")
+    except PersonNeeded as error:
+        noticed = str(error).removeprefix(f"{driver.where}: ")
+    trial.close()
+    # A link to an arm that moves would hold that against the controller.
+    time.sleep(2 * _MOMENT)
+    turned = float(np.abs(stop(trial.driver).q_actual - before.q_actual).max())
+    if noticed is None and turned > _ROUNDING:
+        raise EnvironmentFault(f"the elbow turned by {turned:.4f} rad, and nobody noticed")
+    return f"{noticed or 'the arm does not obey it'}; it turned by {turned:.4f} rad"
+
+
 def back(trial: Trial) -> str:
     """Go back to where the arm was."""
     driver, begin = trial.driver, trial.begin
@@ -185,6 +223,7 @@ MOTIONS: dict[str, Callable[[Trial], str]] = {
     "stop": stops,
     "watchdog": watchdog,
     "box": box,
+    "second client": second_client,
     "movej": back,
 }
 """Motions by name, in their order."""
@@ -192,8 +231,7 @@ MOTIONS: dict[str, Callable[[Trial], str]] = {
 
 def _turn(driver: Driver, seconds: float) -> list[State]:
     """Turn the elbow for a time (s, the controller's clock), and return what is seen meanwhile."""
-    speeds = tuple(SPEED if joint == _ELBOW else 0.0 for joint in range(6))
-    return _follow(driver, lambda state: Motion(speeds, _ACCELERATION), seconds)
+    return _follow(driver, lambda state: Motion(_ELBOW_TURNS, _ACCELERATION), seconds)
 
 
 def _follow(driver: Driver, law: Law, seconds: float) -> list[State]:

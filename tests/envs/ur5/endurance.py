@@ -2,7 +2,7 @@
 
     python -m tests.envs.ur5.endurance docs/ur5-faults.csv [STEPS [BACKEND [SPEED]]]
 
-SPEED is how fast the emulator's clock runs: 4 by default. At 1 every packet is checked for obedience.
+SPEED is how fast the emulator's clock runs, 4 by default. At 1 obedience is checked, too.
 The emulator serves in this process and knows the truth. The agent is a process of its own and notes
 each transition that it learns from; each observation is looked up among the true states.
 """

@@ -116,7 +116,11 @@ def test_the_arm_does_what_the_simulation_does(backend, name):
 
     env._act = noted
     observations, rewards, guards, times = episode(env, SEQUENCES[name])
-    sent = what_came(served, times[:-1], speeds) if speeds else zip(times, range(100))
+    sent = (
+        what_came(served, times[:-1], speeds)
+        if speeds
+        else zip(times[:-1], range(100), strict=True)
+    )
     served.close()
     simulation = AtTimes(times, sent, env._task.guards)
     simulated, simulated_rewards, simulated_guards, _ = episode(simulation, SEQUENCES[name])

@@ -40,8 +40,17 @@ def emulator(monkeypatch, e_series):
     monkeypatch.setattr(verify_motions, "_HALT", 6.0)
     for module in (start, verify_motions):
         monkeypatch.setattr(module, "PATIENCE", 60.0)
-    for look in ("_obedience", "_clock", "clock_fault"):
+    for look in ("_clock", "clock_fault"):
         monkeypatch.setattr(Watch, look, lambda *arguments: None)
+    obedience = Watch._obedience
+    # Commands that leave a busy machine late look like disobedience; none does while the arm rests.
+    monkeypatch.setattr(
+        Watch,
+        "_obedience",
+        lambda watch, *arguments: (
+            None if any(sent.qd.any() for sent in watch._sent) else obedience(watch, *arguments)
+        ),
+    )
     for name, value in (("stale_after", 60.0), ("t_min", 0.1), ("timeout", 60.0)):
         monkeypatch.setitem(Driver.__init__.__kwdefaults__, name, value)
     with emulate(speed=1.0, e_series=e_series) as serving:
@@ -76,6 +85,7 @@ def test_a_controller_that_is_sound_passes_all_checks(run, emulator, backend):
     recipe = ["recipe and registers"] * (backend == "rtde")
     assert list(table) == [*ALL, *recipe, *verify_motions.MOTIONS]
     assert "moving the elbow by a few degrees" in printed and "all checks passed" in printed
+    assert re.search(r"moves it|was ended", table["second client"][1])
     assert emulator.controller.max_speed <= 0.1 + 1e-9
     assert eventually(lambda: not emulator.controller.arm.is_moving)
 
@@ -131,6 +141,15 @@ def test_what_is_wrong_with_motions_is_found(run, emulator, line):
     assert status == 1 and failed(table) == [name] and detail in table[name][1], printed
     assert table["movej"][0] == "not run"
     assert eventually(lambda: not emulator.controller.arm.is_moving)
+
+
+def test_another_client_that_nobody_notices_is_found(run, backend, monkeypatch):
+    if backend == "rtde":
+        pytest.skip("over RTDE another client ends our program, which is noticed, too")
+    monkeypatch.setattr(Watch, "_obedience", lambda *arguments: None)
+    status, table, printed = run("--yes")
+    assert status == 1 and failed(table) == ["second client"], printed
+    assert re.search(r"turned by 0\.0\d+ rad, and nobody noticed", table["second client"][1])
 
 
 def test_a_controller_that_runs_no_programs_is_named(run, emulator, backend, monkeypatch):
