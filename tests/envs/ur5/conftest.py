@@ -33,6 +33,15 @@ def backend(request):
     return request.param
 
 
+@pytest.fixture
+def serve():
+    """Makes emulators that serve in processes of their own, and ends them with the test."""
+    made = []
+    yield lambda *args, **options: made.append(Served(*args, **options)) or made[-1]
+    for serving in made:
+        serving.close()
+
+
 @pytest.fixture(scope="module")
 def served():
     """An emulator, which serves in a process."""

@@ -1,7 +1,7 @@
 """The same actions do the same in simulation and, in real time, at the emulator.
 
-Where the agent is late, on a busy machine, the simulated action lasts as long as the real one, and
-where SenseAct's process sends it late, the one before lasts longer.
+On a busy machine actions are late, and commands are later. The simulation obeys an action when the
+controller got it, and stops where the controller got nothing for too long.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import pytest
 
 from hesrl.envs.ur5.arm import TICK
 from hesrl.envs.ur5.kinematics import Command
-from hesrl.envs.ur5.link import STOP_ACCELERATION
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.envs.ur5.urscript import parse
-from tests.envs.ur5.emulated import Served, reacher
+from tests.envs.ur5.emulated import reacher
 
-STOP = Command(0.0, 0.0, STOP_ACCELERATION)
 T = np.arange(100)[:, None]
 SEQUENCES = {
     "free": np.sin([0.1, 0.17] * T) + 0.3 * np.cos([0.45, 0.31] * T),
@@ -56,17 +54,16 @@ class AtTimes(UR5ReacherSim):
 
     Args:
         observed: When actions were chosen, and when the last one ended (101,), s.
-        sent: What came to the controller, in order: when (s), and the number of an action, or −1
-            for SenseAct's stop.
+        came: What came to the controller, in order: when (s), and an action's number or a command.
         guards: What guards the actions.
     """
 
-    def __init__(self, observed, sent, guards):
+    def __init__(self, observed, came, guards):
         super().__init__(cycle_jitter=1.0)
         ticks = lambda time: round((time - observed[0]) / TICK)  # noqa: E731
-        self._sent = deque((ticks(time), number) for time, number in sent)
+        self._came = deque((ticks(time), what) for time, what in came)
         self._ends, self._now, self._given = [ticks(end) for end in observed[1:]], 0, []
-        self._obeyed = Command(0.0, 0.0, self.settings.acceleration)
+        self._obeyed = stopped(self.settings.acceleration)
         self._task.guards = guards
 
     def _ticks(self):
@@ -75,54 +72,70 @@ class AtTimes(UR5ReacherSim):
     def _move(self, command, ticks):
         self._given.append(command)
         for _ in range(ticks):
-            while self._sent and self._sent[0][0] <= self._now:
-                number = self._sent.popleft()[1]
-                self._obeyed = self._given[number] if number >= 0 else STOP
+            while self._came and self._came[0][0] <= self._now:
+                what = self._came.popleft()[1]
+                self._obeyed = what if isinstance(what, Command) else self._given[what]
             super()._move(self._obeyed, 1)
             self._now += 1
 
 
-def what_came(served, chosen, speeds):
+def stopped(a):
+    """Return the command to stop with a deceleration (rad/s²)."""
+    return Command(0.0, 0.0, a)
+
+
+def what_came(served, chosen, told):
     """Return what `AtTimes` takes.
 
     Args:
         served: The controller.
         chosen: When the actions were chosen (s).
-        speeds: What SenseAct sends to shoulder and elbow, for each of them (100, 2), rad/s.
+        told: What was to be sent: numbers of actions, and speeds of shoulder and elbow (rad/s).
     """
-    came = []
+    came, end = [], np.inf
+    numbers, speeds = np.array([number for number, _ in told]), [pair for _, pair in told]
+    begins = np.array(chosen)[numbers]
     for time, line in json.loads(served.control("commands")):
-        name, joints, _ = parse(line)
-        if time >= chosen[0] and name == "stopj":
-            came.append((time, -1))
-        elif time >= chosen[0] and name == "speedj":
-            is_it = np.isclose(speeds, joints[1:3], rtol=0, atol=1e-9).all(axis=1)
-            came.append((time, np.flatnonzero(is_it & (np.array(chosen) <= time))[-1]))
-    return came
+        name, joints, options = parse(line)
+        if time < chosen[0] or name == "movej":
+            continue
+        if time > end + TICK / 2:
+            came.append((end, stopped(came[-1][2])))
+        if name == "stopj":
+            came.append((time, stopped(options["a"]), options["a"]))
+            end = np.inf
+            continue
+        is_it = np.isclose(speeds, joints[1:3], rtol=0, atol=1e-8).all(axis=1) & (begins <= time)
+        # Where the heartbeat stands still, the program asks for rest.
+        what = numbers[is_it].max() if is_it.any() else stopped(options["a"])
+        assert is_it.any() or not any(joints), line
+        came.append((time, what, options["a"]))
+        end = time + options["t"]
+    return [(time, what) for time, what, *_ in came]
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
-def test_the_arm_does_what_the_simulation_does(backend, name):
-    served = Served(speed=2.0)
+def test_the_arm_does_what_the_simulation_does(serve, backend, name):
+    served = serve(speed=2.0)
     env = reacher(served, backend)
-    act, speeds = env._act, []
+    act, command, chosen, told = env._act, env._task.command, [], []
 
-    def noted(action):
+    def acted(action):
         env._acted = env._link.state.time
+        chosen.append(env._acted)
         act(action)
         if backend == "senseact":
-            # Of shoulder and elbow, after SenseAct's own guards.
-            speeds.append(env._link.reacher._speedj_packet[2:4].copy())
+            # After SenseAct's own guards.
+            told[-1] = told[-1][0], tuple(env._link.reacher._speedj_packet[2:4])
 
-    env._act = noted
+    def commanded(*args):
+        guarded = command(*args)
+        told.append((len(chosen) - 1, guarded[:2]))
+        return guarded
+
+    env._act, env._task.command = acted, commanded
     observations, rewards, guards, times = episode(env, SEQUENCES[name])
-    sent = (
-        what_came(served, times[:-1], speeds)
-        if speeds
-        else zip(times[:-1], range(100), strict=True)
-    )
-    served.close()
-    simulation = AtTimes(times, sent, env._task.guards)
+    simulation = AtTimes(times, what_came(served, chosen, told), env._task.guards)
     simulated, simulated_rewards, simulated_guards, _ = episode(simulation, SEQUENCES[name])
     assert guards == simulated_guards == ({None} if name == "free" else {None, "box"})
     places, (at_most, return_at_most) = [0, 1, 4, 5], TOLERANCES[name]

@@ -13,7 +13,6 @@ from hesrl.envs.ur5.real import NOBODY_IS_NEAR
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
     ACTION,
-    Served,
     before_cycles,
     commands,
     emulate,
@@ -227,8 +226,8 @@ def test_an_emergency_is_an_error_in_the_step_and_in_the_reset(controller, backe
     env.close()
 
 
-def test_a_controller_that_is_gone_is_tried_a_bounded_number_of_times(backend):
-    serving = Served()
+def test_a_controller_that_is_gone_is_tried_a_bounded_number_of_times(serve, backend):
+    serving = serve()
     env = reacher(serving, backend)
     env.reset(seed=0)
     serving.control("refuses")

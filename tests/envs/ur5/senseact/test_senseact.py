@@ -15,7 +15,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.envs.ur5 import senseact
 from hesrl.envs.ur5.real import HOST_VARIABLE
 from hesrl.errors import UserError
-from tests.envs.ur5.emulated import Served, eventually, reacher
+from tests.envs.ur5.emulated import eventually, reacher
 
 pytest.importorskip("senseact.devices", reason=f"needs SenseAct: {senseact.INSTALL}")
 pytestmark = pytest.mark.senseact
@@ -114,8 +114,8 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_arm_is_stopped_however_the_agent_ends(ending):
-    serving = Served(speed=2.0)
+def test_the_arm_is_stopped_however_the_agent_ends(serve, ending):
+    serving = serve(speed=2.0)
     command = [sys.executable, "-c", AGENT + ending, str(serving.port)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as agent:
@@ -129,4 +129,3 @@ def test_the_arm_is_stopped_however_the_agent_ends(ending):
         left = serving.state()["connections"]
         assert left == ("sleep" in ending and "None" not in ending)
         agent.kill()
-    serving.close()
