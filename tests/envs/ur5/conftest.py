@@ -42,6 +42,12 @@ def serve():
         serving.close()
 
 
+@pytest.fixture(params=["driver", "rtde"])
+def own_thread(request):
+    """What talks to an emulator in this process; SenseAct's process would keep its connections."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def served():
     """An emulator, which serves in a process."""

@@ -33,9 +33,17 @@ def ask_line(port, line, host="127.0.0.1"):
 class Threaded(Emulator):
     """An emulator that serves in a thread within ``with``."""
 
-    thread = None
+    thread, movements = None, 0
+    """What serves; how often the arm was sent to angles."""
 
     def __enter__(self):
+        movej = self.controller.arm.movej
+
+        def counted(*args):
+            self.movements += 1
+            movej(*args)
+
+        self.controller.arm.movej = counted
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         return self
@@ -162,18 +170,19 @@ def when_sent(emulator, name, *lines, movement=0):
         *lines: The lines.
         movement: How many commands ``movej`` must have come from now on, this command included.
     """
-    obey, movements = emulator.controller.obey, 0
+    move, movements = emulator.controller._move, 0
 
-    def control_and_obey(line):
+    def control_and_move(line):
         nonlocal movements
         movements += line.startswith("movej")
         if line.startswith(name) and movements >= movement:
-            emulator.controller.obey = obey
+            emulator.controller._move = move
             for control in lines:
                 emulator._control(control)
-        obey(line)
+        move(line)
 
-    emulator.controller.obey = control_and_obey
+    # Our program on the controller moves the arm so as well.
+    emulator.controller._move = control_and_move
 
 
 def play(env, steps):

@@ -69,8 +69,8 @@ def test_a_broken_link_truncates_the_episode_and_is_mended_by_the_reset(controll
     env.close()
 
 
-def test_what_has_been_observed_is_not_observed_again(emulator):
-    env = reacher(emulator, stale_after=1.0)
+def test_what_has_been_observed_is_not_observed_again(emulator, own_thread):
+    env = reacher(emulator, own_thread, stale_after=1.0)
     env.reset(seed=0)
     play(env, 1)
     emulator.control("silent")
@@ -80,7 +80,8 @@ def test_what_has_been_observed_is_not_observed_again(emulator):
     assert np.isnan(obs).all() and np.isnan(reward) and truncated and "fault" in info
 
 
-def test_a_controller_that_restarts_is_noticed(env, emulator):
+def test_a_controller_that_restarts_is_noticed(emulator, own_thread):
+    env = reacher(emulator, own_thread)
     env.reset(seed=0)
     play(env, 2)
     arm = emulator.controller.arm
@@ -92,29 +93,31 @@ def test_a_controller_that_restarts_is_noticed(env, emulator):
     before_cycles(emulator, restart)
     info = play_to_the_end(env)[-1][4]
     assert "its clock went back" in info["fault"] and not info["broken"]
+    movements = emulator.movements
     with pytest.raises(PersonNeeded, match=r"its clock went back .*; find the cause before"):
         env.reset()
-    assert len(commands(emulator, "movej")) == 1
+    assert emulator.movements == movements
     assert goes_on(env)
+    env.close()
 
 
-def test_episodes_that_break_again_and_again_are_bounded(emulator):
-    env = reacher(emulator, reconnects=1)
+def test_episodes_that_break_again_and_again_are_bounded(emulator, own_thread):
+    env = reacher(emulator, own_thread, reconnects=1)
     for _ in range(3):
         assert env.reset(seed=0)[1]["faults"] == []
         when_sent(emulator, "speedj", "drop")
         assert play_to_the_end(env)[-1][4]["broken"]
         assert env.take_metrics()["ur5/link_faults"] == 1
-    movements = len(commands(emulator, "movej"))
+    movements = emulator.movements
     with pytest.raises(EnvironmentFault, match=r"the connection is lost.*\(3 episodes in a row"):
         env.reset()
-    assert len(commands(emulator, "movej")) == movements == 3
+    assert emulator.movements == movements >= 2
     assert goes_on(env)
     env.close()
 
 
-def test_an_episode_that_does_not_break_begins_the_count_anew(emulator):
-    env = reacher(emulator, reconnects=0, episode_time=0.2)
+def test_an_episode_that_does_not_break_begins_the_count_anew(emulator, own_thread):
+    env = reacher(emulator, own_thread, reconnects=0, episode_time=0.2)
     for _ in range(3):
         env.reset(seed=0)
         when_sent(emulator, "speedj", "drop")
@@ -125,8 +128,8 @@ def test_an_episode_that_does_not_break_begins_the_count_anew(emulator):
 
 
 @pytest.mark.parametrize("when", ["between two episodes", "on the way to the start"])
-def test_a_link_that_breaks_outside_an_episode_is_told_by_the_reset(emulator, when):
-    env = reacher(emulator, episode_time=0.2)
+def test_a_link_that_breaks_outside_an_episode_is_told_by_the_reset(emulator, own_thread, when):
+    env = reacher(emulator, own_thread, episode_time=0.2)
     env.reset(seed=0)
     play_to_the_end(env)
     if when == "between two episodes":
@@ -140,24 +143,29 @@ def test_a_link_that_breaks_outside_an_episode_is_told_by_the_reset(emulator, wh
     env.close()
 
 
-def test_a_link_that_breaks_while_the_arm_rests_breaks_the_first_step(env, emulator):
+def test_a_link_that_breaks_while_the_arm_rests_breaks_the_first_step(emulator, own_thread):
+    env = reacher(emulator, own_thread)
     env.reset(seed=0)
     emulator.control("drop")
     assert eventually(lambda: env._link.fault)
     *_, truncated, info = env.step(ACTION)
     assert truncated and info["broken"] and not commands(emulator, "speedj")
     assert goes_on(env)
+    env.close()
 
 
-def test_an_arm_that_was_moved_while_it_rested_needs_a_person(env, emulator):
+def test_an_arm_that_was_moved_while_it_rested_needs_a_person(emulator, own_thread):
+    env = reacher(emulator, own_thread)
     env.reset(seed=0)
     emulator.controller.arm.put(np.add(emulator.controller.arm.q_target, 0.1))
     pause(emulator, 0.1)
     info = env.step(ACTION)[4]
-    assert "moved by 0.1 rad since the reset" in info["fault"] and not info["broken"]
-    with pytest.raises(PersonNeeded, match=r"moved by 0\.1 rad"):
+    moved = r"moved by 0\.(1|099) rad since the reset"
+    assert re.search(moved, info["fault"]) and not info["broken"]
+    with pytest.raises(PersonNeeded, match=moved):
         env.reset()
     assert not commands(emulator, "speedj")
+    env.close()
 
 
 @pytest.mark.parametrize("line", ["fragment 1000", "fragment 101", "size 1108", "size 4096"])
@@ -276,8 +284,8 @@ def test_an_arm_that_does_not_arrive_is_an_error(linked, controller, impatient):
         ("movej", "drop", None),
     ],
 )
-def test_a_fault_during_a_reset(emulator, command, line, message):
-    env = reacher(emulator, reconnects=1, stale_after=1.0)
+def test_a_fault_during_a_reset(emulator, own_thread, command, line, message):
+    env = reacher(emulator, own_thread, reconnects=1, stale_after=1.0)
     env.reset(seed=0)
     play(env, 30)
     when_sent(emulator, command, line)
@@ -314,8 +322,8 @@ def test_a_protective_stop_is_unlocked_after_five_seconds_if_that_is_asked_for(c
         ("dashboard_silent", "dashboard of the controller.*timed out"),
     ],
 )
-def test_an_unlocking_that_fails_is_an_error(emulator, impatient, line, message):
-    env = protectively_stopped(emulator)
+def test_an_unlocking_that_fails_is_an_error(emulator, own_thread, impatient, line, message):
+    env = protectively_stopped(emulator, own_thread)
     emulator.control(line)
     with pytest.raises(EnvironmentFault, match=message):
         env.reset()
