@@ -24,9 +24,10 @@ from hesrl.envs.ur5.kinematics import Pair
 from hesrl.envs.ur5.link import FIRST_PACKET, STOP_ACCELERATION, Link, connect
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import State, unpack
+from hesrl.envs.ur5.pulse import Pulse
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.senseact import gymnasium_as_gym
-from hesrl.envs.ur5.senseact_communicator import END_TIME
+from hesrl.envs.ur5.senseact_communicator import END_TIME, Communicator
 from hesrl.envs.ur5.senseact_reacher import Reacher
 from hesrl.errors import EnvironmentFault
 
@@ -69,8 +70,10 @@ class SenseActLink(Link):
         self.reacher = _made(settings, host, connection, stale_after, hold / clock_speed)
         self._communicator = self.reacher.communicator
         self.reacher.start()
+        # After the fork. SenseAct's process goes on while this one is halted.
+        self._pulse = Pulse(2 * stale_after)
         # Also when the interpreter exits.
-        self._finalizer = weakref.finalize(self, self._communicator.end)
+        self._finalizer = weakref.finalize(self, _end, self._pulse, self._communicator)
         self._window: tuple[Any, ...] | None = None
         self._deadline = math.inf
         self._wait_for_first_packet(FIRST_PACKET)
@@ -126,6 +129,8 @@ class SenseActLink(Link):
     def _check(self) -> None:
         """Make sure that the communicator lives and that the newest packet is not too old."""
         super()._check()
+        if (gap := self._pulse.gap) > 2 * self.stale_after:
+            self._break(f"this program was halted for {gap:.2g} s")
         if self._communicator.faults.poll():
             self._break(self._reported())
         self._look()
@@ -169,6 +174,12 @@ class SenseActLink(Link):
         """Note a fault, stop the arm, close the connection and raise the fault."""
         self._fail(what)
         raise EnvironmentFault(self._fault)
+
+
+def _end(pulse: Pulse, communicator: Communicator) -> None:
+    """Stop the arm and end what runs beside the agent."""
+    pulse.end()
+    communicator.end()
 
 
 def _made(
