@@ -110,7 +110,7 @@ FAULTS = {
     "speed_scaling 0.5": "speed_scaling is 0.5: set the speed at the pendant to 100 %",
     "clock_rate 0.5": r"its packets come 0\.1\d* s late, or its clock is slow",
     "clock_rate 2": r"its clock has gained 0\.0[56]\d* s on ours",
-    "clock_ahead 10": "its clock has gained (9\.9|10\.0)\d s on ours",
+    "clock_ahead 10": r"its clock has gained (9\.9|10\.0)\d s on ours",
     "clock_ahead -10": "its clock went back from ",
     "turns 1e6": "joint . is at 1e[+]06 rad, where no joint can be",
 }
