@@ -1,4 +1,4 @@
-"""Emulators whose clock runs ten times as fast, and what reaches them."""
+"""Emulators whose clock runs five or ten times as fast, and what reaches them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Served:
     process could not close one.
     """
 
-    def __init__(self, speed=10.0, *options, host="127.0.0.1"):
+    def __init__(self, speed=5.0, *options, host="127.0.0.1"):
         ports = ["--port", "0", "--dashboard-port", "0", "--control-port", "0", "--rtde-port", "0"]
         ports += ["--script-port", "0", "--host", host, *options]
         code = "import sys; from hesrl.cli import main; sys.exit(main())"
