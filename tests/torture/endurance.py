@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ def long_runs(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
                 break  # it has just ended
             time.sleep(0.2)
         status, _, err = finish(process)
+        err = re.sub(r"compiling the training step .*\n", "", err)
         lost = f"{agent}: status {status}, {err!r}" if status or err else ""
         if not lost and len(seen) > 4 * SAMPLES:
             # The evaluation at the end takes memory of its own.
