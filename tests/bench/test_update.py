@@ -51,7 +51,7 @@ def subnormal_numbers_as_before():
 def interpreted(monkeypatch):
     """Run what would be compiled one operation after the other."""
 
-    def interpret(graph, inputs):
+    def interpret(graph, inputs, fixed):
         return update.torch.no_grad()(lambda tensors: graph(*tensors))
 
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", interpret)
@@ -65,7 +65,7 @@ def test_compiled_contenders_stand_beside_the_others(interpreted, capsys):
 
 
 def test_a_step_that_is_not_compiled_is_not_reported_as_one(monkeypatch):
-    def fail(graph, inputs):
+    def fail(graph, inputs, fixed):
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", fail)

@@ -58,7 +58,7 @@ def test_what_the_command_was(args: Args):
 
 
 def test_an_update_that_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch):
-    def compiled(*_: object) -> None:
+    def compiled(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler")
 
     monkeypatch.setattr("hesrl.train_step.recorded_step.compiled", compiled)
