@@ -281,8 +281,8 @@ class RewardNormalizer(Rewards):
         self.discounted = np.zeros(num_envs)
         self.statistics = np.array([0.0, 1.0, 1e-4])
         # Plain numbers in the same memory.
-        self._returns: Any = memoryview(self.discounted)  # type: ignore[arg-type]
-        self._statistics: Any = memoryview(self.statistics)  # type: ignore[arg-type]
+        self._returns: Any = self.discounted.data
+        self._statistics: Any = self.statistics.data
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
         """Take the rewards of one step of all environments in and return them normalized."""
