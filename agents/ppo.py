@@ -89,6 +89,8 @@ class Args(ActorCriticSettings):
     """whether to clip the value loss, with the same ε in units of the value"""
     target_kl: float | None = None
     """approximate KL divergence (nats) after which an update ends early; None: never"""
+    reset_time: bool = False
+    """whether the optimizer counts its steps anew with each rollout (Adam-Rel)"""
 
     @property
     def minibatch_size(self) -> int:
@@ -424,6 +426,8 @@ def main(args: Args) -> int:
                 session.log_episode(global_step + steps, episode)
             global_step += args.batch_size
             batch = make_batch(storage, agent, acting, args)
+            if args.reset_time:
+                optimizer.reset_time()
             with diverging_at(global_step):
                 metrics = update(train_step, batch, args)
 

@@ -17,6 +17,7 @@ from hesrl.optim.adam_family import (
 from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.by_name import get, known
+from hesrl.optim.hyperparameters import CURVATURE_AVERAGES
 from hesrl.optim.intentional import IntentionalKL, IntentionalPolicy, IntentionalValue
 from hesrl.optim.kfac import KFAC
 from hesrl.optim.scaled import Scaled, ScaledSGD
@@ -24,6 +25,7 @@ from hesrl.optim.sgd import SGD
 from hesrl.optim.streaming import ObGD, Streaming
 
 __all__ = [
+    "CURVATURE_AVERAGES",
     "KFAC",
     "SGD",
     "AdaBL89",

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature
+from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature, Scale
+from hesrl.optim.base import State
 from hesrl.optim.scaled import Scaled
+from hesrl.optim.update import average_squares
 
 
 class Adam(Adaptive):
@@ -20,7 +22,14 @@ class Adam(Adaptive):
     Step for step `torch.optim.AdamW`, which without weight decay is `torch.optim.Adam`.
     """
 
-    divisor = "exp_avg_sq"
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        names = super()._state_names(group)
+        return (*names[:2], "exp_avg_sq", *names[2:])
+
+    def _scale(self, group: dict[str, Any], states: list[State], grads: list[Tensor]) -> Scale:
+        averages = [state["exp_avg_sq"] for state in states]
+        average_squares(averages, grads, group["betas"][1])
+        return Scale(averages, 0.5, [state["step"] for state in states])
 
 
 class AdaHesScale(AdaptiveByCurvature):

@@ -1,27 +1,56 @@
 """The moment form of Adam (Kingma and Ba, 2015) with an exchangeable divisor.
 
     m ← β₁ m + (1 − β₁) g
-    v ← β₂ v + (1 − β₂) d²
-    u = α m̂ / ((√v̂)ᵏ + ε),    m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ⁿ)
+    v ← β₂ v + (1 − β₂) f
+    u = α m̂ / (v̂ᵖ + ε),    m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ⁿ)
 
-d is the gradient or a curvature, t counts the steps of a parameter, n the d² that v has seen, and
-k is 1 but for AdaHessian's ``hessian_power``. A curvature is zero where the loss is linear, so that
-u has no bound there. `AdaptiveByCurvature` bounds u by c times the step of Adam:
+Adam has f = g² and p = ½. t counts the steps of a parameter, n the values of f that v has seen.
+With a curvature h there is a choice of the average, and h may be damped by ρ times its mean over
+the parameter:
+
+    ``rms``     f = h²,   p = k/2     AdaHesScale; k is 1 but for AdaHessian's ``hessian_power``
+    ``mean``    f = |h|,  p = k
+    ``root``    f = |h|,  p = k/2     Adam, with a curvature in place of g²
+    ``signed``  f = h,    p = k       and max(v, 0) in place of v, as in Sophia (Liu et al., 2024)
+    damped      v + ρ mean v in place of v
+
+A curvature is zero where the loss is linear, so that u has no bound there. `AdaptiveByCurvature`
+bounds u by c times the step of Adam:
 
     w ← β₂ w + (1 − β₂) g²
-    u = α m̂ / max((√v̂)ᵏ + ε, √ŵ / c),    ŵ = w / (1 − β₂ᵗ)
+    u = α m̂ / max(v̂ᵖ + ε, √ŵ / c),    ŵ = w / (1 − β₂ᵗ)
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hesrl.optim.base import CurvatureOptimizer, State
-from hesrl.optim.update import Update, average_squares, decay_of, powers, step_size, wide
+from hesrl.optim.hyperparameters import CURVATURE_AVERAGES
+from hesrl.optim.update import (
+    HALF,
+    Update,
+    average_squares,
+    decay_of,
+    powers,
+    step_size,
+    wide,
+)
+
+
+class Scale(NamedTuple):
+    """What divides the step of some parameters: v̂ᵖ, before ε and bounds."""
+
+    averages: list[Tensor]
+    """v of each parameter, not to be changed."""
+    exponent: float
+    """p."""
+    counts: list[Tensor]
+    """n of each parameter."""
 
 
 class Adaptive(CurvatureOptimizer):
@@ -40,9 +69,6 @@ class Adaptive(CurvatureOptimizer):
         TypeError: There is no such option.
     """
 
-    divisor: ClassVar[str] = "exp_hess_sq"
-    """The state v: ``exp_avg_sq`` if d is the gradient, ``exp_hess_sq`` if it is the curvature."""
-
     def __init__(
         self,
         params: Any,
@@ -53,9 +79,12 @@ class Adaptive(CurvatureOptimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps}, options)
 
-    def _state_names(self) -> tuple[str, ...]:
-        names = ("step", "exp_avg", self.divisor, *super()._state_names())
-        return tuple(dict.fromkeys(names))
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("step", "exp_avg", *super()._state_names(group))))
+
+    def _scale(self, group: dict[str, Any], states: list[State], grads: list[Tensor]) -> Scale:
+        """Return what divides the step; where that is an average of g², bring it up to date."""
+        raise NotImplementedError
 
     def _curvature_beta(self, group: dict[str, Any]) -> float:
         beta2: float = group["betas"][1]
@@ -65,40 +94,35 @@ class Adaptive(CurvatureOptimizer):
         self, group: dict[str, Any], params: list[Tensor], states: list[State], grads: list[Tensor]
     ) -> Update:
         beta1, beta2 = group["betas"]
-        lr, eps, power = step_size(group), group["eps"], group.get("hessian_power", 1.0)
+        lr, eps = step_size(group), group["eps"]
         exp_avgs = [state["exp_avg"] for state in states]
-        averages = [state[self.divisor] for state in states]
         torch._foreach_lerp_(exp_avgs, grads, 1 - beta1)
-        if self.divisor == "exp_avg_sq":
-            average_squares(averages, grads, beta2)
+        averages, exponent, seen = self._scale(group, states, grads)
 
-        # u = (α c₂ᵏᐟ² / c₁) m / (√vᵏ + ε c₂ᵏᐟ²) with c = 1 − βᵗ: the same in fewer operations.
+        # u = (α c₂ᵖ / c₁) m / (vᵖ + ε c₂ᵖ) with c = 1 − βᵗ: the same in fewer operations.
         rates: list[Any]
         offsets: list[Any]
         steps = [state["step"] for state in states]
-        seen = steps
-        if self.divisor == "exp_hess_sq" and any("hess_count" in state for state in states):
-            seen = [state.get("hess_count", state["step"]) for state in states]
         bound = group.get("adam_bound", math.inf)
         floors: list[Any]
         if group["capturable"]:
             t = torch.stack(steps).double()
-            n = t if seen is steps else torch.stack(seen).double()
-            c1, root = 1 - powers(beta1, t), (1 - powers(beta2, n)) ** (power / 2)
+            n = torch.stack(seen).double() if _differ(seen, steps) else t
+            c1, root = 1 - powers(beta1, t), (1 - powers(beta2, n)) ** exponent
             rates, offsets = list((lr * root / c1).unbind()), list((eps * root).unbind())
             floors = list((root / ((1 - powers(beta2, t)).sqrt() * bound)).unbind())
         else:
             counts = [step.item() for step in steps]
-            totals = counts if seen is steps else [count.item() for count in seen]
-            roots = [(1 - beta2**n) ** (power / 2) for n in totals]
+            totals = [count.item() for count in seen] if _differ(seen, steps) else counts
+            roots = [(1 - beta2**n) ** exponent for n in totals]
             rates = [lr * r / (1 - beta1**t) for r, t in zip(roots, counts, strict=True)]
             offsets = [eps * root for root in roots]
             pairs = zip(roots, counts, strict=True)
             floors = [r / (math.sqrt(1 - beta2**t) * bound) for r, t in pairs]
-        if power == 1:
+        if exponent == 0.5:
             denominators = torch._foreach_sqrt(averages)
         else:
-            denominators = torch._foreach_pow(averages, power / 2)
+            denominators = torch._foreach_pow(averages, exponent)
         torch._foreach_add_(denominators, offsets)
         if bound < math.inf:
             of_adam = torch._foreach_sqrt([state["exp_grad_sq"] for state in states])
@@ -107,15 +131,34 @@ class Adaptive(CurvatureOptimizer):
         return Update(params, exp_avgs, list(denominators), rates, decay_of(group))
 
 
-class AdaptiveByCurvature(Adaptive):
-    """Base of the adaptive optimizers whose d is a curvature.
+def _differ(seen: list[Tensor], steps: list[Tensor]) -> bool:
+    return any(count is not step for count, step in zip(seen, steps, strict=True))
 
-    Options beside the usual ones: ``adam_bound`` c, dimensionless (default 3). No entry moves more
-    than c times as far as Adam would move it at the same α. With ``math.inf`` there is no bound,
-    as in the papers, and no w is kept.
+
+class AdaptiveByCurvature(Adaptive):
+    """Base of the adaptive optimizers that divide by a curvature.
+
+    Options beside the usual ones:
+
+    - ``adam_bound`` c, dimensionless (default 3). No entry moves more than c times as far as Adam
+      would move it at the same α. With ``math.inf`` there is no bound, as in the papers, and no w
+      is kept.
+    - ``curvature_average``: what v averages, ``"rms"`` (default), ``"mean"``, ``"root"`` or
+      ``"signed"``. Where h is negative, ``"signed"`` divides by ε alone; it needs a bound.
+    - ``damping`` ρ, dimensionless (default 0): v gets ρ times its mean over the parameter.
     """
 
-    OPTIONS: ClassVar[dict[str, Any]] = {"adam_bound": 3.0}
+    OPTIONS: ClassVar[dict[str, Any]] = {
+        "adam_bound": 3.0,
+        "curvature_average": "rms",
+        "damping": 0.0,
+    }
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        names = super()._state_names(group)
+        if group["curvature_average"] == "rms":
+            return names
+        return tuple("exp_hess" if name == "exp_hess_sq" else name for name in names)
 
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
         state = super()._start(group, param)
@@ -124,10 +167,37 @@ class AdaptiveByCurvature(Adaptive):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take on a state; one of before there was a bound has none."""
+        """Take on a state; one of before there was an option has what was done then."""
         for group in state["param_groups"]:
             group.setdefault("adam_bound", math.inf)
+            group.setdefault("curvature_average", "rms")
+            group.setdefault("damping", 0.0)
         super().__setstate__(state)
+
+    def _average(self, group: dict[str, Any], states: list[State], hessians: list[Any]) -> None:
+        if group["curvature_average"] == "rms":
+            super()._average(group, states, hessians)
+            return
+        if group["curvature_average"] != "signed":
+            hessians = list(torch._foreach_abs(hessians))
+        elif group["maximize"]:
+            hessians = list(torch._foreach_neg(hessians))
+        averages = [state["exp_hess"] for state in states]
+        pairs = zip(averages, hessians, strict=True)
+        values = [h.float() if h.dtype in HALF and a.dtype not in HALF else h for a, h in pairs]
+        torch._foreach_lerp_(averages, values, 1 - self._curvature_beta(group))
+
+    def _scale(self, group: dict[str, Any], states: list[State], grads: list[Tensor]) -> Scale:
+        average = group["curvature_average"]
+        name = "exp_hess_sq" if average == "rms" else "exp_hess"
+        averages = [state[name] for state in states]
+        if average == "signed":
+            averages = list(torch._foreach_clamp_min(averages, 0.0))
+        if group["damping"]:
+            means = [v.mean() * group["damping"] for v in averages]
+            averages = [v + mean for v, mean in zip(averages, means, strict=True)]
+        exponent = group.get("hessian_power", 1.0) * CURVATURE_AVERAGES[average]
+        return Scale(averages, exponent, [s.get("hess_count", s["step"]) for s in states])
 
     def _update(
         self, group: dict[str, Any], params: list[Tensor], states: list[State], grads: list[Tensor]

@@ -29,7 +29,7 @@ State = dict[str, Any]
 COUNTS = {"step", "hess_count"}
 """The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
 
-WIDE = {"exp_hess_sq", "exp_grad_sq", "exp_fisher"}
+WIDE = {"exp_hess", "exp_hess_sq", "exp_grad_sq", "exp_fisher"}
 """The states that are of single precision if the parameters are of half: their squares overflow."""
 
 SCALARS = {"td_count", "sigma", "td_error_sq", "td_error_abs"}
@@ -105,14 +105,15 @@ class CurvatureOptimizer(Optimizer):
             ValueError: It is that of another optimizer; nothing has changed then.
         """
         cls = type(self).__name__
-        for state in state_dict["state"].values():
-            for name in self._state_names():
-                if name not in state:
-                    raise ValueError(
-                        f"{cls} cannot load the state of another optimizer: it has "
-                        f"{', '.join(state)}, but no {name}"
-                    )
         for group in state_dict["param_groups"]:
+            names = self._state_names({**self.defaults, **group})
+            for state in (state_dict["state"].get(key, {}) for key in group["params"]):
+                for name in names if state else ():
+                    if name not in state:
+                        raise ValueError(
+                            f"{cls} cannot load the state of another optimizer: it has "
+                            f"{', '.join(state)}, but no {name}"
+                        )
             for name in ("amsgrad", "differentiable"):
                 if group.get(name):
                     raise ValueError(f"{cls} cannot load a state with {name}=True")
@@ -148,6 +149,16 @@ class CurvatureOptimizer(Optimizer):
             for param in group["params"]:
                 if param.requires_grad and not self.state.get(param):
                     self._start(group, param)
+
+    def reset_time(self) -> None:
+        """Let the counts of steps begin anew; the moving averages stay.
+
+        Where a new loss begins, Adam-Rel does that (Ellis et al., 2024): the first steps are
+        √((1 − β₂)) / (1 − β₁) times as long, and grow to their full length.
+        """
+        for state in self.state.values():
+            for name in COUNTS & state.keys():
+                state[name].zero_()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on the parameters of an optimizer that was copied, unpickled or loaded."""
@@ -262,7 +273,7 @@ class CurvatureOptimizer(Optimizer):
 
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
         state: State = self.state[param]
-        for name in self._state_names():
+        for name in self._state_names(group):
             if name in COUNTS:
                 state[name] = _count(0, group, param)
             else:
@@ -271,8 +282,8 @@ class CurvatureOptimizer(Optimizer):
                 )
         return state
 
-    def _state_names(self) -> tuple[str, ...]:
-        """Return the names of what `_start` gives every parameter."""
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        """Return the names of what `_start` gives every parameter of a group."""
         return () if self.curvature is None else ("step", "exp_hess_sq")
 
     def _curvature_beta(self, group: dict[str, Any]) -> float:

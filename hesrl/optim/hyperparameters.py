@@ -35,6 +35,11 @@ def check_group(optimizer: str, group: dict[str, Any], has_curvature: bool) -> N
             f"{optimizer}: curvature_every={group['curvature_every']} does not go with "
             "capturable=True: a CUDA graph replays one and the same step"
         )
+    if group.get("curvature_average") == "signed" and group["adam_bound"] == math.inf:
+        raise ValueError(
+            f"{optimizer}: curvature_average='signed' needs an adam_bound below infinity: nothing "
+            "else bounds the step where the curvature is negative"
+        )
     if group["curvature_every"] > 1 and not has_curvature:
         raise ValueError(f"{optimizer}: curvature_every must be 1: it uses no curvature")
 
@@ -81,6 +86,10 @@ def _is_interval(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+CURVATURE_AVERAGES = {"rms": 0.5, "mean": 1.0, "root": 0.5, "signed": 1.0}
+"""What the average of a curvature may be, and the power of it that divides the step
+(`hesrl.optim.adaptive`)."""
+
 _SOURCES = ("gradient", *get_args(Method))
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -98,6 +107,10 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hessian_power": (_is_portion, "a number in [0, 1]"),
     "spatial_averaging": (_is_flag, "True or False"),
     "adam_bound": (_is_bound, "a number above 0, or math.inf for no bound"),
+    "curvature_average": (
+        lambda value: value in CURVATURE_AVERAGES,
+        f"one of {', '.join(CURVATURE_AVERAGES)}",
+    ),
     "delta": (_is_positive, "a number above 0"),
     "max_scale": (_is_positive, "a number above 0"),
     "curvature_beta": (_is_fraction, "a number in [0, 1)"),

@@ -88,8 +88,8 @@ class Intentional(Streaming):
         settings = dict(eta=eta, gamma=gamma, lamda=lamda, beta2=beta2, eps=eps)
         super().__init__(params, settings, options)
 
-    def _state_names(self) -> tuple[str, ...]:
-        return ("step", *super()._state_names(), "exp_fisher")
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("step", *super()._state_names(group), "exp_fisher")
 
     def _start(self, group: dict[str, Any], param: Tensor) -> State:
         state = super()._start(group, param)

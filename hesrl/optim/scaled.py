@@ -20,7 +20,8 @@ class Scaled(CurvatureOptimizer):
 
     u is the whole update of one parameter group, weight decay included, so that ½ Σ H (η u)², the
     change of the loss by curvature, never exceeds Δ. H = √v is the root of the moving average of
-    h², not bias-corrected. An optimizer with a curvature of its own takes that one; the others keep
+    h², or the average of h itself where an optimizer keeps that one, not below 0 and not
+    bias-corrected. An optimizer with a curvature of its own takes that one; the others keep
     the average beside their state, arm their parameters with ``"hesscale"``, and pay for it.
     Σ H u² = 0 gives η_max. The sum runs over one group: actor and critic are two.
 
@@ -47,9 +48,15 @@ class Scaled(CurvatureOptimizer):
         """Return Σ H u² over some parameters."""
         first = params[0]
         squares = torch._foreach_mul(wide(u), wide(u))
-        averages = wide([self.state[param]["exp_hess_sq"] for param in params])
-        torch._foreach_mul_(squares, torch._foreach_sqrt(averages))
+        torch._foreach_mul_(squares, self._curvature_of(params))
         return torch.stack([square.sum().to(first.device) for square in squares]).sum()
+
+    def _curvature_of(self, params: list[Tensor]) -> list[Tensor]:
+        """Return H of each parameter."""
+        states = [self.state[param] for param in params]
+        if "exp_hess" in states[0]:
+            return list(torch._foreach_clamp_min(wide([s["exp_hess"] for s in states]), 0.0))
+        return list(torch._foreach_sqrt(wide([s["exp_hess_sq"] for s in states])))
 
 
 class ScaledSGD(Scaled, SGD):

@@ -57,7 +57,7 @@ class Streaming(CurvatureOptimizer):
         **options: Those of docs/optimizers.md.
     """
 
-    def _state_names(self) -> tuple[str, ...]:
+    def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("eligibility_trace",)
 
     @property

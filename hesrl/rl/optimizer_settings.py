@@ -17,6 +17,8 @@ OptimizerDefaults = Mapping[str, float]
 OPTIONAL = ("learning_rate", "eps", "adam_bound", "delta", "max_grad_norm")
 """Settings that may be None."""
 
+OF_CURVATURE = ("curvature_average", "damping")
+"""Settings of optimizers that divide the step by an average of a curvature."""
 
 KFAC_DEFAULTS = {"kfac": {"learning_rate": 1e-2, "delta": 1e-3, "max_grad_norm": math.inf}}
 """What K-FAC brings to the agents that let it observe their networks (`hesrl.rl.fisher`)."""
@@ -62,7 +64,8 @@ def check_optimizer(args: Any, defaults: Mapping[str, OptimizerDefaults]) -> Non
     A preset's ε passes where the optimizer has none.
 
     Args:
-        args: Settings of an agent with ``optimizer``, ``betas`` and what `OPTIONAL` names.
+        args: Settings of an agent with ``optimizer``, ``betas`` and what `OPTIONAL` and
+            `OF_CURVATURE` name.
         defaults: What each optimizer of the agent brings, by its name.
 
     Raises:
@@ -84,10 +87,24 @@ def check_optimizer(args: Any, defaults: Mapping[str, OptimizerDefaults]) -> Non
     # The others are bounds, and infinity is none.
     finite = " ".join(name for name in ("learning_rate", "eps", "delta") if name in own)
     require_between(args, finite, 0, math.inf)
+    kind = optim.get(args.optimizer)
+    for name in OF_CURVATURE:
+        given = getattr(args, name) != getattr(type(args), name)
+        if given and not issubclass(kind, optim.AdaptiveByCurvature):
+            raise UserError(f"{flag(name)} does not go with --optimizer {args.optimizer}")
+    require_between(args, "damping", 0, math.inf)
+    bound = own.get("adam_bound") if args.adam_bound is None else args.adam_bound
+    if args.curvature_average == "signed" and bound == math.inf:
+        raise UserError(
+            "--curvature-average signed: needs an --adam-bound, such as 3, since nothing else "
+            "bounds the step where the curvature is negative"
+        )
     if not all(0 <= beta < 1 for beta in args.betas):
         raise UserError(f"--betas {args.betas}: must be two numbers from 0 to below 1")
-    averages = issubclass(optim.get(args.optimizer), optim.Adaptive | optim.Scaled)
-    if not averages and tuple(args.betas) != type(args).betas:
+    if (
+        not issubclass(kind, optim.Adaptive | optim.Scaled)
+        and tuple(args.betas) != type(args).betas
+    ):
         raise UserError(f"--betas does not go with --optimizer {args.optimizer}")
 
 
@@ -112,6 +129,7 @@ def hyperparameters(args: Any) -> dict[str, Any]:
         settings |= {"betas": tuple(args.betas), "eps": args.eps}
         if issubclass(optimizer, optim.AdaptiveByCurvature):
             settings["adam_bound"] = args.adam_bound
+            settings |= {name: getattr(args, name) for name in OF_CURVATURE}
     elif optimizer.curvature is not None:
         settings["curvature_beta"] = args.betas[1]
     if issubclass(optimizer, optim.Scaled | optim.KFAC):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hesrl.errors import UserError
+from hesrl.optim import CURVATURE_AVERAGES
 from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
 from hesrl.settings import (
@@ -159,6 +160,10 @@ class RolloutSettings(TrainingSettings):
     """ε in the denominator, in units of the gradient (adam: 1e-5) or the curvature (else 1e-3)"""
     adam_bound: float | None = None
     """most that an entry may move, in steps of Adam (inf: no bound, as in the paper); None: inf"""
+    curvature_average: str = "rms"
+    """moving average of the curvature that divides the step (docs/optimizers.md)"""
+    damping: float = 0.0
+    """what that average gets before its root, in units of its mean over each parameter"""
     delta: float | None = None
     """Δ of scaled-…, bound of the loss's change by curvature per network and step; None: 1e-8"""
     max_grad_norm: float | None = None
@@ -167,7 +172,11 @@ class RolloutSettings(TrainingSettings):
     @classmethod
     def choices(cls) -> dict[str, Iterable[str]]:
         """Return the possible values of settings that are text, by the name of the setting."""
-        return {**super().choices(), "optimizer": cls.OPTIMIZER_DEFAULTS}
+        return {
+            **super().choices(),
+            "optimizer": cls.OPTIMIZER_DEFAULTS,
+            "curvature_average": CURVATURE_AVERAGES,
+        }
 
     @property
     def batch_size(self) -> int:

@@ -20,6 +20,7 @@ MOMENTS = {
     "exp_avg": "gradient",
     "exp_avg_sq": "squared gradient",
     "exp_grad_sq": "squared gradient",
+    "exp_hess": "curvature",
     "exp_hess_sq": "squared curvature",
     "exp_fisher": "Fisher diagonal",
     "eligibility_trace": "eligibility trace",

@@ -27,31 +27,53 @@ def reference_step(thetas, grads, hessians, states, **settings):
                 settings["curvature_beta"] if "curvature_beta" in settings else settings["betas"][1]
             )
             state["n"] = state.get("n", 0) + 1
-            state["H"] = beta * state.get("H", 0) + (1 - beta) * h**2
+            f = AVERAGED[settings.get("curvature_average", "rms")](h)
+            state["H"] = beta * state.get("H", 0) + (1 - beta) * f
         form = adaptive if settings["form"] == "adaptive" else momentum
         direction = form(sign * g, state, **settings) + settings.get("weight_decay", 0) * theta
         pairs.append((theta, settings["lr"] * direction))
     eta = 1.0
     if "delta" in settings:
-        total = sum((s["H"].sqrt() * u**2).sum() for s, (_, u) in zip(states, pairs, strict=True))
+        of_h = settings.get("curvature_average", "rms")
+        hs = [s["H"].sqrt() if of_h == "rms" else s["H"].relu() for s in states]
+        total = sum((h * u**2).sum() for h, (_, u) in zip(hs, pairs, strict=True))
         bound = math.sqrt(2 * settings["delta"] / total) if total else math.inf
         eta = min(settings.get("max_scale", 1.0), bound)
     for theta, u in pairs:
         theta -= eta * u
 
 
-def adaptive(g, state, *, betas, eps, divide_by, hessian_power=1, adam_bound=math.inf, **_):
-    """Return m̂ / max((√v̂)ᵏ + ε, √ŵ / c)."""
+AVERAGED = {"rms": torch.square, "mean": torch.abs, "root": torch.abs, "signed": lambda h: h}
+
+
+def adaptive(
+    g,
+    state,
+    *,
+    betas,
+    eps,
+    divide_by,
+    hessian_power=1,
+    adam_bound=math.inf,
+    curvature_average="rms",
+    damping=0.0,
+    **_,
+):
+    """Return m̂ / max(v̂ᵖ + ε, √ŵ / c)."""
     beta1, beta2 = betas
     state["m"] = beta1 * state.get("m", 0) + (1 - beta1) * g
     v, n = state.get("H"), state.get("n")
     if divide_by == "gradient":
         v = state["v"] = beta2 * state.get("v", 0) + (1 - beta2) * g**2
         n = state["t"]
+    if curvature_average == "signed":
+        v = v.relu()
+    v = v + damping * v.mean()
+    power = hessian_power * (1 if curvature_average in ("mean", "signed") else 0.5)
     m_hat, v_hat = state["m"] / (1 - beta1 ** state["t"]), v / (1 - beta2**n)
     state["w"] = beta2 * state.get("w", 0) + (1 - beta2) * g**2
     w_hat = state["w"] / (1 - beta2 ** state["t"])
-    return m_hat / torch.maximum(v_hat.sqrt() ** hessian_power + eps, w_hat.sqrt() / adam_bound)
+    return m_hat / torch.maximum(v_hat**power + eps, w_hat.sqrt() / adam_bound)
 
 
 def momentum(g, state, *, momentum, dampening=0, nesterov=False, **_):
