@@ -9,8 +9,7 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
 - N environments share their observation and reward statistics.
 - A step on a minibatch is one call of `hesrl.train_step`, compiled if the run is long enough.
 - Actions are computed in C or NumPy, and most of MuJoCo's tasks step in C until an episode ends.
-  The values of a rollout are computed in one pass after it, and the advantages by doubling instead
-  of step by step.
+  Values are computed in one pass after a rollout, and advantages by doubling, not step by step.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
 - ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, only the ratio
   is clipped, the step size stays as it is, and a time limit is a terminal state.
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hesrl import optim
 from hesrl.cli import run_command
 from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.normalized_envs import NormalizedEnvs
@@ -105,6 +105,8 @@ class Args(ActorCriticSettings):
         """
         super().check()
         require_positive(self, "num_minibatches update_epochs clip_coef target_kl")
+        if self.reset_time and not issubclass(optim.get(self.optimizer), optim.Adaptive):
+            raise UserError(f"--reset-time does not go with --optimizer {self.optimizer}")
         if self.batch_size % self.num_minibatches:
             raise UserError(
                 f"--num-minibatches {self.num_minibatches}: does not divide the rollout of "

@@ -114,6 +114,12 @@ train ppo --env-id CartPole-v1 --log-std-init -1
 train ppo --variance-network --log-std-init -1
 train ppo --adam-bound 0
 train ppo --optimizer adam --adam-bound 3
+train ppo --optimizer adam --curvature-average mean
+train ppo --curvature-average median
+train ppo --curvature-average signed
+train ppo --optimizer sgd --damping 0.1
+train ppo --damping -1
+train ppo --optimizer sgd --reset-time
 train ppo --output-curvature gauss
 train ppo --optimizer adahessian --output-curvature fisher
 train ppo --env-threads 0

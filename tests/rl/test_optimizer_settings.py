@@ -23,6 +23,8 @@ TABLE = defaults_of_optimizers(
 
 class Args:
     betas = (0.5, 0.75)
+    curvature_average = "rms"
+    damping = 0.0
 
     def __init__(self, optimizer, **settings):
         self.optimizer = optimizer
