@@ -44,6 +44,17 @@ REACH = "tests.rl.toy_spaces:ToyReach-v0"
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
+@pytest.mark.parametrize(("options", "steps"), [((), 4 * 4), (("--reset-time",), 4)], ids=str)
+def test_the_count_of_steps_begins_anew_with_a_rollout_if_asked(tmp_path, options, steps):
+    averages = "--optimizer=adahesscale", "--curvature-average=mean", "--damping=0.1"
+    rollouts = "--num-steps=128", "--num-minibatches=4", "--update-epochs=1"
+    finish(start("ppo", *small("ppo", *averages, *rollouts, *options), cwd=tmp_path))
+    state = load_checkpoint(only_run(tmp_path) / "checkpoint.pt")["optimizer"]
+    assert {int(of_param["step"]) for of_param in state["state"].values()} == {steps}
+    assert all("exp_hess" in of_param for of_param in state["state"].values())
+    assert {group["damping"] for group in state["param_groups"]} == {0.1}
+
+
 @pytest.mark.parametrize(
     ("agent", "optimizer", "env_id", "begin"),
     [
