@@ -37,7 +37,7 @@ from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.steps import Episode
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
-from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.fisher import make_optimizer
@@ -344,18 +344,8 @@ def main(args: Args) -> int:
         env_threads=args.env_threads,
     )
     check_real_time(args, envs, args.num_steps)
-    agent = Agent(
-        envs.observation_space,
-        envs.action_space,
-        hidden_sizes=args.hidden_sizes,
-        activation=args.activation,
-        shared_trunk=args.shared_trunk,
-        variance_network=args.variance_network,
-        layer_norm=args.layer_norm,
-        orthogonal_init=args.orthogonal_init,
-        sparse_init=args.sparse_init,
-        log_std_init=args.log_std_init,
-    ).to(args.device)
+    agent = Agent(envs.observation_space, envs.action_space, **network_settings(vars(args)))
+    agent.to(args.device)
     acting = Acting(agent)
     if pays(args.compile, args.total_timesteps // args.num_envs, BREAK_EVEN):
         acting.compile(args.num_envs)

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -36,7 +38,7 @@ from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.steps import Episode
 from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
-from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.fisher import make_optimizer
@@ -89,6 +91,8 @@ class Args(ActorCriticSettings):
     """whether to clip the value loss, with the same ε in units of the value"""
     target_kl: float | None = None
     """approximate KL divergence (nats) after which an update ends early; None: never"""
+    recompute_advantages: bool = False
+    """whether each epoch estimates advantages and returns anew, by the critic it begins with"""
     reset_time: bool = False
     """whether the optimizer counts its steps anew with each rollout (Adam-Rel)"""
 
@@ -327,13 +331,22 @@ def make_loss(agent: Agent, args: Args) -> LossFunction:
     return loss_fn
 
 
-def update(train_step: TrainStep, batch: Batch, args: Args) -> dict[str, float]:
-    """Take the optimizer's steps on one rollout and return the metrics of the last minibatch."""
-    rows = []
-    for _epoch in range(args.update_epochs):
+def update(
+    train_step: TrainStep, batch: Batch, args: Args, estimate: Callable[[], Batch] | None = None
+) -> dict[str, float]:
+    """Take the optimizer's steps on one rollout and return the metrics of the last minibatch.
+
+    ``estimate`` makes the batch by the values of now: each further epoch takes its advantages and
+    returns.
+    """
+    rows, learned = [], batch
+    for epoch in range(args.update_epochs):
+        if epoch and estimate is not None:
+            now = estimate()
+            learned = batch._replace(advantages=now.advantages, returns=now.returns)
         b_inds = torch.randperm(len(batch.obs)).to(args.device)
         for mb_inds in b_inds.split(args.minibatch_size):
-            row, *curvature = train_step(batch, mb_inds)
+            row, *curvature = train_step(learned, mb_inds)
             rows.append(row)
         approx_kl = row[METRICS.index("losses/approx_kl")]
         if args.target_kl is not None and approx_kl > args.target_kl:
@@ -369,18 +382,8 @@ def main(args: Args) -> int:
         env_threads=args.env_threads,
     )
     check_real_time(args, envs, args.num_steps)
-    agent = Agent(
-        envs.observation_space,
-        envs.action_space,
-        hidden_sizes=args.hidden_sizes,
-        activation=args.activation,
-        shared_trunk=args.shared_trunk,
-        variance_network=args.variance_network,
-        layer_norm=args.layer_norm,
-        orthogonal_init=args.orthogonal_init,
-        sparse_init=args.sparse_init,
-        log_std_init=args.log_std_init,
-    ).to(args.device)
+    agent = Agent(envs.observation_space, envs.action_space, **network_settings(vars(args)))
+    agent.to(args.device)
     acting = Acting(agent)
     if pays(args.compile, args.total_timesteps // args.num_envs, BREAK_EVEN):
         acting.compile(args.num_envs)
@@ -427,11 +430,13 @@ def main(args: Args) -> int:
             for steps, episode in storage.episodes:
                 session.log_episode(global_step + steps, episode)
             global_step += args.batch_size
-            batch = make_batch(storage, agent, acting, args)
+            estimate = partial(make_batch, storage, agent, acting, args)
+            batch = estimate()
             if args.reset_time:
                 optimizer.reset_time()
             with diverging_at(global_step):
-                metrics = update(train_step, batch, args)
+                again = estimate if args.recompute_advantages else None
+                metrics = update(train_step, batch, args, again)
 
             last = iteration == args.num_iterations
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]

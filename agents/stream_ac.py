@@ -42,7 +42,7 @@ from hesrl.envs.evaluation import Evaluator
 from hesrl.envs.flat_observations import has_images
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.settings import TrainingSettings
@@ -301,15 +301,8 @@ def main(args: Args) -> int:
     check_real_time(args, envs)
     if has_images(envs.observation_space):
         raise UserError(f"--env-id {args.env_id}: observes images, which stream-ac does not take")
-    agent = Agent(
-        envs.observation_space,
-        envs.action_space,
-        hidden_sizes=args.hidden_sizes,
-        activation=args.activation,
-        layer_norm=args.layer_norm,
-        sparse_init=args.sparse_init,
-        softplus_std=True,
-    )
+    spaces = envs.observation_space, envs.action_space
+    agent = Agent(*spaces, **network_settings(vars(args)), softplus_std=True)
     policy, acting = agent.policy, Acting(agent)
     policy_optimizer, value_optimizer = make_optimizers(agent, args)
     step = RecordedStep(

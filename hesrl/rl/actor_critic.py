@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +13,17 @@ from torch import Tensor, nn
 from hesrl.errors import UserError
 from hesrl.rl.layers import features, hidden_layers, initialized
 from hesrl.rl.policies import GaussianPolicy, Policy, policy_for
+
+NETWORK_SETTINGS = (
+    "hidden_sizes", "activation", "shared_trunk", "variance_network", "layer_norm",
+    "orthogonal_init", "sparse_init", "log_std_init",
+)  # fmt: skip
+"""Settings of the agents that are arguments of `Agent`, under the same names."""
+
+
+def network_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an agent that are about its networks, as arguments of `Agent`."""
+    return {name: settings[name] for name in NETWORK_SETTINGS if name in settings}
 
 
 class Agent(nn.Module):

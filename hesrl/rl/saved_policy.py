@@ -19,7 +19,7 @@ from hesrl.envs.normalize import CLIP, Observations
 from hesrl.envs.normalized_envs import NormalizedEnvs
 from hesrl.envs.spaces import other_spaces
 from hesrl.errors import UserError
-from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.env_options import env_options
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.threads import limit_threads
@@ -31,12 +31,6 @@ from hesrl.settings_from_yaml import typed_settings
 OWN_AGENTS = ("ppo", "a2c", "stream-ac")
 SB3_AGENTS = ("sb3-ppo", "sb3-a2c")
 """Agents whose runs hold a policy that can be played."""
-
-NETWORK_SETTINGS = (
-    "hidden_sizes", "activation", "shared_trunk", "variance_network", "layer_norm", "sparse_init",
-    "orthogonal_init",
-)  # fmt: skip
-"""Settings of an agent that are arguments of `hesrl.rl.actor_critic.Agent`, under the same name."""
 
 
 @dataclass
@@ -157,8 +151,7 @@ def saved_policy(args: PlayingSettings) -> Iterator[SavedPolicy]:
 
 def _agent(run: RunDirectory, env_id: str, envs: NormalizedEnvs, state: dict[str, Any]) -> Agent:
     """Return the networks of a checkpoint, and put its statistics into the environments."""
-    options = {name: run.settings[name] for name in NETWORK_SETTINGS if name in run.settings}
-    options["softplus_std"] = run.agent == "stream-ac"
+    options = {**network_settings(run.settings), "softplus_std": run.agent == "stream-ac"}
     agent = Agent(envs.observation_space, envs.action_space, **options)
     expected = {name: tuple(tensor.shape) for name, tensor in agent.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state["agent"].items()}

@@ -157,6 +157,30 @@ def test_each_epoch_takes_every_sample_once():
     assert not torch.equal(epochs[0], epochs[1])
 
 
+def test_epochs_may_estimate_the_advantages_anew():
+    args, taken, estimated = checked(update_epochs=3), [], []
+    agent, train_step, batch = prepare(args)
+    storage = random_rollout("gaussian", args.num_steps, args.num_envs)
+
+    def watched(tensors, inds):
+        taken.append(tensors)
+        return train_step(tensors, inds)
+
+    def estimate():
+        estimated.append(batch_of(ppo, storage, agent))
+        return estimated[-1]
+
+    metrics = update(watched, batch, args, estimate)
+    assert len(estimated) == 2 and all(tensors is batch for tensors in taken[:4])
+    for epoch, now in enumerate(estimated, 1):
+        assert not torch.equal(now.values, batch.values)
+        for tensors in taken[4 * epoch : 4 * epoch + 4]:
+            assert tensors.advantages is now.advantages and tensors.returns is now.returns
+            assert tensors.logprobs is batch.logprobs and tensors.values is batch.values
+    explained = 1 - (batch.returns - batch.values).var() / batch.returns.var()
+    assert metrics["losses/explained_variance"] == pytest.approx(explained.item())
+
+
 def epochs_of_update(target_kl):
     """Return the approximate KL divergence after each epoch that an update takes."""
     args, divergences = checked(target_kl=target_kl), []
