@@ -265,7 +265,6 @@ def make_batch(storage: Rollout, acting: Acting, args: Args) -> Batch:
     with np.errstate(over="ignore", invalid="ignore"):
         all_values = acting.value(reached).reshape(num_steps + 1, num_envs)
         values, nextvalues = all_values[:-1], all_values[1:]
-        dones = terminations
         if final_obs:
             # Behind the end of an episode the next observation is one of a new episode.
             nextvalues = nextvalues.copy()
@@ -274,7 +273,7 @@ def make_batch(storage: Rollout, acting: Acting, args: Args) -> Batch:
                 if cut.any():
                     nextvalues[step, cut] = acting.value(final[cut])
             nextvalues[terminations] = 0.0
-            dones = terminations | truncations
+        dones = terminations | truncations
         advantages = compute_gae(rewards, values, nextvalues, dones, args.gamma, args.gae_lambda)
     if not np.isfinite(advantages).all():
         raise FloatingPointError(

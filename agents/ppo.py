@@ -11,8 +11,7 @@ The file follows CleanRL's ``ppo_continuous_action.py`` in order and names. What
 - Actions are computed in C or NumPy, and most of MuJoCo's tasks step in C until an episode ends.
   Values are computed in one pass after a rollout, and advantages by doubling, not step by step.
 - The gradient is clipped for Adam only: AdaHesScale's step does not grow with the gradient alone.
-- ``--paper`` takes the settings of Elsayed et al. (2024): the variance is a network, only the ratio
-  is clipped, the step size stays as it is, and a time limit is a terminal state.
+- ``--paper`` takes the settings of Elsayed et al. (2024), which configs/ppo-paper.yaml has.
 
 ``agents/a2c.py`` differs from this file where the algorithm does.
 """
@@ -21,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -118,8 +116,8 @@ class Args(ActorCriticSettings):
             )
         if self.norm_adv and self.minibatch_size < 2:
             raise UserError(
-                f"--num-minibatches {self.num_minibatches}: leaves one sample per minibatch, whose "
-                "advantage cannot be normalized; use fewer, or --no-norm-adv"
+                f"--num-minibatches {self.num_minibatches}: one sample per minibatch cannot be "
+                "normalized; use fewer, or --no-norm-adv"
             )
 
 
@@ -129,8 +127,7 @@ class Rollout(NamedTuple):
     obs: NDArray[Any]
     """Observations that were acted on (T, N, …)."""
     actions: NDArray[Any]
-    """Continuous actions, not clipped (T, N, act_dim), or the numbers of discrete ones, (T, N) for
-    one and (T, N, D) for several."""
+    """Continuous actions (T, N, act_dim), not clipped, or numbers of discrete ones (T, N[, D])."""
     rewards: NDArray[np.float32]
     """Rewards to learn from (T, N)."""
     terminations: NDArray[np.bool_]
@@ -150,8 +147,8 @@ def rollout(
 ) -> Rollout:
     """Act for T = ``num_steps`` steps in each environment, from where the environments are.
 
-    In real time a rollout ends with an episode, because learning must not interrupt one. A fault
-    may have made an earlier episode shorter; the last one is then cut off, which is a truncation.
+    In real time a rollout ends with an episode, because learning must not interrupt one; after a
+    fault in an earlier episode the last one is cut off, which is a truncation.
     """
     next_obs = envs.observations
     num_envs = len(next_obs)
@@ -207,8 +204,8 @@ def compute_gae(
         δ_t = r_t + γ V(s_{t+1}) − V(s_t),    A_t = δ_t + d_t A_{t+1},
         d_t = γ λ, or 0 if step t ended its episode
 
-    Doubling solves the recurrence in log2 T vector operations. If A_t sums k steps, and d_t is the
-    product of their decays, then A_t + d_t A_{t+k} sums 2k steps, whose product is d_t d_{t+k}.
+    Doubling takes log2 T vector operations: if A_t sums k steps, and d_t is the product of their
+    decays, then A_t + d_t A_{t+k} sums 2k steps, whose product is d_t d_{t+k}.
 
     Args:
         rewards: r (T, N).
@@ -259,7 +256,6 @@ def make_batch(storage: Rollout, agent: Agent, acting: Acting, args: Args) -> Ba
     with np.errstate(over="ignore", invalid="ignore"):
         all_values = acting.value(reached).reshape(num_steps + 1, num_envs)
         values, nextvalues = all_values[:-1], all_values[1:]
-        dones = terminations
         if final_obs:
             # Behind the end of an episode the next observation is one of a new episode.
             nextvalues = nextvalues.copy()
@@ -268,7 +264,7 @@ def make_batch(storage: Rollout, agent: Agent, acting: Acting, args: Args) -> Ba
                 if cut.any():
                     nextvalues[step, cut] = acting.value(final[cut])
             nextvalues[terminations] = 0.0
-            dones = terminations | truncations
+        dones = terminations | truncations
         advantages = compute_gae(rewards, values, nextvalues, dones, args.gamma, args.gae_lambda)
     if not np.isfinite(advantages).all():
         raise FloatingPointError(
@@ -331,17 +327,12 @@ def make_loss(agent: Agent, args: Args) -> LossFunction:
     return loss_fn
 
 
-def update(
-    train_step: TrainStep, batch: Batch, args: Args, estimate: Callable[[], Batch] | None = None
-) -> dict[str, float]:
-    """Take the optimizer's steps on one rollout and return the metrics of the last minibatch.
-
-    ``estimate`` makes the batch by the values of now: each further epoch takes its advantages and
-    returns.
-    """
-    rows, learned = [], batch
+def update(train_step: TrainStep, estimate: partial[Batch], args: Args) -> dict[str, float]:
+    """Take steps on the batch that ``estimate`` makes of a rollout; return the last metrics."""
+    batch = learned = estimate()
+    rows = []
     for epoch in range(args.update_epochs):
-        if epoch and estimate is not None:
+        if epoch and args.recompute_advantages:
             now = estimate()
             learned = batch._replace(advantages=now.advantages, returns=now.returns)
         b_inds = torch.randperm(len(batch.obs)).to(args.device)
@@ -431,12 +422,10 @@ def main(args: Args) -> int:
                 session.log_episode(global_step + steps, episode)
             global_step += args.batch_size
             estimate = partial(make_batch, storage, agent, acting, args)
-            batch = estimate()
             if args.reset_time:
                 optimizer.reset_time()
             with diverging_at(global_step):
-                again = estimate if args.recompute_advantages else None
-                metrics = update(train_step, batch, args, again)
+                metrics = update(train_step, estimate, args)
 
             last = iteration == args.num_iterations
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]

@@ -199,6 +199,8 @@ ur5 check --host localhost --port 70000
 ur5 check --host localhost --seconds nan
 ur5 emulator --speed 0
 ur5 jog --host localhost --elbow nan
+ur5 jog --host localhost --elbow 99
+ur5 jog --host localhost --shoulder inf
 doctor --jason
 completion tcsh
 """.splitlines()

@@ -116,7 +116,7 @@ def test_update_improves_the_surrogate_and_the_values(optimizer, policy):
     args = checked(optimizer=optimizer)
     agent, train_step, batch = prepare(args, policy)
     before = parts_of_loss(agent, batch)
-    metrics = update(train_step, batch, args)
+    metrics = update(train_step, lambda: batch, args)
     for now, then in zip(parts_of_loss(agent, batch), before, strict=True):
         assert now < then
     expected = {*METRICS, "losses/explained_variance"}
@@ -137,7 +137,7 @@ def test_the_explained_variance_is_that_before_the_update():
     _, train_step, batch = prepare(args)
     residual = (batch.returns - batch.values).numpy()
     explained = 1 - residual.var() / batch.returns.numpy().var()
-    metrics = update(train_step, batch, args)
+    metrics = update(train_step, lambda: batch, args)
     assert metrics["losses/explained_variance"] == pytest.approx(explained, rel=1e-4)
 
 
@@ -149,7 +149,7 @@ def test_each_epoch_takes_every_sample_once():
         taken.append(inds)
         return train_step(tensors, inds)
 
-    update(watched, batch, args)
+    update(watched, lambda: batch, args)
     assert [len(inds) for inds in taken] == [16] * 12
     epochs = [torch.cat(taken[4 * epoch : 4 * epoch + 4]) for epoch in range(3)]
     for epoch in epochs:
@@ -157,9 +157,10 @@ def test_each_epoch_takes_every_sample_once():
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_epochs_may_estimate_the_advantages_anew():
-    args, taken, estimated = checked(update_epochs=3), [], []
-    agent, train_step, batch = prepare(args)
+@pytest.mark.parametrize("anew", [False, True])
+def test_epochs_estimate_the_advantages_anew_if_asked(anew):
+    args, taken, estimated = checked(update_epochs=3, recompute_advantages=anew), [], []
+    agent, train_step, _ = prepare(args)
     storage = random_rollout("gaussian", args.num_steps, args.num_envs)
 
     def watched(tensors, inds):
@@ -170,9 +171,11 @@ def test_epochs_may_estimate_the_advantages_anew():
         estimated.append(batch_of(ppo, storage, agent))
         return estimated[-1]
 
-    metrics = update(watched, batch, args, estimate)
-    assert len(estimated) == 2 and all(tensors is batch for tensors in taken[:4])
-    for epoch, now in enumerate(estimated, 1):
+    metrics = update(watched, estimate, args)
+    assert len(estimated) == (3 if anew else 1)
+    batch = estimated[0]
+    assert all(tensors is batch for tensors in (taken[:4] if anew else taken))
+    for epoch, now in enumerate(estimated[1:], 1):
         assert not torch.equal(now.values, batch.values)
         for tensors in taken[4 * epoch : 4 * epoch + 4]:
             assert tensors.advantages is now.advantages and tensors.returns is now.returns
@@ -191,7 +194,7 @@ def epochs_of_update(target_kl):
         divergences.append(row[METRICS.index("losses/approx_kl")].item())
         return row, *curvature
 
-    update(watched, batch, args)
+    update(watched, lambda: batch, args)
     return divergences[args.num_minibatches - 1 :: args.num_minibatches]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,11 +94,17 @@ def main(args: Args) -> int:
     """
     if not 0 < args.speed <= FASTEST:
         raise UserError(f"--speed {args.speed}: must be above 0 and at most {FASTEST} rad/s")
-    if not (math.isfinite(args.shoulder) and math.isfinite(args.elbow)):
-        raise UserError(f"--shoulder {args.shoulder} --elbow {args.elbow}: must be finite")
     if not (args.shoulder or args.elbow):
         raise UserError("give --shoulder or --elbow with an angle (rad)")
     settings = ReacherSettings(arm_model=args.arm_model)
+    ranges = zip(settings.joint_low, settings.joint_high, strict=True)
+    for name, (low, high) in zip(("shoulder", "elbow"), ranges, strict=True):
+        angle, most = getattr(args, name), high - low
+        if not abs(angle) <= most:
+            raise UserError(
+                f"--{name} {angle}: must be from {-most:.3f} to {most:.3f} rad, the width of the "
+                "joint's range"
+            )
     driver = args.driver(Limits(FASTEST, max(DECELERATIONS)))
     try:
         check_ready(driver)

@@ -145,7 +145,7 @@ def test_jog_without_a_terminal_moves_nothing(run, emulator, monkeypatch):
     ("options", "message"),
     [
         ([], "give --shoulder or --elbow with an angle"),
-        (["--elbow", "nan"], "must be finite"),
+        (["--elbow", "nan"], "must be from -4.363 to 4.363 rad"),
         (["--elbow", "0.1", "--speed", "0.2"], "--speed 0.2: must be above 0 and at most 0.1"),
         (["--shoulder", "1.5"], "this would bring the tool to y, z"),
         (["--elbow", "3"], "this would bring"),
