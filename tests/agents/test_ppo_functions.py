@@ -211,7 +211,7 @@ def test_an_update_ends_after_the_epoch_that_exceeds_the_target():
     ("settings", "message"),
     [
         ({"num_minibatches": 31}, "31: does not divide the rollout of 2048 steps"),
-        ({"num_minibatches": 2048}, "2048: leaves one sample .*or --no-norm-adv"),
+        ({"num_minibatches": 2048}, "2048: one sample .*or --no-norm-adv"),
         ({"total_timesteps": 100}, "100: is less than one rollout of 2048 steps"),
         *[({name: 0}, "0: must be greater than zero") for name in (
             "num_minibatches", "update_epochs", "clip_coef", "target_kl",
