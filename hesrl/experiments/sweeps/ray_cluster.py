@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
-from hesrl.experiments.sweeps.executors import run_in_process
+from hesrl.experiments.sweeps.cluster_node import call, put_sign, task
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial
 from hesrl.rl.threads import cores
@@ -28,12 +28,13 @@ class RayCluster:
         jobs: Trials at the same time; None: one for each core of the cluster.
         address: ``auto`` or ``HOST:PORT`` of a cluster; None: one of this machine, which ends with
             the sweep.
+        folder: The sweep's folder, which has to be there.
 
     Raises:
-        UserError: Ray is not installed, or no cluster answers.
+        UserError: Ray is not installed, no cluster answers, or the folder cannot be written.
     """
 
-    def __init__(self, jobs: int | None, address: str | None) -> None:
+    def __init__(self, jobs: int | None, address: str | None, folder: Path) -> None:
         try:
             import ray
         except ImportError as error:
@@ -49,8 +50,10 @@ class RayCluster:
             setattr(worker, printing, lambda *_, **__: None)
             self._close.callback(ray.shutdown)
         self._node = _own_node(ray)
-        self._task = ray.remote(num_cpus=1, max_retries=0)(run_on_node)
-        self._running: dict[Future[Record | None], tuple[Any, Trial, Path]] = {}
+        self._task = ray.remote(num_cpus=1, max_retries=0)(task())
+        self._sign = put_sign(folder)
+        self._close.callback(self._sign.unlink, missing_ok=True)
+        self._running: dict[Future[Record], tuple[Any, Trial]] = {}
         self._cores = self._count_cores()
 
     def slots(self) -> int:
@@ -59,16 +62,15 @@ class RayCluster:
 
     def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
         """Start a trial in its folder."""
-        folder = folder.absolute()
-        ref = self._task.remote(trial, folder, retry)
-        self._running[ref.future()] = ref, trial, folder
+        ref = self._task.remote(call(trial, folder.absolute(), retry, self._sign))
+        self._running[ref.future()] = ref, trial
 
     def wait(self, seconds: float) -> list[Record]:
         """Return the records of trials that have ended, after some seconds at the latest.
 
         Raises:
             EnvironmentFault: Ray's process on this machine has gone.
-            UserError: A node does not see the folder, or cannot run trials.
+            UserError: A node does not see the folder, or has another hesrl or none.
         """
         if not _answers(self._node):
             self._running.clear()
@@ -79,16 +81,16 @@ class RayCluster:
             return []
         # Not `ray.wait`, which hangs for some seconds if Ray's process here ends meanwhile.
         ready, _ = wait(self._running, seconds, FIRST_COMPLETED)
-        return [self._record(future, *self._running.pop(future)[1:]) for future in ready]
+        return [self._record(future, self._running.pop(future)[1]) for future in ready]
 
     def stop(self) -> None:
         """Ask all trials to save themselves and end."""
-        for ref, _, _ in self._running.values():
+        for ref, _ in self._running.values():
             self._ray.cancel(ref)
 
     def close(self) -> None:
         """End what still runs, at once, and leave the cluster."""
-        for ref, _, _ in self._running.values():
+        for ref, _ in self._running.values():
             self._ray.cancel(ref, force=True)
         self._running.clear()
         self._close.close()
@@ -96,29 +98,16 @@ class RayCluster:
     def _count_cores(self) -> int:
         return int(self._ray.cluster_resources().get("CPU", 0))
 
-    def _record(self, future: Future[Record | None], trial: Trial, folder: Path) -> Record:
+    def _record(self, future: Future[Record], trial: Trial) -> Record:
         errors = self._ray.exceptions
         try:
-            found = future.result()
+            return future.result()
         except errors.TaskCancelledError:
             return Record(trial, "pending", "stopped")
         except errors.RayTaskError as error:
-            raise UserError(f"a node of the cluster: {one_line(error.cause)}") from error
+            raise UserError(one_line(error.cause)) from error
         except errors.RayError as error:
             return Record(trial, "pending", f"killed: {type(error).__name__}")
-        if found is None:
-            raise UserError(
-                f"not every node of the cluster sees {folder}: give an --out on a file system "
-                "that all of them share"
-            )
-        return found
-
-
-def run_on_node(trial: Trial, folder: Path, retry: bool) -> Record | None:
-    """Run a trial on a node of the cluster; return its record, None if the folder is not there."""
-    if not folder.is_dir():
-        return None
-    return run_in_process(trial, folder, retry)
 
 
 def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
@@ -127,10 +116,15 @@ def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
         number = cores() if jobs is None else jobs
         ray.init("local", num_cpus=number, include_dashboard=False, **quiet)
         return
-    from ray._private.services import canonicalize_bootstrap_address_or_die
+    from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 
     try:
         _check_answer(canonicalize_bootstrap_address_or_die(address), address)
+        if not find_node_ids():  # `ray.init` would look for it for a minute
+            raise ConnectionError(
+                "this machine is not in it: run the sweep on one of its nodes, or make this "
+                f"machine a node that runs nothing: ray start --address={address} --num-cpus=0"
+            )
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise UserError(f"--address {address}: no Ray cluster: {one_line(error)}") from error

@@ -124,7 +124,7 @@ def run_grid(
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store.open(folder))
         stack.callback(os.close, lock_folder(folder))
-        pool = _executor(executor, jobs, address)
+        pool = _executor(executor, jobs, address, folder)
         stack.callback(pool.close)
         display = stack.enter_context(Display(console))
         stop = stack.enter_context(StopRequest())
@@ -150,9 +150,9 @@ def check(executor: str, jobs: int | None, address: str | None) -> None:
         raise UserError("--address goes with --executor ray only")
 
 
-def _executor(name: str, jobs: int | None, address: str | None) -> Executor:
+def _executor(name: str, jobs: int | None, address: str | None, folder: Path) -> Executor:
     if name == "local":
         return LocalProcesses(jobs)
     from hesrl.experiments.sweeps.ray_cluster import RayCluster
 
-    return RayCluster(jobs, address)
+    return RayCluster(jobs, address, folder)

@@ -1,6 +1,10 @@
-"""Ray that is missing or does not answer is one line; test_sweep_kills.py runs a sweep on it."""
+"""Ray that is missing or does not answer, and nodes that are not set up, are one line each.
+
+test_sweep_kills.py runs a sweep on Ray, and test_hosts.py on a cluster of several hosts.
+"""
 
 import contextlib
+import pickle
 import socket
 import sys
 import threading
@@ -8,13 +12,18 @@ import threading
 import pytest
 
 from hesrl.errors import UserError
-from hesrl.experiments.sweeps.ray_cluster import RayCluster, run_on_node
+from hesrl.experiments.sweeps import ray_cluster
+from hesrl.experiments.sweeps.cluster_node import COMMIT, installed, put_sign, run_on_node, task
+from hesrl.experiments.sweeps.ray_cluster import RayCluster
+from hesrl.experiments.sweeps.trial import Trial
+
+TRIAL = Trial("a2c", (("env_id", "InvertedPendulum-v5"),), 1)
 
 
-def test_ray_is_needed_only_where_it_is_asked_for(monkeypatch):
+def test_ray_is_needed_only_where_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--executor ray needs Ray: pip install 'hesrl\[ray\]'$"):
-        RayCluster(1, None)
+        RayCluster(1, None, tmp_path)
 
 
 @contextlib.contextmanager
@@ -33,14 +42,54 @@ def no_ray():
 
 
 @pytest.mark.cluster
-def test_an_address_that_does_not_answer_is_refused():
+def test_an_address_that_does_not_answer_is_refused(tmp_path):
     with no_ray() as address, pytest.raises(UserError, match=f"^--address {address}: no Ray clus"):
-        RayCluster(1, address)
+        RayCluster(1, address, tmp_path)
     with pytest.raises(UserError, match=r"^--address localhost:1: no Ray cluster: it does not"):
-        RayCluster(1, "localhost:1")
+        RayCluster(1, "localhost:1", tmp_path)
     with pytest.raises(UserError, match=r"^--address somewhere: no Ray cluster: Invalid address"):
-        RayCluster(1, "somewhere")
+        RayCluster(1, "somewhere", tmp_path)
 
 
-def test_a_node_says_if_it_does_not_see_the_folder(tmp_path):
-    assert run_on_node(None, tmp_path / "elsewhere", retry=False) is None
+@pytest.mark.cluster
+def test_a_machine_outside_the_cluster_is_told_how_to_join_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_check_answer", lambda *_: None)
+    monkeypatch.setattr("ray._private.services.find_node_ids", set)
+    line = r"^--address 10.0.0.1:6379: no Ray cluster: .* ray start --address=10.0.0.1:6379 --num-c"
+    with pytest.raises(UserError, match=line):
+        RayCluster(1, "10.0.0.1:6379", tmp_path)
+
+
+def on_node(folder, sign, **other):
+    return run_on_node("10.0.0.2", TRIAL, folder, False, sign, installed() | other)
+
+
+def test_a_node_that_sees_another_folder_runs_nothing(tmp_path):
+    line = f"^node 10.0.0.2 of the cluster does not see {tmp_path} of the sweep's machine: give"
+    with pytest.raises(UserError, match=line):
+        on_node(tmp_path, tmp_path / "ray-1.sign")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_node_with_other_versions_runs_nothing(tmp_path):
+    sign = put_sign(tmp_path)
+    for name, version in {"torch": "1.0", "mujoco": None, COMMIT: "0" * 40}.items():
+        with pytest.raises(UserError, match=f"^node 10.0.0.2 of the cluster has {name} "):
+            on_node(tmp_path, sign, **{name: version})
+    assert [*tmp_path.iterdir()] == [sign]
+
+
+@pytest.mark.cluster
+def test_a_node_without_the_same_hesrl_says_which_it_is(monkeypatch):
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.2")
+    call = pickle.dumps((run_on_node,)).replace(b"run_on_node", b"run_in_ship")
+    with pytest.raises(RuntimeError, match=r"^node 10.0.0.2 of the cluster cannot run .*ship"):
+        task()(call)
+
+
+def test_each_sweep_puts_a_sign_of_its_own_into_its_folder(tmp_path):
+    first = put_sign(tmp_path)
+    second = put_sign(tmp_path)
+    assert first != second and [*tmp_path.iterdir()] == [second]
+    with pytest.raises(UserError, match=r"^cannot write .*nowhere/ray-.*: No such file"):
+        put_sign(tmp_path / "nowhere")

@@ -1,0 +1,114 @@
+"""What a node of a Ray cluster does: it runs a trial if it is set up as the sweep's machine is."""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hesrl.errors import UserError
+from hesrl.experiments.sweeps.executors import run_in_process
+from hesrl.experiments.sweeps.store import Record
+from hesrl.experiments.sweeps.trial import Trial
+from hesrl.runs.atomic import cannot_write
+from hesrl.runs.provenance import provenance
+
+SIGN = "ray-{}.sign"
+COMMIT = "hesrl at commit"
+
+
+def task() -> Callable[[bytes], Any]:
+    """Return what Ray runs on a node: a function of what `call` makes.
+
+    Ray sends it as code, because it has no name in a module. So a node without hesrl runs it, too,
+    and says which node it is.
+    """
+
+    def run(call: bytes) -> Any:
+        import pickle
+
+        from ray.util import get_node_ip_address
+
+        node = get_node_ip_address()
+        try:
+            function, *arguments = pickle.loads(call)
+        except (ImportError, AttributeError) as error:
+            raise RuntimeError(
+                f"node {node} of the cluster cannot run hesrl: {error}; install the same hesrl on "
+                "all nodes, in the environment that ray start runs in"
+            ) from error
+        return function(node, *arguments)
+
+    return run
+
+
+def call(trial: Trial, folder: Path, retry: bool, sign: Path) -> bytes:
+    """Return a trial for the `task`.
+
+    Args:
+        trial: What to run.
+        folder: Its folder.
+        retry: Whether a run that cannot go on begins anew.
+        sign: A file that only the sweep's own folder has (`put_sign`).
+    """
+    return pickle.dumps((run_on_node, trial, folder, retry, sign, installed()))
+
+
+def run_on_node(
+    node: str,
+    trial: Trial,
+    folder: Path,
+    retry: bool,
+    sign: Path,
+    expected: Mapping[str, str | None],
+) -> Record:
+    """Run a trial on a node of the cluster and return its record.
+
+    Raises:
+        UserError: The node sees another folder than the sweep, or has other versions installed.
+    """
+    if not sign.exists():
+        raise UserError(
+            f"node {node} of the cluster does not see {sign.parent} of the sweep's machine: give "
+            "an --out on a file system that all nodes share"
+        )
+    found = installed()
+    for name, version in expected.items():
+        unknown = name == COMMIT and None in (version, found[name])
+        if found[name] != version and not unknown:
+            raise UserError(
+                f"node {node} of the cluster has {name} {found[name]}, the sweep's machine "
+                f"{version}: install the same on all nodes"
+            )
+    return run_in_process(trial, folder, retry)
+
+
+@cache
+def installed() -> dict[str, str | None]:
+    """Return what decides results: versions by package, and hesrl's commit in a checkout."""
+    here = provenance()
+    # The build of a version, such as +cpu, is the machine's affair; Ray compares the Pythons.
+    versions = {name: (v or "").partition("+")[0] or None for name, v in here["versions"].items()}
+    del versions["python"]
+    return versions | {COMMIT: here["commit"]}
+
+
+def put_sign(folder: Path) -> Path:
+    """Put a file into the sweep's folder that no other folder has, in place of an earlier one.
+
+    Its name is new each time: a shared file system may remember for a while what it has not found.
+
+    Raises:
+        UserError: The folder cannot be written.
+    """
+    sign = folder.absolute() / SIGN.format(uuid.uuid4().hex)
+    try:
+        for old in folder.glob(SIGN.format("*")):
+            old.unlink(missing_ok=True)
+        sign.touch()
+    except OSError as error:
+        raise cannot_write(sign, error) from error
+    return sign
