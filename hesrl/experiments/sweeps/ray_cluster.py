@@ -18,7 +18,11 @@ from hesrl.rl.threads import cores
 
 ANSWER_SECONDS = 5.0
 """Time within which a cluster has to answer."""
-LOST = "Ray's node process has gone: run the same command again, runs go on from their checkpoints"
+SILENCE_SECONDS = 30.0
+"""How long a cluster's head may be silent; after a minute Ray would end the sweep's process."""
+AGAIN = "run the same command again, runs go on from their checkpoints"
+LOST = f"Ray's node process has gone: {AGAIN}"
+HEAD_LOST = f"the head of the Ray cluster does not answer any more: when it does, {AGAIN}"
 
 
 class RayCluster:
@@ -49,7 +53,8 @@ class RayCluster:
             self._close.callback(setattr, worker, printing, getattr(worker, printing))
             setattr(worker, printing, lambda *_, **__: None)
             self._close.callback(ray.shutdown)
-        self._node = _own_node(ray)
+        self._node, self._head = _addresses(ray)
+        self._heard = time.monotonic()
         self._task = ray.remote(num_cpus=1, max_retries=0)(task())
         self._sign = put_sign(folder)
         self._close.callback(self._sign.unlink, missing_ok=True)
@@ -69,13 +74,18 @@ class RayCluster:
         """Return the records of trials that have ended, after some seconds at the latest.
 
         Raises:
-            EnvironmentFault: Ray's process on this machine has gone.
+            EnvironmentFault: Ray's process on this machine has gone, or the cluster's head.
             UserError: A node does not see the folder, or has another hesrl or none.
         """
         if not _answers(self._node):
             self._running.clear()
             raise EnvironmentFault(LOST)
-        self._cores = self._count_cores()
+        if _answers(self._head):
+            self._heard = time.monotonic()
+            self._cores = self._count_cores()
+        elif time.monotonic() - self._heard > SILENCE_SECONDS:
+            self._running.clear()
+            raise EnvironmentFault(HEAD_LOST)
         if not self._running:
             time.sleep(seconds)
             return []
@@ -153,11 +163,13 @@ def _check_answer(found: str, address: str) -> None:
                 ) from error
 
 
-def _own_node(ray: Any) -> tuple[str, int]:
-    """Return address and port of Ray's process on this machine."""
-    own = ray.get_runtime_context().get_node_id()
+def _addresses(ray: Any) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return address and port of Ray's process on this machine, and of the cluster's head."""
+    context = ray.get_runtime_context()
+    own = context.get_node_id()
     (node,) = (node for node in ray.nodes() if node["NodeID"] == own)
-    return node["NodeManagerAddress"], node["NodeManagerPort"]
+    host, _, port = context.gcs_address.rpartition(":")
+    return (node["NodeManagerAddress"], node["NodeManagerPort"]), (host.strip("[]"), int(port))
 
 
 def _answers(address: tuple[str, int]) -> bool:

@@ -31,6 +31,9 @@ OUTPUT = "output.txt"
 """File in a trial's folder with what its runs have printed."""
 GRACE_SECONDS = 30.0
 """How long a run may take to save itself after its parent has gone."""
+HELD_SECONDS = 600.0
+"""How long a trial waits for its folder: a node of a Ray cluster that has lost its network goes on
+with the run for 4 minutes, until Ray gives up there, and another node has got it after one."""
 
 
 def be_trial(trial: Trial, folder: Path, retry: bool, results: Connection) -> None:
@@ -104,8 +107,8 @@ def _run(trial: Trial, folder: Path, retry: bool) -> Record | None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out; one whose parent has been killed gets the time to save itself."""
-    deadline = time.monotonic() + 2 * GRACE_SECONDS
+    """Keep other processes out; one whose sweep has lost it gets the time to save itself."""
+    deadline = time.monotonic() + HELD_SECONDS
     while True:
         try:
             lock = lock_folder(folder)

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from hesrl.errors import UserError
+from hesrl.errors import EnvironmentFault, UserError
 from hesrl.experiments.sweeps import ray_cluster
 from hesrl.experiments.sweeps.cluster_node import COMMIT, installed, put_sign, run_on_node, task
 from hesrl.experiments.sweeps.ray_cluster import RayCluster
@@ -58,6 +58,29 @@ def test_a_machine_outside_the_cluster_is_told_how_to_join_it(tmp_path, monkeypa
     line = r"^--address 10.0.0.1:6379: no Ray cluster: .* ray start --address=10.0.0.1:6379 --num-c"
     with pytest.raises(UserError, match=line):
         RayCluster(1, "10.0.0.1:6379", tmp_path)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("gone", "line"),
+    [
+        ("node", "^Ray's node process has gone: run the"),
+        ("head", "^the head of the Ray cluster do"),
+    ],
+)
+def test_a_cluster_that_has_gone_ends_the_sweep(gone, line, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.cluster_resources", dict)
+    monkeypatch.setattr(ray_cluster, "_addresses", lambda _: ("node", "head"))
+    monkeypatch.setattr(ray_cluster, "_answers", lambda address: address != gone)
+    pool = RayCluster(None, None, tmp_path)
+    if gone == "head":
+        assert pool.wait(0) == []
+        monkeypatch.setattr(ray_cluster, "SILENCE_SECONDS", 0.0)
+    with pytest.raises(EnvironmentFault, match=line):
+        pool.wait(0)
+    pool.close()
+    assert not [*tmp_path.iterdir()]
 
 
 def on_node(folder, sign, **other):

@@ -8,6 +8,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import numpy as np
@@ -147,8 +148,17 @@ def test_what_is_damaged_fails_and_begins_anew_on_request(tmp_path):
     assert "has 2 run directories of one trial" in run_trial(trial, tmp_path).line
 
 
-def test_a_trial_waits_for_a_run_that_is_still_saving_itself(tmp_path, monkeypatch):
+def test_a_trial_waits_for_a_run_that_has_lost_its_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_process, "GRACE_SECONDS", 0.1)
+    lock = lock_folder(tmp_path)
+    timer = threading.Timer(1.0, os.close, [lock])
+    timer.start()
+    assert run_trial(make_trial(), tmp_path).status == "done"
+    timer.join()
+
+
+def test_a_trial_whose_folder_is_never_free_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_process, "HELD_SECONDS", 0.1)
     lock = lock_folder(tmp_path)
     record = run_trial(make_trial(), tmp_path)
     os.close(lock)
