@@ -15,7 +15,7 @@ import torch
 
 from tests.curvature.random_graphs.generator import LARGE
 from tests.curvature.random_graphs.torture import failures
-from tests.torture import damage, endurance, kills, surroundings
+from tests.torture import cluster, damage, endurance, kills, surroundings
 from tests.torture.faults import Fault, Part, read_counts, write_counts
 
 SHOWN = 5
@@ -37,6 +37,8 @@ PARTS = {
         Part("graphs", "random graph", "curvature equal to 1e-12, or refused", 10_000, graphs),
         Part("training", "`kill -9` of PPO, A2C, streaming", RESUMES, 50, kills.training),
         Part("sweeping", "`kill -9` of a sweep of four runs", RESUMES, 50, kills.sweeping),
+        Part("nodes", "node of a Ray cluster that dies or sees another folder",
+             "one line, or equal to a sweep on one machine bit for bit", 6, cluster.nodes),
         Part("saving", "`kill -9` while checkpoints are saved", "a whole one", 50, kills.saving),
         Part("exporting", "`kill -9` of an export", "whole files or none", 20, kills.exporting),
         Part(

@@ -131,7 +131,7 @@ def sweeping(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
     file = folder / "grid.yaml"
     file.write_text(yaml.safe_dump(GRID))
     begin = time.monotonic()
-    undisturbed = _results(file, folder / "undisturbed")
+    undisturbed = results_of(file, folder / "undisturbed")
     took = time.monotonic() - begin
     left = count
     for number in itertools.count():
@@ -146,7 +146,7 @@ def sweeping(rng: random.Random, count: int, folder: Path) -> Iterator[Fault]:
                 process.communicate()
         lost = f"status {process.returncode}" if process.returncode else ""
         if not lost:
-            lost = _other_results(_results(file, out), undisturbed)
+            lost = other_results(results_of(file, out), undisturbed)
         yield from (Fault(lost) for _ in range(kills))
         left -= kills
 
@@ -171,12 +171,12 @@ def _works(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _results(file: Path, out: Path) -> list[Record]:
+def results_of(file: Path, out: Path) -> list[Record]:
     with contextlib.redirect_stdout(io.StringIO()):
         return run_grid(load_grid(file), out, jobs=2)
 
 
-def _other_results(records: list[Record], undisturbed: list[Record]) -> str:
+def other_results(records: list[Record], undisturbed: list[Record]) -> str:
     if [r.trial for r in records] != [r.trial for r in undisturbed]:
         return "runs are missing or doubled"
     for one, other in zip(records, undisturbed, strict=True):

@@ -1,6 +1,6 @@
 """Ray that is missing or does not answer, and nodes that are not set up, are one line each.
 
-test_sweep_kills.py runs a sweep on Ray, and test_hosts.py on a cluster of several hosts.
+test_sweep_kills.py runs a sweep on Ray, and tests/torture/cluster.py on several hosts.
 """
 
 import contextlib
