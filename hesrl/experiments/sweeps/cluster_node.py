@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from hesrl.runs.atomic import cannot_write
 from hesrl.runs.provenance import provenance
 
 SIGN = "ray-{}.sign"
-COMMIT = "hesrl at commit"
+CODE = "code of hesrl"
 
 
 def task() -> Callable[[bytes], Any]:
@@ -77,8 +78,7 @@ def run_on_node(
         )
     found = installed()
     for name, version in expected.items():
-        unknown = name == COMMIT and None in (version, found[name])
-        if found[name] != version and not unknown:
+        if found[name] != version:
             raise UserError(
                 f"node {node} of the cluster has {name} {found[name]}, the sweep's machine "
                 f"{version}: install the same on all nodes"
@@ -88,12 +88,29 @@ def run_on_node(
 
 @cache
 def installed() -> dict[str, str | None]:
-    """Return what decides results: versions by package, and hesrl's commit in a checkout."""
-    here = provenance()
-    # The build of a version, such as +cpu, is the machine's affair; Ray compares the Pythons.
-    versions = {name: (v or "").partition("+")[0] or None for name, v in here["versions"].items()}
-    del versions["python"]
-    return versions | {COMMIT: here["commit"]}
+    """Return what decides results: versions by package, and the digest of hesrl's code."""
+    versions = provenance()["versions"]
+    del versions["python"]  # Ray compares it
+    # The build of a version, such as +cpu, is the machine's affair.
+    found = {name: (v or "").partition("+")[0] or None for name, v in versions.items()}
+    return found | {CODE: _digest()}
+
+
+def _digest() -> str:
+    """Return 12 hex digits of the SHA-256 of hesrl's files, by their places in the package."""
+    import hesrl
+    from hesrl import agents, configs, envs
+
+    files = {}
+    for package in (hesrl, agents, configs, envs):
+        root, name = Path(package.__path__[0]), Path(*package.__name__.split("."))
+        for file in root.rglob("*"):
+            if file.suffix in (".py", ".cpp", ".h", ".yaml"):
+                files[str(name / file.relative_to(root))] = file
+    digest = hashlib.sha256()
+    for place in sorted(files):
+        digest.update(place.encode() + b"\0" + files[place].read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def put_sign(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -147,16 +146,23 @@ def _check_answer(found: str, address: str) -> None:
         ConnectionError: The message says what is wrong.
     """
     import grpc
+    from ray._raylet import AuthenticationTokenLoader
 
+    loader = AuthenticationTokenLoader.instance()
+    token = loader.get_token_for_http_header() if loader.has_token() else {}
     with grpc.insecure_channel(found) as channel:
         call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
         try:
-            call(b"", timeout=ANSWER_SECONDS)
+            call(b"", timeout=ANSWER_SECONDS, metadata=[*token.items()])
         except grpc.RpcError as error:
-            # So it asks for its token, which Ray sends of itself to the address "auto" only.
             if error.code() != grpc.StatusCode.UNAUTHENTICATED:
                 raise ConnectionError("it does not answer") from error
-            if address != "auto" and os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+            if token:
+                raise ConnectionError(
+                    "it refuses the token: put its own into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+                ) from error
+            # Ray sends a token of itself to the address "auto" only.
+            if address != "auto":
                 raise ConnectionError(
                     "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN if the token "
                     "is not in ~/.ray/auth_token"

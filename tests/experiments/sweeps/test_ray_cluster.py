@@ -3,17 +3,19 @@
 test_sweep_kills.py runs a sweep on Ray, and tests/torture/cluster.py on several hosts.
 """
 
+import concurrent.futures
 import contextlib
 import pickle
 import socket
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.experiments.sweeps import ray_cluster
-from hesrl.experiments.sweeps.cluster_node import COMMIT, installed, put_sign, run_on_node, task
+from hesrl.experiments.sweeps.cluster_node import CODE, installed, put_sign, run_on_node, task
 from hesrl.experiments.sweeps.ray_cluster import RayCluster
 from hesrl.experiments.sweeps.trial import Trial
 
@@ -49,6 +51,39 @@ def test_an_address_that_does_not_answer_is_refused(tmp_path):
         RayCluster(1, "localhost:1", tmp_path)
     with pytest.raises(UserError, match=r"^--address somewhere: no Ray cluster: Invalid address"):
         RayCluster(1, "somewhere", tmp_path)
+
+
+@contextlib.contextmanager
+def asks_for_a_token():
+    """A server that refuses all tokens, as Ray does."""
+    grpc = pytest.importorskip("grpc", reason="comes with Ray")
+
+    class Refuses(grpc.GenericRpcHandler):
+        def service(self, _):
+            def refuse(_, context):
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "token")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, handlers=[Refuses()])
+        port = server.add_insecure_port("0.0.0.0:0")  # Ray asks at the address of the network
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [({}, "it asks for a token: set RAY_AUTH_MODE"), ({"authorization": "x"}, "it refuses the t")],
+)
+def test_a_token_that_is_missing_or_wrong_is_refused(token, line, tmp_path, monkeypatch):
+    loader = SimpleNamespace(has_token=lambda: bool(token), get_token_for_http_header=lambda: token)
+    found = SimpleNamespace(instance=lambda: loader)
+    monkeypatch.setattr("ray._raylet.AuthenticationTokenLoader", found)
+    with asks_for_a_token() as address, pytest.raises(UserError, match=line):
+        RayCluster(1, address, tmp_path)
 
 
 @pytest.mark.cluster
@@ -96,10 +131,22 @@ def test_a_node_that_sees_another_folder_runs_nothing(tmp_path):
 
 def test_a_node_with_other_versions_runs_nothing(tmp_path):
     sign = put_sign(tmp_path)
-    for name, version in {"torch": "1.0", "mujoco": None, COMMIT: "0" * 40}.items():
+    for name, version in {"torch": "1.0", "mujoco": None, CODE: "0" * 12}.items():
         with pytest.raises(UserError, match=f"^node 10.0.0.2 of the cluster has {name} "):
             on_node(tmp_path, sign, **{name: version})
     assert [*tmp_path.iterdir()] == [sign]
+
+
+def test_the_code_of_hesrl_is_told_from_other_code(tmp_path, monkeypatch):
+    file = tmp_path / "ppo.py"
+    monkeypatch.setattr("hesrl.agents.__path__", [str(tmp_path)])
+    digests = []
+    for text in ("x = 1", "x = 2", "x = 1"):
+        file.write_text(text)
+        installed.cache_clear()
+        digests.append(installed()[CODE])
+    installed.cache_clear()
+    assert digests[0] == digests[2] != digests[1]
 
 
 @pytest.mark.cluster
