@@ -128,7 +128,7 @@ def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
     from ray._private.services import canonicalize_bootstrap_address_or_die, find_node_ids
 
     try:
-        _check_answer(canonicalize_bootstrap_address_or_die(address), address)
+        _check_answer(ray, canonicalize_bootstrap_address_or_die(address), address)
         if not find_node_ids():  # `ray.init` would look for it for a minute
             raise ConnectionError(
                 "this machine is not in it: run the sweep on one of its nodes, or make this "
@@ -139,16 +139,15 @@ def _connect(ray: Any, jobs: int | None, address: str | None) -> None:
         raise UserError(f"--address {address}: no Ray cluster: {one_line(error)}") from error
 
 
-def _check_answer(found: str, address: str) -> None:
+def _check_answer(ray: Any, found: str, address: str) -> None:
     """Refuse ``HOST:PORT`` at once where Ray does not answer; `ray.init` would try for minutes.
 
     Raises:
         ConnectionError: The message says what is wrong.
     """
     import grpc
-    from ray._raylet import AuthenticationTokenLoader
 
-    loader = AuthenticationTokenLoader.instance()
+    loader = ray._raylet.AuthenticationTokenLoader.instance()
     token = loader.get_token_for_http_header() if loader.has_token() else {}
     with grpc.insecure_channel(found) as channel:
         call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
