@@ -24,6 +24,11 @@ from hesrl.envs.mujoco import layers
 from hesrl.envs.mujoco_tasks import COMPILED_TASKS
 from hesrl.envs.mujoco_threads import SimulationError, Simulations, library
 from hesrl.envs.numpy_tasks import NUMPY_TASKS
+from hesrl.errors import UserError
+from hesrl.rl.threads import cores, cores_of_a_run
+
+FEWEST_TOGETHER = 4
+"""Environments from which on they step in threads by themselves."""
 
 _COUNTERS: dict[type, str] = {EpisodeProgress: "_elapsed", TimeLimit: "_elapsed_steps"}
 """Wrappers that count steps, and in which attribute."""
@@ -40,14 +45,35 @@ def why_not_batched(env: gym.Env[Any, Any]) -> str | None:
         return f"it is wrapped by {odd[0]}" if odd else "it shows every step"
     if library() is None:
         return "MuJoCo is older than 4.0, which steps in threads (Python 3.11 or newer)"
-    if is_compiled(inner) and compiled_envs() is None:
+    if type(inner) in COMPILED_TASKS and compiled_envs() is None:
         return "there is no C++ compiler (`hesrl doctor` says more)"
     return None
 
 
-def is_compiled(env: gym.Env[Any, Any]) -> bool:
-    """Return whether a compiled step knows the task of an environment."""
-    return type(env.unwrapped) in COMPILED_TASKS
+def threads_for(env_id: str, envs: Sequence[gym.Env[Any, Any]], wanted: int | None) -> int | None:
+    """Return in how many threads environments step together; None: they step in turn.
+
+    Args:
+        env_id: Their Gymnasium id, for the message.
+        envs: The environments.
+        wanted: The number that was asked for, if any; no core gets two.
+
+    Raises:
+        UserError: They cannot step in several threads.
+    """
+    reason = why_not_batched(envs[0])
+    if reason is None and wanted is not None:
+        return min(wanted, cores(), len(envs))
+    if reason is None and len(envs) >= FEWEST_TOGETHER:
+        return min(cores_of_a_run(), len(envs))
+    if reason is None:
+        return 1 if type(envs[0].unwrapped) in COMPILED_TASKS else None
+    if wanted is not None and wanted > 1:
+        raise UserError(
+            f"--env-threads {wanted}: {env_id} cannot step in threads, because {reason}; "
+            "leave the option out"
+        )
+    return None
 
 
 class BatchedEnvs:
@@ -75,7 +101,7 @@ class BatchedEnvs:
         self._limit: float = math.inf if limit is None else limit
         has_progress = isinstance(envs[0], EpisodeProgress)
         self.compiled: CompiledSteps | None = None
-        if is_compiled(inner):
+        if type(inner) in COMPILED_TASKS:
             self.compiled = CompiledSteps(
                 COMPILED_TASKS[type(inner)](inner, self._simulations.field),
                 self._simulations,
@@ -103,13 +129,13 @@ class BatchedEnvs:
             self.compiled.begin(i, inner.data)
         self._elapsed[i] = max((getattr(*counter) for counter in _counters(env)), default=0)
 
-    def hand_back(self, i: int) -> None:
-        """Bring environment ``i`` to where its simulation is."""
-        env = self._envs[i]
-        inner: Any = env.unwrapped
-        self._simulations.copy_to(i, inner.data)
-        for counter in _counters(env):
-            setattr(*counter, int(self._elapsed[i]))
+    def hand_back(self) -> None:
+        """Bring the environments to where their simulations are."""
+        for i, env in enumerate(self._envs):
+            inner: Any = env.unwrapped
+            self._simulations.copy_to(i, inner.data)
+            for counter in _counters(env):
+                setattr(*counter, int(self._elapsed[i]))
 
     def step(
         self, actions: NDArray[Any]

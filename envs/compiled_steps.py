@@ -134,17 +134,15 @@ class CompiledSteps:
 
     def take(
         self,
-        steps: int,
         obs: NDArray[np.float32],
         actions: NDArray[np.float32],
         noise: NDArray[np.float32],
         rewards: NDArray[np.float32],
         actor: Actor,
     ) -> int:
-        """Take steps until an episode ends or a step fails, and return how many succeeded.
+        """Take T steps, or until an episode ends or a step fails; return how many succeeded.
 
         Args:
-            steps: How many at most, T.
             obs: Takes observations (T + 1, N, width) as an agent sees them; the first one is given.
             actions: Takes actions (T, N, act_dim).
             noise: For the actor (T, N, act_dim).
@@ -152,7 +150,7 @@ class CompiledSteps:
             actor: Draws the actions.
         """
         taken: int = self._steps(
-            self._address, ctypes.addressof(actor), steps,
+            self._address, ctypes.addressof(actor), len(actions),
             *(array.ctypes.data for array in (obs, actions, noise, rewards)),
         )  # fmt: skip
         return taken

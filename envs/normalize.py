@@ -1,4 +1,4 @@
-"""Running statistics of observations and rewards, as Gymnasium's wrappers keep them, but cheaper.
+"""Observations scaled by running statistics, as Gymnasium's wrapper does it, but cheaper.
 
 Welford's update for a batch of ``n`` samples x, with δ = x − m and the new mean in x − m':
 
@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from hesrl.envs.compiled_envs import compiled_envs
+from hesrl.envs.flat_observations import FlatBox
+from hesrl.envs.spaces import is_image
 
 EPSILON = 1e-8
 """Added to the variance before the root is taken."""
@@ -130,11 +133,14 @@ class ObservationNormalizer(Observations):
     Args:
         obs_dim: Entries of one observation.
         clip: Bound of their magnitude.
+        kept: How many of the last entries stay as they are: the progress of the episode, or the
+            pixels of images.
     """
 
-    def __init__(self, obs_dim: int, clip: float = CLIP) -> None:
-        self.statistics = RunningMeanStd((obs_dim,))
-        self._high = np.full((1, obs_dim), clip, dtype=np.float32)
+    def __init__(self, obs_dim: int, clip: float = CLIP, *, kept: int = 0) -> None:
+        self._scaled_entries = obs_dim - kept
+        self.statistics = RunningMeanStd((self._scaled_entries,))
+        self._high = np.full((1, self._scaled_entries), clip, dtype=np.float32)
         self._low = -self._high
         self._followed: NDArray[np.float64] | None = None
 
@@ -144,7 +150,7 @@ class ObservationNormalizer(Observations):
         if compiled is None:
             return
         assert obs.flags.c_contiguous and obs.dtype == np.float64
-        sizes = (*obs.shape, len(statistics.mean))
+        sizes = (*obs.shape, self._scaled_entries)
         addresses = statistics.mean.ctypes.data, statistics.var.ctypes.data
         self._normalize = partial(compiled.hesrl_normalize, obs.ctypes.data, *sizes, *addresses)
         self._followed, self._clip = obs, float(self._high[0, 0])
@@ -163,16 +169,20 @@ class ObservationNormalizer(Observations):
 
     def update(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Do as a call does, in NumPy."""
-        return self._scaled(self.statistics.update(obs))
+        return self._scaled(self.statistics.update(obs[:, : self._scaled_entries]), obs)
 
     def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return observations (n, obs_dim) normalized, without changing the statistics."""
-        return self._scaled(self.statistics.deviations(obs))
+        return self._scaled(self.statistics.deviations(obs[:, : self._scaled_entries]), obs)
 
-    def _scaled(self, deviations: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Divide deviations from the mean by the standard deviation, and clip them."""
+    def _scaled(
+        self, deviations: NDArray[np.float64], obs: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
+        """Divide deviations by the standard deviation, clip them, and add the kept entries."""
         scaled = (deviations / self.statistics.std()).astype(np.float32)
-        return np.minimum(np.maximum(scaled, self._low), self._high)
+        clipped = np.minimum(np.maximum(scaled, self._low), self._high)
+        kept = obs[:, self._scaled_entries :]
+        return np.hstack((clipped, kept.astype(np.float32))) if kept.size else clipped
 
     def shared(self) -> dict[str, Any]:
         """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
@@ -209,114 +219,25 @@ class _Rows:
         return self.take()
 
 
-class LeadingNormalizer(ObservationNormalizer):
-    """Leaves the last entries as they are: the progress of the episode, or the pixels of images.
+def observations_for(
+    space: Box, raw: NDArray[Any], *, normalize: bool, kept: int, clip: float
+) -> Observations:
+    """Return what hands the observations of environments on.
 
     Args:
-        obs_dim: Entries of one observation, the last ones included.
-        kept: How many last ones there are.
+        space: Of one observation.
+        raw: Takes the observations (N, …), as the environments give them.
+        normalize: Whether to scale and clip vectors.
+        kept: How many of the last entries to leave as they are, besides the pixels of images.
         clip: Bound of the magnitude of the others.
     """
-
-    def __init__(self, obs_dim: int, kept: int, clip: float = CLIP) -> None:
-        super().__init__(obs_dim - kept, clip)
-        self._scaled_entries = obs_dim - kept
-
-    def update(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Do as a call does, in NumPy."""
-        return self._completed(super().update(obs[:, : self._scaled_entries]), obs)
-
-    def normalize(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Return observations (n, obs_dim) normalized, without changing the statistics."""
-        return self._completed(super().normalize(obs[:, : self._scaled_entries]), obs)
-
-    def _completed(
-        self, normalized: NDArray[np.float32], obs: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """Return normalized entries and the last ones of ``obs`` (n, obs_dim)."""
-        result = np.empty(obs.shape, dtype=np.float32)
-        result[:, : self._scaled_entries] = normalized
-        result[:, self._scaled_entries :] = obs[:, self._scaled_entries :]
-        return result
-
-
-class Rewards:
-    """Hands rewards on as they are."""
-
-    def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
-        """Take in the rewards of one step of all environments; return the rewards to learn from."""
-        return rewards
-
-    def shared(self) -> dict[str, Any]:
-        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the statistics, fit for a checkpoint."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-
-
-class RewardNormalizer(Rewards):
-    """Scales rewards by the standard deviation of the running discounted return, and clips them.
-
-    The discounted return of each environment is ``R ← γ R (1 − terminated) + r``. The statistics
-    are shared by the environments. They are computed in plain numbers, which takes a tenth of
-    NumPy's time; mujoco_tasks.cpp has the same equations.
-
-    Args:
-        gamma: Discount factor γ per environment step.
-        num_envs: Environments, each with its own discounted return.
-        clip: Bound of the magnitude of scaled rewards.
-
-    Attributes:
-        discounted: R of each environment (N,).
-        statistics: Mean, variance and weight of all R so far (3,).
-    """
-
-    def __init__(self, gamma: float, num_envs: int, clip: float = CLIP) -> None:
-        self.gamma, self.clip = gamma, clip
-        self.discounted = np.zeros(num_envs)
-        self.statistics = np.array([0.0, 1.0, 1e-4])
-        # Plain numbers in the same memory.
-        self._returns: Any = self.discounted.data
-        self._statistics: Any = self.statistics.data
-
-    def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
-        """Take the rewards of one step of all environments in and return them normalized."""
-        gamma, returns, (mean, var, count) = self.gamma, self._returns, self._statistics
-        n = len(returns)
-        sum_delta = sum_squares = 0.0
-        for i in range(n):
-            value = rewards[i] + (0.0 if terminations[i] else gamma * returns[i])
-            returns[i] = value
-            delta = value - mean
-            sum_delta += delta
-            sum_squares += delta * delta
-        count += n
-        weight = n / count
-        change = sum_delta / n * weight
-        # mean(δ (x − m')), since x − m' = δ − change.
-        var += ((sum_squares - sum_delta * change) / n - var) * weight
-        self.statistics[:] = mean + change, var, count
-        std = math.sqrt(var + EPSILON)
-        clip = self.clip
-        limit = clip * std
-        return [clip if r > limit else -clip if r < -limit else r / std for r in rewards]
-
-    def shared(self) -> dict[str, Any]:
-        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
-        arrays = {"reward_statistics": self.statistics, "discounted": self.discounted}
-        return {**arrays, "gamma": self.gamma, "reward_clip": self.clip}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the statistics and the discounted returns, fit for a checkpoint."""
-        mean, var, count = self.statistics.tolist()
-        return {"returns": self.discounted.tolist(), "mean": mean, "var": var, "count": count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.discounted[:] = state["returns"]
-        self.statistics[:] = state["mean"], state["var"], state["count"]
+    if is_image(space):
+        return Observations(np.uint8)
+    size = space.shape[0]
+    if isinstance(space, FlatBox):
+        kept += size - space.vector_size
+    if not normalize or kept >= size:
+        return Observations()
+    normalizer = ObservationNormalizer(size, clip, kept=kept)
+    normalizer.follow(raw)
+    return normalizer

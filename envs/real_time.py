@@ -51,6 +51,14 @@ def real_time(env: gym.Env[Any, Any]) -> RealTimeEnv[Any, Any] | None:
     return inner if isinstance(inner, RealTimeEnv) else None
 
 
+def episode_steps(env: gym.Env[Any, Any]) -> int | None:
+    """Return the steps of a whole episode in real time; None for other environments."""
+    if (inner := real_time(env)) is None:
+        return None
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    return inner.max_episode_steps if limit is None else min(inner.max_episode_steps, limit)
+
+
 def confirm(what: str) -> None:
     """Ask before something moves.
 

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 from hesrl.envs.compiled_envs import Actor
 
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Outcome = tuple[list[float], list[bool], list[bool]]
+"""Rewards of a step, whether it reached a terminal state, and whether a time limit alone ended an
+episode: plain numbers, because the statistics of rewards take one after the other."""
+
 
 class Episode(NamedTuple):
     """An episode that has ended."""
@@ -28,11 +34,11 @@ class Step(NamedTuple):
 
     obs: NDArray[Any]
     """Observations to act on next (N, …): of the new episode where one ended."""
-    rewards: NDArray[np.float32]
+    rewards: Floats
     """Rewards to learn from (N,)."""
-    terminations: NDArray[np.bool_]
+    terminations: Bools
     """Whether the environment reached a terminal state (N,); read-only where no episode ended."""
-    truncations: NDArray[np.bool_]
+    truncations: Bools
     """Whether a time limit alone ended the episode (N,); read-only where no episode ended."""
     final_obs: NDArray[Any] | None
     """Observations that the step led to (N, …), if any episode ended."""

@@ -62,7 +62,7 @@ def make(env_id="Hopper-v5", num_envs=5, seed=1, **settings):
 
 @pytest.mark.parametrize("env_id", ["Hopper-v5", "Ant-v5"])
 def test_neither_threads_nor_stepping_in_turn_change_a_number(env_id, monkeypatch):
-    monkeypatch.setattr("hesrl.envs.normalized_envs.cores", lambda: 8)
+    monkeypatch.setattr("hesrl.envs.batched_envs.cores", lambda: 8)
     runs = []
     for threads in (1, 2, 5, None):
         if threads is None:
@@ -115,8 +115,8 @@ def threads_of(envs):
     [(3, None, 1), (4, None, 4), (9, None, 8), (3, 1, 1), (9, 3, 3), (2, 8, 2), (9, 20, 8)],
 )
 def test_threads_are_as_many_as_cores_or_as_wanted(monkeypatch, num_envs, wanted, expected):
-    monkeypatch.setattr("hesrl.envs.normalized_envs.cores", lambda: 8)
-    monkeypatch.setattr("hesrl.envs.normalized_envs.cores_of_a_run", lambda: 8)
+    monkeypatch.setattr("hesrl.envs.batched_envs.cores", lambda: 8)
+    monkeypatch.setattr("hesrl.envs.batched_envs.cores_of_a_run", lambda: 8)
     envs = make("InvertedPendulum-v5", num_envs, env_threads=wanted)
     assert threads_of(envs) == expected
 

@@ -55,7 +55,7 @@ def test_actions_are_clipped_to_the_bounds(scripted):
     actions = np.float32([-5.0, 5.0, 0.3, np.inf])
     for action in actions:
         envs.step(action.reshape(1, 1))
-    received = np.ravel(envs._envs[0].unwrapped.received)
+    received = np.ravel(envs.plain.envs[0].unwrapped.received)
     assert received.tolist() == np.float32([-1, 2, 0.3, 2]).tolist()
     assert actions[0] == -5
 
@@ -171,7 +171,7 @@ def test_a_state_that_cannot_be_saved_keeps_statistics_and_begins_episodes(tmp_p
     assert resumed.state_dict()["reward_statistics"] == state["reward_statistics"]
     # The first observations of the new episodes have entered.
     expected = envs.observation_normalizer.statistics
-    expected.update(resumed._raw)
+    expected.update(resumed.plain.raw)
     after = resumed.observation_normalizer.statistics
     assert np.array_equal(after.mean, expected.mean) and after.count == expected.count
     episodes = [step(resumed).episodes for _ in range(200)]
@@ -201,6 +201,6 @@ def test_a_state_of_an_earlier_version_is_refused():
 
 def test_closing_closes_every_environment(scripted):
     envs = scripted([FINE], [FINE])
-    assert [env.unwrapped.closed for env in envs._envs] == [False, False]
+    assert [env.unwrapped.closed for env in envs.plain.envs] == [False, False]
     envs.close()
-    assert [env.unwrapped.closed for env in envs._envs] == [True, True]
+    assert [env.unwrapped.closed for env in envs.plain.envs] == [True, True]

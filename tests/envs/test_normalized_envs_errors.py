@@ -75,7 +75,7 @@ def test_an_action_that_is_nan_is_refused_before_any_step(scripted):
     envs.reset()
     with pytest.raises(FloatingPointError, match=r"Scripted-v0: an action is NaN: \[\[nan\]\]"):
         envs.step(np.full((1, 1), np.nan, dtype=np.float32))
-    assert envs._envs[0].unwrapped.received == []
+    assert envs.plain.envs[0].unwrapped.received == []
 
 
 def test_an_environment_that_raises_is_named(scripted):
