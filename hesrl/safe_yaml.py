@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from hesrl.errors import one_line
+from hesrl.errors import UserError, one_line
 
 
 def load_yaml(data: bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -26,3 +26,18 @@ def load_yaml(data: bytes, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> A
     # A ValueError comes from impossible dates, which PyYAML does not turn into its own error.
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(one_line(error)) from error
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """A loader that refuses a key that is there twice, with a `UserError`."""
+
+
+def _mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise UserError(f"line {node.start_mark.line + 1}: the key {key} is there twice")
+    return loader.construct_mapping(node, deep=True)
+
+
+UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -9,15 +9,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.choice import Candidate, chosen
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import AGENTS, Trial, checked_name, converted, is_tuple
 from hesrl.rl.env_options import env_options
-from hesrl.safe_yaml import load_yaml
+from hesrl.safe_yaml import UniqueKeys, load_yaml
 from hesrl.settings import MAX_SEED
 
 KEYS = ("name", "agent", "agents", "settings", "tuning_seeds", "test_seeds", "test", "grids")
@@ -97,7 +95,7 @@ def load_grid(path: Path) -> Grid:
         UserError: The file cannot be read, or something in it is impossible; one line names it.
     """
     try:
-        return make_grid(load_yaml(path.read_bytes(), _Loader), path.stem)
+        return make_grid(load_yaml(path.read_bytes(), UniqueKeys), path.stem)
     except OSError as error:
         raise UserError(f"cannot read the grid {path}: {error.strerror}") from error
     except ValueError as error:
@@ -236,18 +234,3 @@ def _effective(candidate: Candidate) -> tuple[str, tuple[str, tuple[str, ...]]]:
         args.fill_in()
     settings = asdict(args)
     return f"{candidate.agent} {settings}", (args.env_id, args.env_options)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key that is there twice is refused."""
-
-
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise UserError(f"line {node.start_mark.line + 1}: the key {key} is there twice")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
