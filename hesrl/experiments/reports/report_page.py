@@ -215,14 +215,11 @@ def _scores_table(scores: Scores, comparison: Comparison) -> str:
 
 def _aggregates_table(scores: Scores, several: Sequence[Comparison]) -> str:
     groups = {
-        comparison.title: [
-            [
-                _named(scores, m),
-                *(_cell(column[m], ".2f") for column in comparison.aggregates.values()),
-            ]
-            for m in comparison.scores
+        c.title: [
+            [_named(scores, m), *(_cell(column[m], ".2f") for column in c.aggregates.values())]
+            for m in c.scores
         ]
-        for comparison in several
+        for c in several
     }
     return _table(["method", *several[0].aggregates], groups, texts=1)
 

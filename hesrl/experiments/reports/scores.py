@@ -80,11 +80,9 @@ class Scores:
         """Return the scores of a configuration in an environment, by seed."""
         name = score or self.score
         lowest = self.lowest.get((name, env_id), math.nan)
-        values = {
-            seed: value_of(record, name)
-            for seed, record in self.runs.get((candidate, env_id, role), {}).items()
-        }
-        return {seed: lowest if math.isnan(v) else v for seed, v in sorted(values.items())}
+        runs = self.runs.get((candidate, env_id, role), {})
+        values = {seed: value_of(runs[seed], name) for seed in sorted(runs)}
+        return {seed: lowest if math.isnan(v) else v for seed, v in values.items()}
 
     def normalized(self, env_id: str, values: Any) -> Any:
         """Return scores of an environment on the scale from 0 to 1 (`scale`)."""
@@ -107,13 +105,12 @@ class Scores:
         In each environment the lowest mean of the method is 0 and the highest 1.
         """
         shares: dict[Candidate, list[float]] = defaultdict(list)
-        env_ids = [e for e in self.env_ids if self._means(method, e)]
-        for env_id in env_ids:
-            means = self._means(method, env_id)
+        found = [means for e in self.env_ids if (means := self._means(method, e))]
+        for means in found:
             low, high = min(means.values()), max(means.values())
             for candidate, mean in means.items():
                 shares[candidate].append((mean - low) / (high - low) if high > low else 1.0)
-        common = {c: float(np.mean(s)) for c, s in shares.items() if len(s) == len(env_ids)}
+        common = {c: float(np.mean(s)) for c, s in shares.items() if len(s) == len(found)}
         return max(common, key=common.__getitem__, default=None)
 
     def _means(self, method: Method, env_id: str) -> dict[Candidate, float]:
