@@ -76,12 +76,10 @@ class Session:
         self.checkpoint: dict[str, Any] | None = None
         self.state: Callable[[], dict[str, Any]] | None = None
         if args.resume is None:
-            config = dataclasses.asdict(args)  # type: ignore[call-overload]
-            for name in OF_A_COMMAND:
-                config.pop(name, None)
             config = {
                 name: str(value) if isinstance(value, Path) else value
-                for name, value in config.items()
+                for name, value in dataclasses.asdict(args).items()  # type: ignore[call-overload]
+                if name not in OF_A_COMMAND
             }
             self.run = RunDirectory.create(
                 args.runs_dir,
@@ -183,8 +181,7 @@ class Session:
         """Record the metrics of an update, seconds so far, and steps per second of this process."""
         seconds = self.seconds
         speed = (global_step - self.start_step) / (seconds - self._seconds_before)
-        times = {"charts/SPS": speed, "charts/seconds": seconds}
-        self._metrics.log(global_step, {**metrics, **times})
+        self._metrics.log(global_step, {**metrics, "charts/SPS": speed, "charts/seconds": seconds})
         self._progress.update(global_step)
         self._global_step = global_step
 
@@ -218,8 +215,7 @@ class Session:
             evaluate: Plays the evaluation episodes.
         """
         self._display.close()
-        seconds = self.seconds
-        steps = self._global_step - self.start_step
+        seconds, steps = self.seconds, self._global_step - self.start_step
         if self._stop.requested:
             return self.interrupted()
         if isinstance(self._stop, HaltRequest):
@@ -233,8 +229,7 @@ class Session:
         self._metrics.log(self._global_step, {EVALUATION: fmean(returns)})
         self._metrics.flush()
         plot_learning_curve(self.run, self._title)
-        _, training_returns = read_metric(self.run, "charts/episodic_return")
-        last = training_returns[-LAST_EPISODES:]
+        last = read_metric(self.run, "charts/episodic_return")[1][-LAST_EPISODES:]
         summary: dict[str, Any] = {
             "environment": self._args.env_id,
             "optimizer": self._args.optimizer,
