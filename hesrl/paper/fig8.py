@@ -135,8 +135,7 @@ def _check(args: Args) -> None:
             raise UserError(f"{name} must be two or more different numbers of at least 1")
     unknown = set(args.optimizers) - set(OPTIMIZERS)
     if unknown or "torch-adam" not in args.optimizers:
-        names = ", ".join(OPTIMIZERS)
-        raise UserError(f"--optimizers must be torch-adam and others of {names}")
+        raise UserError(f"--optimizers must be torch-adam and others of {', '.join(OPTIMIZERS)}")
 
 
 def measure(args: Args, size: str) -> list[Row]:
@@ -161,18 +160,12 @@ def measure(args: Args, size: str) -> list[Row]:
                 seconds[name].append(time.perf_counter() - start)
     parameters = sum(p.numel() for p in model.parameters())
     baseline = fmean(seconds["torch-adam"])
-    return [
-        Row(
-            part,
-            int(number),
-            parameters,
-            OPTIMIZERS[name],
-            round(1e3 * fmean(values), 4),
-            round(1e3 * stdev(values) / len(values) ** 0.5, 4),
-            round(fmean(values) / baseline, 4),
-        )
-        for name, values in seconds.items()
-    ]
+    rows = []
+    for name, values in seconds.items():
+        mean, error = fmean(values), stdev(values) / len(values) ** 0.5
+        numbers = (round(x, 4) for x in (1e3 * mean, 1e3 * error, mean / baseline))
+        rows.append(Row(part, int(number), parameters, OPTIMIZERS[name], *numbers))
+    return rows
 
 
 def update_with(
@@ -226,8 +219,7 @@ def _refuse_eager(line: str) -> None:
 def find_claims(times: Times) -> Iterator[Claim]:
     """Yield what the paper says about Figure 8, and whether it is so."""
     for name, paper in PAPER_RATIOS.items():
-        ratios = times.ratios(name)
-        if ratios:
+        if ratios := times.ratios(name):
             mean = fmean(ratios)
             word = "cheaper" if mean < paper else "dearer"
             yield Claim(
@@ -237,8 +229,7 @@ def find_claims(times: Times) -> Iterator[Claim]:
                 "than the paper's (15 % allowed)",
             )
     for name in ("AdaHesScale", "AdaHesScaleGN"):
-        growth = [times.exponent(part, name) for part in PARTS if times.ratios(name)]
-        if growth:
+        if growth := [times.exponent(part, name) for part in PARTS if times.ratios(name)]:
             yield Claim(
                 f"the cost of {name} is linear in the number of parameters",
                 max(growth) <= 1.25,
