@@ -232,7 +232,7 @@ def summary(rows: list[Row]) -> Iterator[Table]:
         own = [row for row in rows if library in (row.library, "all")]
         counts = Counter(row.result if row.result in (OK, MISSING) else "" for row in own)
         numbers = len(own), counts[OK], counts[MISSING], counts[""]
-        ratios = [_median(getattr(row, f"{kind}_ratio") for row in own) for kind in _RATIOS]
+        ratios = [_median(getattr(row, f"{x}_ratio") for row in own) for x in ("time", "memory")]
         table.add_row(library, *map(str, numbers), *ratios)
     yield table
     names = Counter(name for row in rows for name in row.missing.split())
@@ -241,9 +241,6 @@ def summary(rows: list[Row]) -> Iterator[Table]:
         for name, count in names.most_common():
             table.add_row(name, str(count))
         yield table
-
-
-_RATIOS = "time", "memory"
 
 
 def _median(texts: Iterable[str]) -> str:
