@@ -7,23 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def _normed(n_in: int, n_out: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    filters = nn.Conv2d(n_in, n_out, size, stride, size // 2, groups=groups, bias=False)
+    return [filters, nn.BatchNorm2d(n_out)]
+
+
+def _mlp(width: int, wide: int, approximate: str = "none") -> nn.Module:
+    return nn.Sequential(nn.Linear(width, wide), nn.GELU(approximate), nn.Linear(wide, width))
+
+
 class Residual(nn.Module):
     """``relu(x + f(x))`` with two convolutions and batch norms in f."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(n_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(n_out),
+            *_normed(n_in, n_out, 3, stride), nn.ReLU(inplace=True), *_normed(n_out, n_out, 3)
         )
-        self.skip: nn.Module = nn.Identity()
-        if stride > 1 or n_in != n_out:
-            self.skip = nn.Sequential(
-                nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out)
-            )
+        same = stride == 1 and n_in == n_out
+        self.skip = nn.Identity() if same else nn.Sequential(*_normed(n_in, n_out, 1, stride))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""
@@ -37,11 +39,9 @@ class Depthwise(nn.Module):
         super().__init__()
         wide = 4 * n_in
         self.body = nn.Sequential(
-            nn.Conv2d(n_in, wide, 1, bias=False),
-            nn.BatchNorm2d(wide),
+            *_normed(n_in, wide, 1),
             nn.ReLU6(),
-            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
-            nn.BatchNorm2d(wide),
+            *_normed(wide, wide, 3, stride, wide),
             nn.Hardswish(),
         )
         self.weigh = nn.Sequential(
@@ -51,7 +51,7 @@ class Depthwise(nn.Module):
             nn.Conv2d(wide // 4, wide, 1),
             nn.Hardsigmoid(),
         )
-        self.project = nn.Sequential(nn.Conv2d(wide, n_out, 1, bias=False), nn.BatchNorm2d(n_out))
+        self.project = nn.Sequential(*_normed(wide, n_out, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""
@@ -65,12 +65,8 @@ class DenseBlock(nn.Module):
     def __init__(self, n_in: int, growth: int, depth: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.GroupNorm(4, n_in + n * growth),
-                nn.SiLU(),
-                nn.Conv2d(n_in + n * growth, growth, 3, padding=1),
-            )
-            for n in range(depth)
+            nn.Sequential(nn.GroupNorm(4, n), nn.SiLU(), nn.Conv2d(n, growth, 3, padding=1))
+            for n in range(n_in, n_in + depth * growth, growth)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,9 +83,7 @@ class Next(nn.Module):
         super().__init__()
         self.filter = nn.Conv2d(width, width, 7, padding=3, groups=width)
         self.norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        self.mlp = _mlp(width, 4 * width)
         self.scale = nn.Parameter(torch.full((width,), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,9 +132,7 @@ class Block(nn.Module):
         self.heads, self.causal = heads, causal
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width)
-        )
+        self.mlp = _mlp(width, 4 * width, "tanh")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, L, E) to the same shape."""
@@ -226,9 +218,7 @@ class Mixer(nn.Module):
         self.patches = nn.Conv2d(3, width, 4, 4)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * depth + 1))
         sizes = [(patches, 2 * patches), (width, 4 * width)] * depth
-        self.mlps = nn.ModuleList(
-            nn.Sequential(nn.Linear(n, wide), nn.GELU(), nn.Linear(wide, n)) for n, wide in sizes
-        )
+        self.mlps = nn.ModuleList(_mlp(n, wide) for n, wide in sizes)
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
