@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
 
 from hesrl.errors import one_line
 from hesrl.losses.checks import without_value_checks
@@ -74,13 +74,11 @@ class RecordedStep:
     ) -> None:
         if compile not in COMPILE:
             raise ValueError(f"compile must be one of {', '.join(COMPILE)}, not {compile!r}")
-        for optimizer in optimizers:
-            if not isinstance(optimizer, CurvatureOptimizer):
-                raise TypeError(
-                    f"optimizer must be one of hesrl.optim, not a {type(optimizer).__name__}"
-                )
+        others = [type(o).__name__ for o in optimizers if not isinstance(o, CurvatureOptimizer)]
+        if others:
+            raise TypeError(f"optimizer must be one of hesrl.optim, not a {others[0]}")
         self._take, self._optimizers = take, list(optimizers)
-        self._report = report or _to_stderr
+        self._report = report or partial(print, file=sys.stderr)
         self.tier = "eager"
         self._run: Program | None = None
         self._last: Sequence[Tensor] = ()
@@ -197,7 +195,12 @@ class RecordedStep:
             if self._to_compile:
                 # Users change what lies behind a parameter, but not the optimizers' own tensors.
                 params = sum(len(group["params"]) for group in self._groups())
-                self._run, failure = _compiled(step.graph, inputs, range(params, len(kept)))
+                try:
+                    program = compiled(step.graph, inputs, fixed=range(params, len(kept)))
+                    program(inputs)  # whatever may be wrong with it shows here
+                    self._run = program
+                except Exception as error:  # of any type, as below
+                    failure = error
             self.tier = "replayed" if self._run is None else "compiled"
             self._run = self._run or replayed(step.graph, inputs)
             self._kept, self._constants = kept, step.constants
@@ -242,22 +245,6 @@ class RecordedStep:
         self._report(f"training steps are eager, not recorded: {reason}")
 
 
-def _compiled(
-    graph: GraphModule, inputs: list[Tensor], fixed: range
-) -> tuple[Program | None, Exception | None]:
-    """Return a compiled program, which has run once, or what has prevented it."""
-    try:
-        program = compiled(graph, inputs, fixed=fixed)
-        program(inputs)  # whatever may be wrong with it shows here
-    except Exception as error:  # of any type, as above
-        return None, error
-    return program, None
-
-
 def _first_line(error: Exception) -> str:
     text = str(error).strip().partition("\n")[0]
     return one_line(f"{type(error).__name__}: {text}")
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
