@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from operator import is_
 from typing import Any
 
@@ -78,7 +77,7 @@ class RecordedStep:
         if others:
             raise TypeError(f"optimizer must be one of hesrl.optim, not a {others[0]}")
         self._take, self._optimizers = take, list(optimizers)
-        self._report = report or partial(print, file=sys.stderr)
+        self._report = report or (lambda line: print(line, file=sys.stderr))
         self.tier = "eager"
         self._run: Program | None = None
         self._last: Sequence[Tensor] = ()
