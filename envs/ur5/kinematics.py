@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Pair = tuple[float, float]
 """Of the shoulder and the elbow, or y and z."""
+SAME_PLACE = 0.005
+"""Largest distance between the controller's tool and ours at the same joint angles (m)."""
 
 
 class Command(NamedTuple):
@@ -192,3 +194,34 @@ class Plane:
 def _nearest(angle: float, to: float) -> float:
     """Return the angle that differs by whole turns and is nearest to another one (rad)."""
     return to + math.remainder(angle - to, math.tau)
+
+
+def other_place(q: NDArray[np.float64], said: NDArray[np.float64], model: ArmModel) -> str | None:
+    """Return where the tool is according to a controller and to its joint angles, if they differ.
+
+    Args:
+        q: The joint angles (6,), rad.
+        said: Where the controller has the tool (3,), m.
+        model: The arm that is expected.
+    """
+    places = {name: in_base_frame(m.forward(q)) for name, m in ARM_MODELS.items()}
+    away = {name: float(np.linalg.norm(said - place)) for name, place in places.items()}
+    expected = next(name for name, known in ARM_MODELS.items() if known is model)
+    if away[expected] <= SAME_PLACE:
+        return None
+    nearest = min(away, key=away.__getitem__)
+    cause = (
+        "another arm, a tool (TCP) that is set at the pendant, or another frame"
+        if away[nearest] > SAME_PLACE
+        else f"it is where a {ARM_MODELS[nearest].name}'s would be: give arm_model={nearest} "
+        f"(--env-options arm_model={nearest}, or --arm-model {nearest})"
+    )
+    return (
+        f"it has the tool at ({_place(said)}) m, but the joint angles of a {model.name} without a "
+        f"tool give ({_place(places[expected])}) m, {1e3 * away[expected]:.0f} mm away: {cause}; "
+        "nothing moves"
+    )
+
+
+def _place(place: NDArray[np.float64]) -> str:
+    return ", ".join(f"{number:.4f}" for number in place)

@@ -11,12 +11,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NoReturn
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.bounds import check
-from hesrl.envs.ur5.kinematics import ARM_MODELS, UR5, ArmModel, in_base_frame
+from hesrl.envs.ur5.kinematics import UR5, ArmModel, other_place
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.envs.ur5.protocol import State
 from hesrl.errors import EnvironmentFault
@@ -25,8 +22,6 @@ FIRST_PACKET = 2.0
 """Longest time that connecting may take, and the first packet after it (s)."""
 STOP_ACCELERATION = 3.0
 """Deceleration of the stop that ends a link (rad/s²)."""
-SAME_PLACE = 0.005
-"""Largest distance between the controller's tool and ours at the same joint angles (m)."""
 _FIRST_PACKETS = (0.3, 1.0)
 """When the speed of the controller's clock is measured: once more if it seems wrong (s)."""
 _LAST_WORDS = 0.1
@@ -84,37 +79,6 @@ def close_after_reading(connection: socket.socket) -> None:
         while time.monotonic() < end and connection.recv(1 << 16):
             pass
     connection.close()
-
-
-def other_place(state: State, model: ArmModel) -> str | None:
-    """Return where the tool is according to a packet and to its joint angles, if they differ.
-
-    Args:
-        state: What the packet says.
-        model: The arm that is expected.
-    """
-    said = state.tool_vector_actual[:3]
-    places = {name: in_base_frame(m.forward(state.q_actual)) for name, m in ARM_MODELS.items()}
-    away = {name: float(np.linalg.norm(said - place)) for name, place in places.items()}
-    expected = next(name for name, known in ARM_MODELS.items() if known is model)
-    if away[expected] <= SAME_PLACE:
-        return None
-    nearest = min(away, key=away.__getitem__)
-    cause = (
-        "another arm, a tool (TCP) that is set at the pendant, or another frame"
-        if away[nearest] > SAME_PLACE
-        else f"it is where a {ARM_MODELS[nearest].name}'s would be: give arm_model={nearest} "
-        f"(--env-options arm_model={nearest}, or --arm-model {nearest})"
-    )
-    return (
-        f"it has the tool at ({_place(said)}) m, but the joint angles of a {model.name} without a "
-        f"tool give ({_place(places[expected])}) m, {1e3 * away[expected]:.0f} mm away: {cause}; "
-        "nothing moves"
-    )
-
-
-def _place(place: NDArray[np.float64]) -> str:
-    return ", ".join(f"{number:.4f}" for number in place)
 
 
 class Link(ABC):
@@ -234,7 +198,9 @@ class Link(ABC):
                 state = self.wait(lambda _: self.arrival >= enough, timeout, "more packets")  # noqa: B023
                 if (what := self.watch.clock_fault(state, self.arrival)) is None:
                     break
-            if (what := what or other_place(state, self._model)) is not None:
+            place = state.tool_vector_actual[:3]
+            what = what or other_place(state.q_actual, place, self._model)
+            if what is not None:
                 self.refuse(what)
         except EnvironmentFault:
             self.close()

@@ -9,7 +9,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from hesrl.envs.ur5.commands.connection import Connection
-from hesrl.envs.ur5.link import FIRST_PACKET, SAME_PLACE, address, other_place
+from hesrl.envs.ur5.kinematics import SAME_PLACE, other_place
+from hesrl.envs.ur5.link import FIRST_PACKET, address
 from hesrl.envs.ur5.protocol import (
     CYCLE,
     RUNNING,
@@ -79,17 +80,17 @@ def listen(at: Connection, seconds: float) -> Reception:
         raise ProtocolError(f"{where} {error}") from error
     except OSError as error:
         raise EnvironmentFault(f"{where} cannot be read: {error.strerror or error}") from error
-    times = [state.time for state in states]
+    times, last = [state.time for state in states], states[-1]
     gaps = [after - before for before, after in pairwise(arrivals)]
     return Reception(
         len(packet),
-        states[-1],
+        last,
         len(gaps) / (arrivals[-1] - arrivals[0]),
         (times[-1] - times[0]) / (arrivals[-1] - arrivals[0]),
         statistics.median(after - before for before, after in pairwise(times)),
         statistics.pstdev(gaps),
         max(gaps),
-        other_place(states[-1], at.model),
+        other_place(last.q_actual, last.tool_vector_actual[:3], at.model),
     )
 
 

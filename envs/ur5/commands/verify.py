@@ -14,7 +14,8 @@ from hesrl.envs.real_time import confirm
 from hesrl.envs.ur5.commands.check import Reception, listen
 from hesrl.envs.ur5.commands.connection import Connection
 from hesrl.envs.ur5.commands.verify_motions import MOTIONS, SPEED, Trial
-from hesrl.envs.ur5.link import FIRST_PACKET, SAME_PLACE
+from hesrl.envs.ur5.kinematics import SAME_PLACE
+from hesrl.envs.ur5.link import FIRST_PACKET
 from hesrl.envs.ur5.protocol import CYCLE
 from hesrl.envs.ur5.rtde_wire import RtdeWire
 from hesrl.errors import EnvironmentFault, UserError
