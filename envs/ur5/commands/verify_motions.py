@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +58,11 @@ class Trial:
     """
 
     def __init__(self, at: Connection) -> None:
-        self._at, self._driver = at, None
+        self._at = at
+        self._driver: Driver | None = None
         self.settings = ReacherSettings(arm_model=at.arm_model)
         self.begin: NDArray[np.float64] | None = None
         self.is_over = False
-
-    _driver: Driver | None
 
     @property
     def driver(self) -> Driver:
@@ -158,15 +158,9 @@ def box(trial: Trial) -> str:
     _, y, z = model.forward(begin).tolist()
     low, high = (y - _BOX, z - _BOX), (y + _BOX, z + _BOX)
     joints = begin[list(trial.settings.joints)]
-    settings = replace(
-        trial.settings,
-        q_ref=tuple(begin.tolist()),
-        box_low=low,
-        box_high=high,
-        joint_low=tuple(joints - FIRST_WAY),
-        joint_high=tuple(joints + FIRST_WAY),
-        speed_limit=SPEED,
-    )
+    limits: dict[str, Any] = {"box_low": low, "box_high": high, "speed_limit": SPEED}
+    limits |= {"joint_low": tuple(joints - FIRST_WAY), "joint_high": tuple(joints + FIRST_WAY)}
+    settings = replace(trial.settings, q_ref=tuple(begin.tolist()), **limits)
     guards = Guards(settings, settings.plane)
     acted: list[str] = []
 
@@ -176,8 +170,7 @@ def box(trial: Trial) -> str:
             acted.append(guards.active)
         return guarded
 
-    seen = _follow(driver, law_for(settings.joints, command), 2.0)
-    seen.append(stop(driver))
+    seen = [*_follow(driver, law_for(settings.joints, command), 2.0), stop(driver)]
     tools = model.forward(np.array([state.q_actual for state in seen]))[:, 1:]
     outside = float(np.maximum(low - tools, tools - high).max())
     found = f"the tool came to {1e3 * outside:+.1f} mm of its border (at most {1e3 * _OUTSIDE:g})"
@@ -192,8 +185,7 @@ def second_client(trial: Trial) -> str:
     driver = trial.driver
     before = stop(driver)
     trial.send_as_another(speedj(_ELBOW_TURNS, _ACCELERATION, _MOMENT))
-    end = before.time + 2 * _MOMENT
-    noticed = None
+    end, noticed = before.time + 2 * _MOMENT, None
     try:
         driver.wait(lambda state: state.time > end, PATIENCE, "packets after another's command")
     except PersonNeeded as error:
