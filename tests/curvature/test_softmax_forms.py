@@ -12,11 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from hesrl.curvature import Method, arm, explain, hess_diag
 from tests import reference
+from tests.curvature import distribution_spellings
 from tests.curvature import softmax_spellings as written
 from tests.curvature.comparison import normal
 
 Pair = tuple[Tensor, Tensor]
-each_spelling = pytest.mark.parametrize("loss", written.SPELLINGS, ids=lambda loss: loss.__name__)
+SPELLINGS = [*written.SPELLINGS, *distribution_spellings.SPELLINGS]
+each_spelling = pytest.mark.parametrize("loss", SPELLINGS, ids=lambda loss: loss.__name__)
 each_method = pytest.mark.parametrize("method", ["hesscale", "hesscale_gn", "bl89"])
 
 
