@@ -41,41 +41,26 @@ from hesrl.envs.ur5.dashboard import DASHBOARD_PORT
 from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.foresight import DECELERATIONS
 from hesrl.envs.ur5.guards import RETURN_SPEED
+from hesrl.envs.ur5.homing import Homing
 from hesrl.envs.ur5.kinematics import Pair, in_base_frame
-from hesrl.envs.ur5.link import Link, PersonNeeded
+from hesrl.envs.ur5.link import Link
 from hesrl.envs.ur5.motion import Limits, law_for, pair
 from hesrl.envs.ur5.protocol import NORMAL, PROTECTIVE_STOP, REALTIME_PORT, REDUCED, State
 from hesrl.envs.ur5.reacher_settings import BOX_X, ReacherSettings
 from hesrl.envs.ur5.rendering import FRAMES_PER_SECOND, Picture
-from hesrl.envs.ur5.start import (
-    FIRST_WAY,
-    MOVED,
-    PATIENCE,
-    STOP,
-    check_ready,
-    checked_way,
-    go,
-    stop,
-    unlock,
-)
+from hesrl.envs.ur5.start import MOVED, PATIENCE, STOP
 from hesrl.envs.ur5.task import Task, action_space, clipped_action, observation_space, target_of
 from hesrl.envs.ur5.wire import RealTimeWire, Wire
 from hesrl.errors import EnvironmentFault, UserError
 
 HOST_VARIABLE = "HESRL_UR5_HOST"
 """Environment variable with the address of the controller, for programs that name none."""
-NOBODY_IS_NEAR = "nobody-is-near"
-"""What `UR5ReacherReal` wants to be told before it unlocks an arm by itself."""
 _PATIENT = 10.0
 """Largest age of the newest packet that an emulator with a faster clock is allowed (s)."""
 _ROUNDING = 1e-3
 """A packet that is this much early is in time (s); the shortest cycle is 2 ms."""
 _HALT = 3.0
 """Deceleration of a stop from outside, which is also a lost link's (rad/s²)."""
-_STILL = 0.05
-"""What a joint may be off that the task leaves at rest (rad)."""
-_SILENCE = 0.6
-"""Longest time that the last action is followed after it was observed (s)."""
 _TRUNCATING = (NORMAL, REDUCED, PROTECTIVE_STOP, 5)
 """Safety modes that at most truncate an episode; the others are errors."""
 
@@ -137,41 +122,31 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             )
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"render_mode {render_mode!r}: must be 'rgb_array' or None")
-        if auto_unlock not in (False, NOBODY_IS_NEAR):
-            raise UserError(
-                f"auto_unlock is {auto_unlock!r}; the arm moves without a person who has looked at "
-                f"it, which Universal Robots forbid: write {NOBODY_IS_NEAR!r} to confirm, or False"
-            )
         self.settings = ReacherSettings(**settings)
-        speed_limit = self.settings.speed_limit
-        reset_speed = speed_limit if reset_speed is None else reset_speed
+        self._homing = Homing(
+            self.settings,
+            dashboard_port=dashboard_port,
+            auto_unlock=auto_unlock,
+            reconnects=reconnects,
+            reconnect_wait=reconnect_wait,
+            reset_speed=reset_speed,
+        )
         check("emulator_speed", emulator_speed)
         if 1 < emulator_speed < 2:
             raise UserError(f"emulator_speed is {emulator_speed}; it must be 1, or at least 2")
         check("stale_after", stale_after, high=_PATIENT if emulator_speed > 1 else None)
-        check("reset_speed", reset_speed, high=speed_limit)
-        for name, value in (
-            ("reconnects", reconnects),
-            ("reconnect_wait", reconnect_wait),
-            ("port", port),
-            ("dashboard_port", dashboard_port),
-        ):
-            check(name, value)
+        check("port", port)
         self.render_mode = render_mode
         self.observation_space = observation_space(self.settings)
         self.action_space = action_space()
-        self._host, self._port, self._dashboard_port = host, port, dashboard_port
-        self._auto_unlock, self._stale_after = bool(auto_unlock), stale_after
-        self._reconnects, self._reconnect_wait = reconnects, reconnect_wait
-        self._reset_speed, self._emulator_speed = reset_speed, emulator_speed
+        self._host, self._port = host, port
+        self._stale_after, self._emulator_speed = stale_after, emulator_speed
         self._task = Task(self.settings)
-        self._link: Link | None = None
         self._picture: Picture | None = None
         self._running = False
-        self._steps = self._broken_in_a_row = 0
+        self._steps = 0
         self._observed = self._due = self._arrived = -math.inf
         self._start_angles = np.array(self.settings.q_ref)
-        self._left: NDArray[np.float64] | None = None
         self._counts = CycleCounts()
 
     @property
@@ -191,7 +166,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         return (
             f"shoulder and elbow of the arm at {self._host}:{self._port} at up to "
             f"{settings.speed_limit:g} rad/s, with the tool in the box {box} m (UR's base frame), "
-            f"and all joints to the start before each episode at up to {self._reset_speed:g} rad/s"
+            f"and all joints to the start before each episode at up to {self._homing.speed:g} rad/s"
         )
 
     def reset(
@@ -210,7 +185,8 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         super().reset(seed=seed)
         self._running = False
         target_of(options, self.settings)
-        state, faults = self._started()
+        state, faults = self._homing.start(self._connected)
+        self._counts.link_faults += len(faults)
         # Not before: until it was stopped, the last action was being followed.
         self._begin(options)
         self._steps, self._start_angles, self._running = 0, state.q_actual, True
@@ -264,7 +240,7 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
             with contextlib.suppress(EnvironmentFault):
                 link.stop(STOP)
             self._counts.end(fault=fault is not None, broken=broken)
-            self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
+            self._homing.ended(broken=broken)
         if fault is not None:
             if state.safety_mode not in _TRUNCATING:
                 raise EnvironmentFault(fault)
@@ -303,11 +279,21 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
         self._running = False
         if self._link is not None:
             self._link.close()
-            self._link = None
+            self._homing.link = None
+
+    @property
+    def _link(self) -> Link | None:
+        return self._homing.link
+
+    def _connected(self) -> Link:
+        link = self._connect()
+        # The controller's clock begins anew with the controller.
+        self._observed = -math.inf
+        return link
 
     def _observe(self, state: State) -> tuple[NDArray[np.float32], float]:
         """Return observation and reward; NaN if the state has been observed before."""
-        self._left = state.q_actual
+        self._homing.left = state.q_actual
         if state.time <= self._observed:
             return np.full(8, np.nan, dtype=np.float32), math.nan
         self._observed = state.time
@@ -369,81 +355,3 @@ class UR5ReacherReal(RealTimeEnv[NDArray[np.float32], NDArray[np.float32]]):
 
     def _wire(self, host: str, port: int, timeout: float, t_min: float, lost: float) -> Wire:
         return RealTimeWire(host, port, timeout, t_min, lost)
-
-    def _started(self) -> tuple[State, list[str]]:
-        """Bring the arm to the start.
-
-        A connection that was lost, before or on the way, is made again a bounded number of times.
-
-        Returns:
-            What the first packet after the arrival says, and the faults that were mended.
-        """
-        faults = []
-        if self._link is not None and self._link.fault is not None:
-            if (count := self._broken_in_a_row) > 1 + self._reconnects:
-                self._broken_in_a_row = 0
-                raise EnvironmentFault(f"{self._link.fault} ({count} episodes in a row broke off)")
-            if not count:  # no step has told of it
-                faults.append(self._link.fault)
-        attempts = 1 if self._link is None else 1 + self._reconnects
-        for attempt in range(1, attempts + 1):
-            try:
-                state = self._start()
-            except PersonNeeded:
-                # A reset after this one begins a new session.
-                self._link = self._left = None
-                raise
-            except EnvironmentFault as error:
-                if attempts == 1 or self._link is None or not self._link.is_broken:
-                    raise
-                if attempt == attempts:
-                    raise EnvironmentFault(f"{error} (attempt {attempt} of {attempts})") from error
-                faults.append(str(error))
-            else:
-                self._counts.link_faults += len(faults)
-                return state, faults
-            time.sleep(self._reconnect_wait)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _start(self) -> State:
-        link = self._connected()
-        _next_packet(link, link.state)
-        if self._auto_unlock:
-            unlock(link, self._host, self._dashboard_port)
-        check_ready(link)
-        stop(link)
-        longest = None if self._is_own(link.state) else FIRST_WAY
-        way = checked_way(link, self.settings, longest)
-        return _next_packet(link, go(link, way, self._reset_speed))
-
-    def _is_own(self, state: State) -> bool:
-        """Whether the task can have brought the arm to where it is.
-
-        That is between the start and where it was last observed, as far as a stop takes it.
-        """
-        if self._left is None:
-            return False
-        settings, start = self.settings, np.array(self.settings.q_ref)
-        speed, room = settings.speed_limit, np.full(6, _STILL)
-        room[list(settings.joints)] += speed * _SILENCE + speed**2 / (2 * settings.acceleration)
-        low, high = np.minimum(self._left, start) - room, np.maximum(self._left, start) + room
-        return bool(((low <= state.q_actual) & (state.q_actual <= high)).all())
-
-    def _connected(self) -> Link:
-        """Return the link, a new one where its connection is lost.
-
-        Raises:
-            EnvironmentFault: The controller cannot be reached, sends nothing, or is none.
-            PersonNeeded: The controller did what it should not.
-        """
-        if self._link is not None and self._link.fault is not None and not self._link.is_broken:
-            raise PersonNeeded(f"{self._link.fault}; find the cause before the arm moves again")
-        if self._link is None or self._link.fault is not None:
-            self._link = self._connect()
-            # The controller's clock begins anew with the controller.
-            self._observed = -math.inf
-        return self._link
-
-
-def _next_packet(link: Link, before: State) -> State:
-    return link.wait(lambda state: state.time > before.time, PATIENCE, "a new packet")

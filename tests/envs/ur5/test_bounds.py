@@ -13,8 +13,9 @@ from hesrl.agents import stream_ac
 from hesrl.cli import run_command
 from hesrl.envs.ur5.bounds import BOUNDS
 from hesrl.envs.ur5.commands import check, step_times, verify
+from hesrl.envs.ur5.homing import NOBODY_IS_NEAR
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
-from hesrl.envs.ur5.real import NOBODY_IS_NEAR, UR5ReacherReal
+from hesrl.envs.ur5.real import UR5ReacherReal
 from hesrl.errors import UserError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "ur5.md").read_text()

@@ -131,7 +131,7 @@ def test_the_way_is_checked_at_every_reset(emulator, angles, message):
     play(env, 2)
     q = Q_REF.copy()
     q[1:3] = angles
-    env._left = q
+    env._homing.left = q
     emulator.controller.arm.put(q)
     with pytest.raises(EnvironmentFault, match=message):
         env.reset()
