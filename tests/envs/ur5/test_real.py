@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
@@ -131,3 +133,15 @@ def test_a_picture_shows_the_arm(emulator):
         env.step([1, 1])
     assert not np.array_equal(env.render(), before)
     env.close()
+
+
+def test_an_environment_that_is_forgotten_gives_up_its_arm_at_once(emulator, own_thread):
+    env = reacher(emulator, own_thread)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    gc.disable()
+    try:
+        del env
+        assert eventually(lambda: emulator.state()["connections"] == 0)
+    finally:
+        gc.enable()
