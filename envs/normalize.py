@@ -97,7 +97,22 @@ def _batch_mean(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows if len(rows) == 1 else np.add.reduce(rows) / len(rows)
 
 
-class Observations:
+class Statistics:
+    """Statistics of what is handed on: none, unless a subclass keeps some."""
+
+    def shared(self) -> dict[str, Any]:
+        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics, fit for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+
+
+class Observations(Statistics):
     """Hands observations on as they are: images as bytes, vectors in single precision.
 
     Args:
@@ -114,17 +129,6 @@ class Observations:
     def normalize(self, obs: NDArray[Any]) -> NDArray[Any]:
         """Return observations (n, …) as an agent sees them; the statistics stay the same."""
         return obs.astype(self._dtype)
-
-    def shared(self) -> dict[str, Any]:
-        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the statistics, fit for a checkpoint."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
 
 
 class ObservationNormalizer(Observations):

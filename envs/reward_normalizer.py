@@ -10,26 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from hesrl.envs.normalize import CLIP, EPSILON
+from hesrl.envs.normalize import CLIP, EPSILON, Statistics
 
 
-class Rewards:
+class Rewards(Statistics):
     """Hands rewards on as they are."""
 
     def __call__(self, rewards: list[float], terminations: list[bool]) -> list[float]:
         """Take in the rewards of one step of all environments; return the rewards to learn from."""
         return rewards
-
-    def shared(self) -> dict[str, Any]:
-        """Return members of `hesrl.envs.compiled_envs.Envs`, whose arrays a step may change."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the statistics, fit for a checkpoint."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
 
 
 class RewardNormalizer(Rewards):

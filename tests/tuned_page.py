@@ -35,7 +35,7 @@ length of a run is yours to choose.
 
 What they reach in hesrl has been measured where the table names a page of these docs, and with one
 seed for PPO on MuJoCo's tasks ([learning/policies.md](learning/policies.md), question 4). They
-reached 4,316 on HalfCheetah-v5 and 323 on Swimmer-v5. On Hopper-v5 and Walker2d-v5 that one run ended
+reached 4,316 on HalfCheetah-v5 and 323 on Swimmer-v5. On Hopper-v5 and Walker2d-v5 that run ended
 far below the defaults (994 against 2,552 and 2,684; 554 against 2,853 and 5,770): try both.
 
 `python -m tests.tuned_page` writes this page from `configs/`.

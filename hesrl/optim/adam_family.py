@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from hesrl.optim.adaptive import Adaptive, AdaptiveByCurvature, Scale
-from hesrl.optim.base import State
 from hesrl.optim.scaled import Scaled
+from hesrl.optim.states import State
 from hesrl.optim.update import average_squares
 
 

@@ -29,8 +29,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from hesrl.optim.base import CurvatureOptimizer, State
+from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.hyperparameters import CURVATURE_AVERAGES
+from hesrl.optim.states import State
 from hesrl.optim.update import (
     HALF,
     Update,
@@ -156,7 +157,7 @@ class AdaptiveByCurvature(Adaptive):
 
     def _state_names(self, group: dict[str, Any]) -> tuple[str, ...]:
         names = super()._state_names(group)
-        if group["curvature_average"] == "rms":
+        if group.get("curvature_average", "rms") == "rms":  # a saved group may be of before
             return names
         return tuple("exp_hess" if name == "exp_hess_sq" else name for name in names)
 

@@ -22,18 +22,8 @@ from hesrl.curvature import Method, clear_curvature
 from hesrl.curvature.arming.store import untraced
 from hesrl.optim.hyperparameters import check_group
 from hesrl.optim.sources import arm_due, take_due
-from hesrl.optim.update import HALF, Update, average_squares
-
-State = dict[str, Any]
-
-COUNTS = {"step", "hess_count"}
-"""The states that count: t, and in a lazy run the curvatures so far, each a tensor of one."""
-
-WIDE = {"exp_hess", "exp_hess_sq", "exp_grad_sq", "exp_fisher"}
-"""The states that are of single precision if the parameters are of half: their squares overflow."""
-
-SCALARS = {"td_count", "sigma", "td_error_sq", "td_error_abs"}
-"""The states of a whole group that its first parameter keeps, each a tensor of one in double."""
+from hesrl.optim.states import COUNTS, State, check_loadable, count, dtype_of, in_own_precision
+from hesrl.optim.update import Update, average_squares
 
 
 class CurvatureOptimizer(Optimizer):
@@ -104,26 +94,7 @@ class CurvatureOptimizer(Optimizer):
         Raises:
             ValueError: It is that of another optimizer; nothing has changed then.
         """
-        cls = type(self).__name__
-        for group in state_dict["param_groups"]:
-            names = self._state_names({**self.defaults, **group})
-            for state in (state_dict["state"].get(key, {}) for key in group["params"]):
-                for name in names if state else ():
-                    if name not in state:
-                        raise ValueError(
-                            f"{cls} cannot load the state of another optimizer: it has "
-                            f"{', '.join(state)}, but no {name}"
-                        )
-            for name in ("amsgrad", "differentiable"):
-                if group.get(name):
-                    raise ValueError(f"{cls} cannot load a state with {name}=True")
-            # torch's SGD never says that its weight decay is not decoupled.
-            coupled = group.get("momentum") and "curvature_every" not in group
-            if group.get("weight_decay") and not group.get("decoupled_weight_decay", not coupled):
-                raise ValueError(
-                    f"{cls} cannot load a weight_decay that is not decoupled: it is "
-                    f"{group['weight_decay']!r}, added to the gradient"
-                )
+        check_loadable(type(self).__name__, state_dict, self._state_names)
         # PyTorch would cast the count to the precision of the parameters.
         states = {
             key: {name: int(v) if name == "hess_count" else v for name, v in state.items()}
@@ -134,11 +105,7 @@ class CurvatureOptimizer(Optimizer):
         keys = [key for group in state_dict["param_groups"] for key in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for key, param in zip(keys, params, strict=True):
-            for name in (WIDE | SCALARS) & states.get(key, {}).keys():
-                value = state_dict["state"][key][name]
-                dtype = _dtype(name, param)
-                if dtype != param.dtype:
-                    self.state[param][name] = value.to(param.device, dtype, copy=True)
+            self.state[param].update(in_own_precision(state_dict["state"].get(key, {}), param))
 
     def init_state(self) -> None:
         """Give each parameter with a gradient to come the state that its first step begins with.
@@ -170,7 +137,7 @@ class CurvatureOptimizer(Optimizer):
             for param in group["params"]:
                 of_param = self.state.get(param, {})
                 for name in COUNTS & of_param.keys():
-                    of_param[name] = _count(of_param[name], group, param)
+                    of_param[name] = count(of_param[name], group, param)
             self._arm(group, group["params"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -275,10 +242,10 @@ class CurvatureOptimizer(Optimizer):
         state: State = self.state[param]
         for name in self._state_names(group):
             if name in COUNTS:
-                state[name] = _count(0, group, param)
+                state[name] = count(0, group, param)
             else:
                 state[name] = torch.zeros_like(
-                    param, dtype=_dtype(name, param), memory_format=torch.preserve_format
+                    param, dtype=dtype_of(name, param), memory_format=torch.preserve_format
                 )
         return state
 
@@ -300,16 +267,3 @@ class CurvatureOptimizer(Optimizer):
         """Take the updates of a group."""
         for update in updates:
             update.take()
-
-
-def _dtype(name: str, param: Tensor) -> torch.dtype:
-    """Return the precision in which a parameter's state is kept."""
-    if name in SCALARS:
-        return torch.float64
-    return torch.float32 if name in WIDE and param.dtype in HALF else param.dtype
-
-
-def _count(value: Any, group: dict[str, Any], param: Tensor) -> Tensor:
-    """Return a count as a tensor: where the parameter is if the group is capturable."""
-    device = param.device if group["capturable"] else "cpu"
-    return torch.as_tensor(value, dtype=torch.float32, device=device)

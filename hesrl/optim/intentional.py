@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature import Method
-from hesrl.optim.base import SCALARS, State
+from hesrl.optim.states import SCALARS, State
 from hesrl.optim.streaming import Direction, Streaming
 from hesrl.optim.update import (
     at_least,

@@ -27,7 +27,8 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from hesrl.curvature.graph import Graph, node_of
-from hesrl.optim.base import CurvatureOptimizer, State
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.states import State
 from hesrl.optim.update import Update, step_size
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.optim.base import CurvatureOptimizer, State
+from hesrl.optim.base import CurvatureOptimizer
+from hesrl.optim.states import State
 from hesrl.optim.update import Update, decay_of, step_size
 
 

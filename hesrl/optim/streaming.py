@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.arming.fingerprint import is_recording
-from hesrl.optim.base import CurvatureOptimizer, State
+from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.sources import name_of
+from hesrl.optim.states import State
 from hesrl.optim.update import Update, at_least, decay_of, step_size, total, wide
 
 

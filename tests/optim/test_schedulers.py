@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as schedulers
 
-from hesrl.optim import SGD, AdaHesScale, Adam, ScaledSGD
+from hesrl.optim import SGD, AdaHesScale, Adam, Adaptive, ScaledSGD
 from tests.optim.problems import EACH, assert_same_parameters, groups, network, train
 
 SCHEDULERS = {
@@ -22,7 +22,7 @@ SCHEDULERS = {
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_sets_what_it_sets_in_torch(optimizer_class, name, tensor_lr):
     """The step size of two groups, as a number or a tensor, and where it cycles them the betas."""
-    adaptive = hasattr(optimizer_class, "divisor")
+    adaptive = issubclass(optimizer_class, Adaptive)
     settings = {"weight_decay": 0.0} if adaptive else {"momentum": 0.9}
     model, other = network(), network()
     optimizer = optimizer_class(groups(model), lr=1e-2, **settings)

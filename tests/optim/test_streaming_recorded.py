@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hesrl.optim import IntentionalKL, IntentionalPolicy, IntentionalValue, ObGD
-from hesrl.optim.base import SCALARS
+from hesrl.optim.states import SCALARS
 from hesrl.train_step import RecordedStep
 from hesrl.train_step.compilation import compiled
 from hesrl.train_step.recording import record, replayed
