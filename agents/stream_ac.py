@@ -16,8 +16,8 @@ The file has the order and names of ``agents/ppo.py``. What differs from the aut
   distribution of the next action.
 - Mean and σ come from one layer, which is initialized as two.
 - A unit of few inputs keeps one weight that is not zero; the first layer would start dead there.
-- The variances of observations and returns (`hesrl.envs.normalize`, ``reward_normalizer``) divide by
-  n instead of n − 1. Nothing is clipped.
+- The variances of observations and returns (`hesrl.envs.normalize` and ``reward_normalizer``)
+  divide by n instead of n − 1. Nothing is clipped.
 - ``--optimizer intentional-kl`` bounds the step in nats, ``--source fisher`` divides by the Fisher
   diagonal from curvature instead of g², ``--optimizer obgd`` is Stream-AC (Elsayed et al., 2024).
 """
