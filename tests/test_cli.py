@@ -110,6 +110,22 @@ def test_every_example_is_understood(command):
     assert run_command(module.Args, lambda args: 77, words) == 77
 
 
+@pytest.mark.parametrize("family", ["bench", "ur5"])
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_measured(
+    hesrl, tmp_path, family
+):
+    (tmp_path / "file").touch()
+    table, tried = tmp_path / "file" / "table", 0
+    for name, command in COMMANDS.items():
+        args = importlib.import_module(command.module).Args
+        if name.split()[0] == family and "--out" in (option.flag for option in options_of(args)):
+            words = *name.split(), *command.example.split(), "--out", str(table)
+            status, out, err = hesrl(*words)
+            assert (status, out) == (2, "") and err.startswith(f"error: cannot write {table}"), name
+            tried += 1
+    assert tried
+
+
 @pytest.mark.parametrize("agent", ["ppo", "a2c", "stream-ac", "sb3-ppo", "sb3-a2c"])
 def test_help_of_an_agent_is_in_groups_and_has_choices(hesrl, agent):
     out = hesrl("train", agent, "--help").out

@@ -36,6 +36,7 @@ from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import cores
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import flag
 
@@ -194,6 +195,7 @@ def main(args: Args) -> int:
         if getattr(args, name) and "stream-ac" not in args.agents:
             raise UserError(f"{flag(name)} goes with --agents stream-ac only")
     make_env(args.env_id).close()
+    require_writable(args.out)
     torch.set_num_threads(1)
     contenders: dict[str, Callable[[int], tuple[float, Parts | None]]] = {}
     for agent in args.agents:

@@ -30,6 +30,7 @@ from hesrl.bench import coverage_diffusers, coverage_graphs, coverage_transforme
 from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Build, Row, examine
 from hesrl.errors import UserError
 from hesrl.measuring.tables import read_csv, write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 
 
@@ -113,6 +114,7 @@ def main(args: Args) -> int:
             f"--libraries must be among {', '.join(LIBRARIES)}, --rounds at least 0 and --timeout "
             "above 0"
         )
+    require_writable(args.out)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     installed = []
     for name in args.libraries:

@@ -28,6 +28,7 @@ from hesrl.errors import UserError
 from hesrl.measuring.networks import dense_network
 from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 
 INSTALL = "BackPACK is not installed: pip install backpack-for-pytorch==1.7.1"
@@ -147,6 +148,7 @@ def main(args: Args) -> int:
     """
     if args.rounds < 1:
         raise UserError("--rounds must be at least 1")
+    require_writable(args.out)
     limit_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)

@@ -18,6 +18,7 @@ from hesrl.bench.update import BASELINE, CONTENDERS
 from hesrl.bench.update_tasks import image_classifier
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine, peak_memory
 
 
@@ -53,6 +54,7 @@ def main(args: Args) -> int:
     """
     if args.batch_size < 1 or args.updates < 1:
         raise UserError("--batch-size and --updates must be at least 1")
+    require_writable(args.out)
     torch.set_num_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)

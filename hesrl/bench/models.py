@@ -26,6 +26,7 @@ from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
 from hesrl.optim import AdaHesScale
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 
 CONTENDER = "AdaHesScale"
@@ -92,6 +93,7 @@ def main(args: Args) -> int:
     unknown = [model for model in args.models if model not in MODELS]
     if unknown or not args.models or args.rounds < 1:
         raise UserError(f"--models must be among {', '.join(MODELS)} and --rounds at least 1")
+    require_writable(args.out)
     limit_threads(1)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler reports its starts otherwise
     console = Console()

@@ -26,6 +26,7 @@ from hesrl.bench.safety_cases import all_cases
 from hesrl.curvature import MissingRuleError
 from hesrl.errors import UserError, one_line
 from hesrl.measuring.tables import markdown_table, write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import require_positive
 
@@ -84,6 +85,7 @@ def main(args: Args) -> int:
     if unknown:
         raise UserError(f"--libraries must be among {', '.join(LIBRARIES)}")
     make = _maker(args)
+    require_writable(args.out)
     torch.set_num_threads(1)
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     rows: list[Row] = []

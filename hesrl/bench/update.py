@@ -27,6 +27,7 @@ from hesrl.measuring.tables import write_csv
 from hesrl.optim import AdaHesScale, AdaHessian, Adam
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.rl.threads import limit_threads
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 from hesrl.train_step import TrainStep
 
@@ -160,6 +161,7 @@ def main(args: Args) -> int:
     unknown = [task for task in args.tasks if task not in TASKS]
     if unknown or not args.tasks or args.rounds < 1:
         raise UserError(f"--tasks must be among {', '.join(TASKS)} and --rounds at least 1")
+    require_writable(args.out)
     limit_threads(1)
     console = Console()
     console.print(describe_machine(), highlight=False)

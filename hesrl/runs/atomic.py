@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     Raises:
         UserError: The folder is missing or not writable, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         try:
             with temporary.open("wb") as file:
@@ -35,6 +36,32 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def require_writable(path: Path | None) -> None:
+    """Refuse a file that `write_atomically` could not write later; None passes.
+
+    Args:
+        path: The file; its folder is made if missing.
+
+    Raises:
+        UserError: The file or its folder cannot be written.
+    """
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hesrl.errors import UserError
-from hesrl.runs.atomic import AppendFile, write_atomically
+from hesrl.runs.atomic import AppendFile, require_writable, write_atomically
 from hesrl.runs.checkpoint import save_checkpoint
 from hesrl.runs.directory import RunDirectory
 from hesrl.runs.summary import write_summary
@@ -49,6 +49,29 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
 def test_a_missing_folder_is_named(folder, write):
     with pytest.raises(UserError, match=f"cannot write {folder}/x: No(t a|) "):
         write(Path(folder, "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("folder", "Is a directory"), ("file/table", "File exists"), ("x" * 255, "File name too")],
+)
+def test_what_cannot_be_written_later_is_refused_now(tmp_path, name, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=f"cannot write {tmp_path / name}: {reason}"):
+        require_writable(tmp_path / name)
+    assert contents(tmp_path) == before
+
+
+def test_what_can_be_written_later_is_not_touched(tmp_path):
+    (tmp_path / "table").write_bytes(b"rows")
+    for name in ("table", "new/folder/table"):
+        require_writable(tmp_path / name)
+    require_writable(None)
+    assert contents(tmp_path) == {
+        tmp_path / "table": b"rows", tmp_path / "new": None, tmp_path / "new/folder": None
+    }  # fmt: skip
 
 
 def test_append_adds_whole_chunks_to_what_is_there(tmp_path, full_disk):

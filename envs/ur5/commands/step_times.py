@@ -23,6 +23,7 @@ from hesrl.envs.ur5.protocol import REALTIME_PORT, SCRIPT_PORT
 from hesrl.envs.ur5.rtde import RTDE_PORT
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.measuring.tables import write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
 
 
@@ -179,6 +180,7 @@ def main(args: Args) -> int:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
     if not args.backend:
         raise UserError("--backend: name driver, rtde or senseact")
+    require_writable(args.out)
     players = [Player(backend, args) for backend in args.backend]
     confirm(f"at random {players[0].arm.motion}")
     for _ in range(args.episodes):
