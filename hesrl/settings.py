@@ -34,6 +34,9 @@ class SessionSettings(Protocol):
 MAX_SEED = 2**32 - 1
 """The largest seed that Stable-Baselines3 takes."""
 
+MAX_STEPS = 10**12
+"""More steps than a run could ever take: a year of the fastest agent has some 10¹¹."""
+
 Scale = Literal["smoke", "small", "paper"]
 """How much of a figure: seconds, an hour or a night, or all that the paper has."""
 

@@ -40,6 +40,7 @@ train ppo --seed 4294967296
 train ppo --seed 99999999999999999999
 train ppo --total-timesteps 0
 train ppo --total-timesteps 1e2
+train ppo --total-timesteps 1e30
 train ppo --total-timesteps 1e-2
 train ppo --total-timesteps inf
 train ppo --gamma 1.5
@@ -191,6 +192,8 @@ plot curves runs/broken
 bench agents --total-timesteps 10
 bench agents --agents nobody
 bench update --tasks nothing
+bench update --out folder
+bench update --out words.yaml/update.csv
 paper fig5 --scale tiny
 paper fig99
 paper fig5 --out words.yaml

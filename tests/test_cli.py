@@ -126,6 +126,20 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert tried
 
 
+def test_no_command_begins_with_a_number_of_steps_that_never_ends(hesrl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tried = set()
+    for name, command in COMMANDS.items():
+        for option in options_of(importlib.import_module(command.module).Args):
+            if re.fullmatch("--(total-time|compared-|task-|)steps", option.flag):
+                status, out, err = hesrl(*name.split(), option.flag, "1e30")
+                assert (status, out) == (2, ""), name
+                assert re.fullmatch(rf"error: .*{option.flag} 1\d+: must be from .*\n", err), err
+                tried.add(name.split()[0])
+    assert tried == {"bench", "example", "paper", "sweep", "train"}
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("agent", ["ppo", "a2c", "stream-ac", "sb3-ppo", "sb3-a2c"])
 def test_help_of_an_agent_is_in_groups_and_has_choices(hesrl, agent):
     out = hesrl("train", agent, "--help").out
@@ -185,7 +199,10 @@ def test_bash_completes_commands_options_and_choices(hesrl):
         (("train", "--seed", "1"), "unknown command hesrl train --seed"),
         (("train", "ppo", "--sed", "1"), "unknown option --sed: did you mean --seed?"),
         (("train", "ppo", "word"), "unknown option word: --help lists the options"),
-        (("bench", "agents", "--total-timesteps", "100"), "--total-timesteps at least 4096"),
+        (
+            ("bench", "agents", "--total-timesteps", "100"),
+            "--total-timesteps 100: must be from 4096",
+        ),
         (("bench", "agents", "--steps", "100"), "option --steps: it is --total-timesteps"),
         (("train", "ppo", "--out", "x"), "option --out: it is --runs-dir"),
         (("sweep", "agents", "--folder=x"), "unknown option --folder: it is --out"),

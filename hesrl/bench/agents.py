@@ -38,7 +38,7 @@ from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import cores
 from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import flag
+from hesrl.settings import MAX_STEPS, flag, require_between, require_positive
 
 AGENTS: dict[str, Any] = {"ppo": ppo, "a2c": a2c, "stream-ac": stream_ac}
 """The agents by name."""
@@ -186,8 +186,8 @@ def main(args: Args) -> int:
         UserError: A setting is impossible.
     """
     fewest = 3 * ROW if args.agents == ("stream-ac",) else 2 * max(2048, 10 * args.num_envs)
-    if args.rounds < 1 or args.total_timesteps < fewest:
-        raise UserError(f"--rounds must be at least 1 and --total-timesteps at least {fewest}")
+    require_positive(args, "rounds")
+    require_between(args, "total_timesteps", fewest, MAX_STEPS)
     for agent in args.agents:
         if agent not in AGENTS:
             raise UserError(f"--agents {agent}: choose from {', '.join(AGENTS)}")

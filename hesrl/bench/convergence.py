@@ -33,7 +33,7 @@ from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
 from hesrl.runs.figures import legend_below, new_figure, optimizer_color
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import require_between, require_positive
+from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def _check(args: Args) -> None:
             raise UserError(f"{option} must be different ones of {', '.join(known)}")
     shortest = max(PROBLEMS[name].every for name in args.problems)
     if args.steps is not None:
-        require_between(args, "steps", shortest, float("inf"))
+        require_between(args, "steps", shortest, MAX_STEPS)
     if "mnist" in args.problems:
         load_digits(args.mnist)
 

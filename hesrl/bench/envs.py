@@ -29,7 +29,7 @@ from hesrl.envs.numpy_tasks import NUMPY_TASKS
 from hesrl.errors import UserError
 from hesrl.rl.threads import cores
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import require_positive
+from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 ENV_IDS = tuple(
     sorted(f"{task.__name__.removesuffix('Env')}-v5" for task in COMPILED_TASKS | NUMPY_TASKS)
@@ -142,7 +142,8 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    require_positive(args, "num_envs env_threads compared_steps steps rounds")
+    require_positive(args, "num_envs env_threads rounds")
+    require_between(args, "compared_steps steps", 1, MAX_STEPS)
     threads = cores() if args.env_threads is None else args.env_threads
     for env_id in args.env_ids:
         reason = why_not_batched(make_env(env_id))

@@ -28,7 +28,7 @@ from hesrl.errors import UserError, one_line
 from hesrl.measuring.tables import markdown_table, write_csv
 from hesrl.runs.atomic import require_writable
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import require_positive
+from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 FIRST = 5
 """Steps after which distances are taken, besides the last."""
@@ -80,7 +80,8 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    require_positive(args, "learning_rate adam_bound steps timeout")
+    require_positive(args, "learning_rate adam_bound timeout")
+    require_between(args, "steps", 1, MAX_STEPS)
     unknown = [name for name in args.libraries if name not in LIBRARIES]
     if unknown:
         raise UserError(f"--libraries must be among {', '.join(LIBRARIES)}")

@@ -12,9 +12,8 @@ from statistics import median
 import numpy as np
 
 from hesrl.envs.ur5.simulation import UR5ReacherSim
-from hesrl.errors import UserError
 from hesrl.runs.machine import describe_machine
-from hesrl.settings import flag
+from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 
 @dataclass
@@ -46,9 +45,8 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    for name, value in vars(args).items():
-        if value < 1:
-            raise UserError(f"{flag(name)} {value}: must be at least 1")
+    require_positive(args, "rounds")
+    require_between(args, "total_timesteps", 1, MAX_STEPS)
     print(describe_machine())
     speed = median(measure_speed(args.total_timesteps) for _ in range(args.rounds))
     print(f"UR5 Reacher: {speed:,.0f} steps/s on one core")

@@ -31,7 +31,7 @@ from hesrl.curvature import arm, take_curvature
 from hesrl.measuring.digits import load_digits
 from hesrl.measuring.networks import dense_network
 from hesrl.measuring.tables import mean_cell
-from hesrl.settings import require_between, require_positive
+from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 
 class UPGD(torch.optim.Optimizer):
@@ -105,7 +105,8 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible, or there are no digits.
     """
-    require_between(args, "seeds task_steps", 1, float("inf"))
+    require_between(args, "seeds", 1, float("inf"))
+    require_between(args, "task_steps", 1, MAX_STEPS)
     require_between(args, "tasks", 2, float("inf"))
     require_between(args, "sigma", 0, float("inf"))
     require_positive(args, "learning_rates")

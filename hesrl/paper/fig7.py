@@ -24,7 +24,7 @@ from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.fig7_curves import EPISODES, GOOD, SMOOTHED, Curve, Row, curves, means
 from hesrl.paper.fig7_plot import plot_curves
 from hesrl.runs.metrics import read_metric
-from hesrl.settings import Scale, require_between
+from hesrl.settings import MAX_STEPS, Scale, require_between
 
 PAPER_OPTIONS = (
     "--no-anneal-lr", "--max-grad-norm=inf", "--no-clip-vloss", "--variance-network",
@@ -94,7 +94,7 @@ def main(args: Args) -> int:
 def _check(args: Args) -> None:
     require_between(args, "seeds jobs", 1, float("inf"))
     shortest = 100 * EPISODES * SMOOTHED
-    require_between(args, "total_timesteps", shortest, float("inf"))
+    require_between(args, "total_timesteps", shortest, MAX_STEPS)
     for name in args.optimizers:
         if name not in ppo.DEFAULTS:
             raise UserError(f"--optimizers {name}: choose from {', '.join(ppo.DEFAULTS)}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hesrl.errors import UserError
 from hesrl.measuring.digits import Digits, load_digits
 from hesrl.measuring.networks import dense_network
-from hesrl.settings import Scale, require_between, require_positive
+from hesrl.settings import MAX_STEPS, Scale, require_between, require_positive
 
 
 @dataclass
@@ -55,7 +55,7 @@ class TrainingArgs:
             UserError: A setting is impossible or does not go with the digits.
         """
         require_between(self, "seeds hidden_layers width batch_size examples jobs", 1, float("inf"))
-        require_between(self, "steps", 0, float("inf"))
+        require_between(self, "steps", 0, MAX_STEPS)
         require_positive(self, "learning_rate")
         count = len(load_digits(self.mnist).labels)
         if self.examples > count:

@@ -14,6 +14,7 @@ from hesrl.rl.layers import ACTIVATIONS
 from hesrl.rl.optimizer_settings import OptimizerDefaults, check_optimizer, fill_in_optimizer
 from hesrl.settings import (
     MAX_SEED,
+    MAX_STEPS,
     require_between,
     require_choice,
     require_device,
@@ -114,9 +115,9 @@ class TrainingSettings:
             require_choice(self, name, choices)
         require_device(self.device)
         require_positive(
-            self,
-            "total_timesteps checkpoint_interval eval_interval eval_episodes threads hidden_sizes",
+            self, "checkpoint_interval eval_interval eval_episodes threads hidden_sizes"
         )
+        require_between(self, "total_timesteps", 1, MAX_STEPS)
         require_between(self, "seed", 0, MAX_SEED)
         require_between(self, "gamma", 0, 1)
 

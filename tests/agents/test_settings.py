@@ -54,6 +54,8 @@ each_agent = pytest.mark.parametrize("agent", [ppo, a2c], ids=["ppo", "a2c"])
             "--output-curvature fisher does not go with --optimizer adahessian",
         ),
         ({"seed": -1}, "--seed -1: must be from 0 to 4294967295"),
+        ({"total_timesteps": 0}, "--total-timesteps 0: must be from 1 to 1000000000000$"),
+        ({"total_timesteps": 10**12 + 1}, "--total-timesteps 1000000000001: must be from 1 to"),
         ({"ent_coef": -0.1}, "--ent-coef -0.1: must be at least 0"),
         ({"vf_coef": math.inf}, "--vf-coef inf: must be at least 0"),
         ({"gamma": 1.5}, "--gamma 1.5: must be from 0 to 1"),
@@ -74,9 +76,8 @@ def test_a_run_that_is_resumed_may_have_more_threads_than_there_are_cores(agent,
 @each_agent
 @pytest.mark.parametrize(
     "name",
-    ["num_envs", "num_steps", "total_timesteps", "checkpoint_interval", "eval_episodes",
-     "threads"],
-)  # fmt: skip
+    ["num_envs", "num_steps", "checkpoint_interval", "eval_episodes", "threads"],
+)
 def test_counts_are_above_zero(agent, name):
     option = "--" + name.replace("_", "-")
     with pytest.raises(UserError, match=f"^{option} 0: must be greater than zero"):

@@ -192,7 +192,7 @@ def test_the_report_has_the_numbers_of_the_data(args: Args, capsys: pytest.Captu
     ("settings", "message"),
     [
         ({"seeds": 0}, "--seeds 0: must be at least 1"),
-        ({"steps": 9}, "--steps 9: must be at least 10"),
+        ({"steps": 9}, "--steps 9: must be from 10 to"),
         ({"eps": 0.0}, "--eps 0.0: must be greater than zero"),
         ({"delta": -1.0}, "--delta -1.0: must be greater than zero"),
         ({"problems": ()}, "--problems must be different ones of rosenbrock, beale"),

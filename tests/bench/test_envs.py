@@ -48,7 +48,7 @@ def test_all_tasks_are_there():
     [
         ({"rounds": 0}, "--rounds 0: must be greater than zero"),
         ({"env_threads": 0}, "--env-threads 0: must be greater than zero"),
-        ({"compared_steps": 0}, "--compared-steps 0: must be greater than zero"),
+        ({"compared_steps": 0}, "--compared-steps 0: must be from 1"),
         ({"env_ids": ("Pendulum-v1",)}, "--env-ids Pendulum-v1: cannot step in threads, because"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_distance_is_the_largest_on_the_way():
         ({"optimizer": "adamm"}, "--optimizer adamm: choose one of sgd, adam"),
         ({"optimizer": "kfac"}, "--optimizer kfac: choose one of"),
         ({"optimizer": "adaggnmc"}, "--optimizer adaggnmc: choose one of"),
-        ({"steps": 0}, "--steps 0: must be greater than zero"),
+        ({"steps": 0}, "--steps 0: must be from 1"),
         ({"adam_bound": -1.0}, r"--adam-bound -1.0: must be greater than zero"),
         ({"libraries": ("numpy",)}, "--libraries must be among torchvision"),
     ],

@@ -18,8 +18,8 @@ def test_the_speed_is_printed(capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (Args(rounds=0), "--rounds 0: must be at least 1"),
-        (Args(total_timesteps=0), "--total-timesteps 0: must be at least 1"),
+        (Args(rounds=0), "--rounds 0: must be greater than zero"),
+        (Args(total_timesteps=0), "--total-timesteps 0: must be from 1"),
     ],
 )
 def test_impossible_settings_are_refused(args, message):

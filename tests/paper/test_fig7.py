@@ -95,7 +95,7 @@ def test_verdicts_follow_from_the_curves():
     ("settings", "message"),
     [
         ({"seeds": 0}, "--seeds 0: must be at least 1"),
-        ({"total_timesteps": 9_000}, "--total-timesteps 9000: must be at least 10000"),
+        ({"total_timesteps": 9_000}, "--total-timesteps 9000: must be from 10000"),
         ({"optimizers": ("adam", "adan")}, "--optimizers adan: choose from sgd"),
         ({"optimizers": ("adam", "adam")}, "must be one or more different names"),
     ],

@@ -91,7 +91,8 @@ def main(args: Args) -> int:
     for curve in curves:
         line = f"{curve.env_id} {curve.label}: {len(curve.seeds)} run(s), {_last(curve)}"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{args.out}", markup=False, highlight=False, soft_wrap=True)
+    for path in (args.out, numbers):
+        console.print(f"{path}", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 

@@ -119,6 +119,7 @@ def test_picture_and_numbers_are_written(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Ant-v5 ppo adam: 1 run(s), 4 at step 100" in printed
     assert "Hopper-v5 ppo adam: 2 run(s), 5 ± 38.12 at step 100" in printed
+    assert printed.splitlines()[-2:] == [str(out), str(out.with_suffix(".csv"))]
 
 
 def test_numbers_of_another_kind_are_not_replaced(tmp_path):
