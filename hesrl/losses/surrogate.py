@@ -5,7 +5,8 @@ With the ratio r = π(a)/π_old(a) = exp(log π − log π_old) and advantages A
     ℓ_n = −min(r_n A_n, clip(r_n, 1 − ε, 1 + ε) A_n)
 
 is flat where it is clipped (A > 0 and r > 1 + ε, or A < 0 and r < 1 − ε), and −r A elsewhere. So
-first and second derivative with respect to log π are the same weight w = −r A, or 0.
+first and second derivative with respect to log π are the same weight w = −r A, or 0. At the clip
+itself, r = 1 ± ε, this is w = −r A, as in PyTorch up to 2.13; from 2.14 on PyTorch has half of it.
 """
 
 from __future__ import annotations
