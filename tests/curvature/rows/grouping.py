@@ -57,8 +57,9 @@ def scatter(reduce: str, include_self: bool) -> Callable[[Tensor, Tensor], Tenso
 
 def select(reduce: str, include_self: bool) -> Callable[[Tensor, Tensor], Tensor]:
     def function(x: Tensor, v: Tensor) -> Tensor:
-        with warnings.catch_warnings(category=UserWarning):
-            warnings.simplefilter("ignore")  # It says that the operation is in beta.
+        with warnings.catch_warnings():
+            # It says that the operation is in beta.
+            warnings.simplefilter("ignore", UserWarning)
             return x.index_reduce(-1, PICKED, v, reduce, include_self=include_self)
 
     return function
