@@ -198,7 +198,8 @@ class AdaptiveByCurvature(Adaptive):
             means = [v.mean() * group["damping"] for v in averages]
             averages = [v + mean for v, mean in zip(averages, means, strict=True)]
         exponent = group.get("hessian_power", 1.0) * CURVATURE_AVERAGES[average]
-        return Scale(averages, exponent, [s.get("hess_count", s["step"]) for s in states])
+        counts = [state["hess_count" if "hess_count" in state else "step"] for state in states]
+        return Scale(averages, exponent, counts)
 
     def _update(
         self, group: dict[str, Any], params: list[Tensor], states: list[State], grads: list[Tensor]
