@@ -102,7 +102,7 @@ def test_a_reentrant_checkpoint_that_hides_all_armed_parameters_is_refused(net):
     assert all(p.grad is not None for p in net.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit")
 def test_a_scripted_module_is_told_to_call_the_module_itself(net):
     """From its second run on it is one node."""
     scripted = torch.jit.script(net)
