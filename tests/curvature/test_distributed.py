@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel as Parallel
 from hesrl.curvature import arm, take_curvature
 from hesrl.optim import AdaHesScale
 
-RANKS, SECONDS = 2, 60
+RANKS, SECONDS = 2, 600
 
 
 class Net(nn.Module):
