@@ -37,7 +37,10 @@ def with_requirements(*distributions):
 
 class Blocker(Loader, MetaPathFinder):
     allowed = with_requirements("torch", "numpy")
-    owners = metadata.packages_distributions()
+    owners = {}  # `metadata.packages_distributions` of Python 3.10 does not find all
+    for distribution in metadata.distributions():
+        for top in {file.parts[0].removesuffix(".py") for file in distribution.files or ()}:
+            owners.setdefault(top, set()).add(distribution.name)
 
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
