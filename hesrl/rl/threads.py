@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -18,6 +19,8 @@ def limit_threads(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     threadpool_limits(threads, user_api="blas")
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # NumPy 2.2 looks at the numbers once, and warns if subnormal ones are zero
     torch.set_flush_denormal(True)
 
 

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -37,6 +39,19 @@ def test_subnormal_numbers_become_zero(as_before):
     assert (subnormal * 1e-4).any()
     limit_threads(1)
     assert not (subnormal * 1e-4).any()
+
+
+def test_numpy_does_not_warn_of_subnormal_numbers():
+    """In a process of its own, in which nobody has asked NumPy before."""
+    code = """
+import warnings
+import numpy as np
+from hesrl.rl.threads import limit_threads
+warnings.simplefilter("error")
+limit_threads(1)
+print(np.finfo(np.float32), np.finfo(np.float64))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_cores_are_those_that_the_process_may_use(monkeypatch):
