@@ -25,6 +25,7 @@ class SessionSettings(Protocol):
     total_timesteps: int
     optimizer: str
     given: ClassVar[frozenset[str]]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def planned_timesteps(self) -> int:
@@ -109,7 +110,7 @@ def settings_in_force(args: SessionSettingsT) -> SessionSettingsT:
     """
     if args.resume is None:
         return args
-    fields = {field.name: field for field in dataclasses.fields(args)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(args)}
     defaults = type(args)()
     given = {n for n in fields if getattr(args, n) != getattr(defaults, n)} | args.given
     for name in sorted(given - {"resume", "yes", "total_timesteps"}):

@@ -33,8 +33,8 @@ from hesrl.optim.base import CurvatureOptimizer
 from hesrl.optim.hyperparameters import CURVATURE_AVERAGES
 from hesrl.optim.states import State
 from hesrl.optim.update import (
-    HALF,
     Update,
+    average,
     average_squares,
     decay_of,
     powers,
@@ -176,6 +176,7 @@ class AdaptiveByCurvature(Adaptive):
         super().__setstate__(state)
 
     def _average(self, group: dict[str, Any], states: list[State], hessians: list[Any]) -> None:
+        averages = self._averages(group, states)
         if group["curvature_average"] == "rms":
             super()._average(group, states, hessians)
             return
@@ -183,21 +184,32 @@ class AdaptiveByCurvature(Adaptive):
             hessians = list(torch._foreach_abs(hessians))
         elif group["maximize"]:
             hessians = list(torch._foreach_neg(hessians))
-        averages = [state["exp_hess"] for state in states]
-        pairs = zip(averages, hessians, strict=True)
-        values = [h.float() if h.dtype in HALF and a.dtype not in HALF else h for a, h in pairs]
-        torch._foreach_lerp_(averages, values, 1 - self._curvature_beta(group))
+        average(averages, hessians, self._curvature_beta(group))
+
+    def _averages(self, group: dict[str, Any], states: list[State]) -> list[Tensor]:
+        """Return v of each parameter.
+
+        Raises:
+            ValueError: The parameters have an average of another kind.
+        """
+        kind = group["curvature_average"]
+        name = "exp_hess_sq" if kind == "rms" else "exp_hess"
+        if name not in states[0]:
+            raise ValueError(
+                f"{type(self).__name__}: curvature_average={kind!r} does not go with what was "
+                "averaged so far: make a new optimizer"
+            )
+        return [state[name] for state in states]
 
     def _scale(self, group: dict[str, Any], states: list[State], grads: list[Tensor]) -> Scale:
-        average = group["curvature_average"]
-        name = "exp_hess_sq" if average == "rms" else "exp_hess"
-        averages = [state[name] for state in states]
-        if average == "signed":
+        averages = self._averages(group, states)
+        if group["curvature_average"] == "signed":
             averages = list(torch._foreach_clamp_min(averages, 0.0))
         if group["damping"]:
             means = [v.mean() * group["damping"] for v in averages]
             averages = [v + mean for v, mean in zip(averages, means, strict=True)]
-        exponent = group.get("hessian_power", 1.0) * CURVATURE_AVERAGES[average]
+        exponent = CURVATURE_AVERAGES[group["curvature_average"]]
+        exponent *= group.get("hessian_power", 1.0)
         counts = [state["hess_count" if "hess_count" in state else "step"] for state in states]
         return Scale(averages, exponent, counts)
 

@@ -121,7 +121,7 @@ class CurvatureOptimizer(Optimizer):
         """Let the counts of steps begin anew; the moving averages stay.
 
         Where a new loss begins, Adam-Rel does that (Ellis et al., 2024): the first steps are
-        √((1 − β₂)) / (1 − β₁) times as long, and grow to their full length.
+        √(1 − β₂) / (1 − β₁) times as long, and grow to their full length.
         """
         for state in self.state.values():
             for name in COUNTS & state.keys():

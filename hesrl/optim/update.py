@@ -66,11 +66,21 @@ class Update(NamedTuple):
         return any(d.dtype != p.dtype for d, p in zip(divisors, self.params, strict=True))
 
 
+def average(averages: list[Tensor], values: list[Tensor], beta: float) -> None:
+    """Bring moving averages up to date in place: v ← β v + (1 − β) f."""
+    torch._foreach_lerp_(averages, as_wide(values, averages), 1 - beta)
+
+
 def average_squares(averages: list[Tensor], values: list[Tensor], beta: float) -> None:
     """Bring moving averages up to date in place: v ← β v + (1 − β) d²."""
-    pairs = zip(averages, values, strict=True)
-    values = [v.float() if v.dtype in HALF and a.dtype not in HALF else v for a, v in pairs]
+    values = as_wide(values, averages)
     torch._foreach_lerp_(averages, torch._foreach_mul(values, values), 1 - beta)
+
+
+def as_wide(values: list[Tensor], averages: list[Tensor]) -> list[Tensor]:
+    """Return values in single precision where only their averages are of it."""
+    pairs = zip(averages, values, strict=True)
+    return [v.float() if v.dtype in HALF and a.dtype not in HALF else v for a, v in pairs]
 
 
 def powers(beta: float, counts: Any) -> Any:

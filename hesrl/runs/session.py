@@ -78,7 +78,7 @@ class Session:
         if args.resume is None:
             config = {
                 name: str(value) if isinstance(value, Path) else value
-                for name, value in dataclasses.asdict(args).items()  # type: ignore[call-overload]
+                for name, value in dataclasses.asdict(args).items()
                 if name not in OF_A_COMMAND
             }
             self.run = RunDirectory.create(

@@ -1,9 +1,7 @@
 """Runs that were stopped, killed or finished, each a process, and how they go on."""
 
 import json
-import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -20,11 +18,9 @@ from tests.agents.processes import (
     start_small,
     wait_for,
 )
+from tests.compiler import COMPILER
 from tests.rl.comparison import assert_same
 
-COMPILER = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
-)
 COMPILING = r"(compiling the training step .*\n)?"
 REACH = "tests.rl.toy_spaces:ToyReach-v0"
 """Observes a Dict, takes MultiDiscrete or MultiBinary, and has a state that can be saved."""

@@ -1,19 +1,16 @@
 """The time to compile a step is measured cold and warm."""
 
-import os
 import re
-import shutil
 
 import pytest
 
 from hesrl.bench import compile
 from hesrl.bench.compile import Args, main
 from hesrl.errors import UserError
+from tests.compiler import COMPILER
 
 
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
-)
+@COMPILER
 def test_a_cold_step_needs_the_compiler_and_a_warm_one_does_not(capsys, monkeypatch):
     monkeypatch.setattr(compile, "OPTIMIZERS", ("Adam",))
     assert main(Args(rounds=1)) == 0

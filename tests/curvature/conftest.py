@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hesrl.curvature import arm
+from hesrl.curvature import arm, disarm, patch_torch
+from hesrl.curvature.arming import store
 from tests.curvature.both_ways import noted
 
 
@@ -23,3 +27,13 @@ def net() -> nn.Sequential:
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     arm(net.parameters())
     return net
+
+
+@pytest.fixture
+def nothing_armed() -> Iterator[None]:
+    """Each test begins and ends without armed parameters."""
+    gc.collect()
+    disarm([param for mark in list(store._marks.values()) if (param := mark()) is not None])
+    assert not store.is_any_armed()
+    yield
+    patch_torch(True)

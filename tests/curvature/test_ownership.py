@@ -6,7 +6,7 @@ import copy
 import gc
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +17,8 @@ from hesrl.curvature import (
     arm,
     disarm,
     is_armed,
-    patch_torch,
 )
-from hesrl.curvature.arming import store, torch_patches
+from hesrl.curvature.arming import torch_patches
 from hesrl.optim import AdaHesScale
 from tests.curvature.nets import (
     X,
@@ -31,15 +30,7 @@ from tests.curvature.nets import (
     plain_net,
 )
 
-
-@pytest.fixture(autouse=True)
-def nothing_armed() -> Iterator[None]:
-    """Each test begins and ends without armed parameters."""
-    gc.collect()
-    disarm([param for mark in list(store._marks.values()) if (param := mark()) is not None])
-    assert not store.is_any_armed()
-    yield
-    patch_torch(True)
+pytestmark = pytest.mark.usefixtures("nothing_armed")
 
 
 def through_torch_save(thing: Any) -> Any:

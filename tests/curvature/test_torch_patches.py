@@ -29,7 +29,8 @@ from tests.curvature.nets import (
     make_net,
     plain_net,
 )
-from tests.curvature.test_ownership import nothing_armed  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("nothing_armed")
 
 NATIVE = {
     "backward": (torch.autograd, "backward"),

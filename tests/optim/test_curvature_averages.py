@@ -35,6 +35,28 @@ def derive(params, step):
         yield p.grad.clone(), hess.to(p.dtype)
 
 
+def assert_steps_of_the_equations(params, optimizer, count, given, anew_every=None):
+    """Take steps, and with ``anew_every`` let their counts begin anew after so many."""
+    thetas, states = [p.detach().clone() for p in params], [{} for _ in params]
+    for step in range(count):
+        if anew_every is not None and step % anew_every == 0:
+            optimizer.reset_time()
+            for state in states:
+                state |= {"t": 0, "n": 0}
+        due = step % given.get("curvature_every", 1) == 0
+        grads, hessians = zip(*derive(params, step), strict=True)
+        for p, hess in zip(params, hessians, strict=True):
+            if due:
+                give_curvature(p, hess)
+        hessians = hessians if due else [None] * len(params)
+        reference_step(
+            thetas, grads, hessians, states, form="adaptive", divide_by="curvature", **given
+        )
+        optimizer.step()
+        for p, theta in zip(params, thetas, strict=True):
+            torch.testing.assert_close(p.detach(), theta, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("average", CURVATURE_AVERAGES)
 @pytest.mark.parametrize("damping", [0.0, 0.3])
@@ -52,20 +74,7 @@ def test_50_steps_are_those_of_the_equations(cls, average, damping, options):
         given["delta"] = 1e-3
     params = parameters()
     optimizer = cls(params, **given)
-    thetas, states = [p.detach().clone() for p in params], [{} for _ in params]
-    for step in range(50):
-        due = step % options.get("curvature_every", 1) == 0
-        grads, hessians = zip(*derive(params, step), strict=True)
-        for p, hess in zip(params, hessians, strict=True):
-            if due:
-                give_curvature(p, hess)
-        hessians = hessians if due else [None] * len(params)
-        reference_step(
-            thetas, grads, hessians, states, form="adaptive", divide_by="curvature", **given
-        )
-        optimizer.step()
-        for p, theta in zip(params, thetas, strict=True):
-            torch.testing.assert_close(p.detach(), theta, rtol=1e-9, atol=1e-12)
+    assert_steps_of_the_equations(params, optimizer, 50, given)
 
 
 @pytest.mark.parametrize("average", OTHERS)
@@ -164,6 +173,18 @@ def test_impossible_choices_are_refused(options, message):
         AdaHesScale(parameters(), **options)
 
 
+@pytest.mark.parametrize(("first", "then"), [("rms", "mean"), ("signed", "rms")])
+def test_another_kind_of_average_in_the_course_of_a_run_is_refused(first, then):
+    model = network()
+    optimizer = AdaHesScale(model.parameters(), curvature_average=first)
+    train(model, optimizer, range(2))
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.param_groups[0]["curvature_average"] = then
+    with pytest.raises(ValueError, match=f"curvature_average='{then}' does not go with what was "):
+        train(model, optimizer, range(2, 3))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
 def test_optimizers_without_a_curvature_have_no_such_options():
     with pytest.raises(TypeError, match="Adam has no option 'curvature_average'"):
         Adam(parameters(), curvature_average="mean")
@@ -172,26 +193,9 @@ def test_optimizers_without_a_curvature_have_no_such_options():
 @pytest.mark.parametrize("options", [{}, {"curvature_every": 2}, {"capturable": True}], ids=str)
 def test_counts_that_begin_anew_keep_the_averages(options):
     params = parameters()
-    optimizer = AdaHesScale(params, lr=0.1, eps=1e-3, **options)
-    thetas, states = [p.detach().clone() for p in params], [{} for _ in params]
-    given = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-3, "adam_bound": 3.0}
-    for step in range(12):
-        if step % 4 == 0:
-            optimizer.reset_time()
-            for state in states:
-                state |= {"t": 0, "n": 0}
-        due = step % options.get("curvature_every", 1) == 0
-        grads, hessians = zip(*derive(params, step), strict=True)
-        for p, hess in zip(params, hessians, strict=True):
-            if due:
-                give_curvature(p, hess)
-        hessians = hessians if due else [None] * len(params)
-        reference_step(
-            thetas, grads, hessians, states, form="adaptive", divide_by="curvature", **given
-        )
-        optimizer.step()
-    for p, theta in zip(params, thetas, strict=True):
-        torch.testing.assert_close(p.detach(), theta, rtol=1e-9, atol=1e-12)
+    given = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-3, "adam_bound": 3.0, **options}
+    optimizer = AdaHesScale(params, **given)
+    assert_steps_of_the_equations(params, optimizer, 12, given, anew_every=4)
 
 
 def test_optimizers_that_count_nothing_have_nothing_to_reset():

@@ -1,8 +1,5 @@
 """A whole transition in one record: both networks, their TD error, and two streaming steps."""
 
-import os
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,10 +10,8 @@ from hesrl.optim.states import SCALARS
 from hesrl.train_step import RecordedStep
 from hesrl.train_step.compilation import compiled
 from hesrl.train_step.recording import record, replayed
+from tests.compiler import COMPILER
 
-COMPILER = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
-)
 CURVED = dict(source="hesscale_gn", power=1.0, damping=0.1)
 
 

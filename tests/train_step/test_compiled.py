@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from hesrl.train_step.compilation import (
     kept_library,
     stem_of,
 )
+from tests.compiler import COMPILER
 from tests.train_step.steps import (
     Independent,
     Separate,
@@ -23,10 +23,6 @@ from tests.train_step.steps import (
     assert_equal_state,
     make,
     take,
-)
-
-COMPILER = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
 )
 
 

@@ -1,8 +1,6 @@
 """What is written in C computes what PyTorch does, operation by operation."""
 
 import math
-import os
-import shutil
 
 import pytest
 import torch
@@ -11,10 +9,9 @@ import torch.nn.functional as F
 from hesrl.train_step.compilation import compiled
 from hesrl.train_step.expressions import COMPARISONS, ENTRYWISE
 from hesrl.train_step.recording import record
+from tests.compiler import COMPILER
 
-pytestmark = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
-)
+pytestmark = COMPILER
 ENDS = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 30.0])
 
 

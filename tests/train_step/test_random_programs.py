@@ -3,15 +3,13 @@
 They are about the order of loops and what is joined, so each has many steps on few tensors.
 """
 
-import os
 import random
-import shutil
 
-import pytest
 import torch
 
 from hesrl.train_step.compilation import compiled
 from hesrl.train_step.recording import record
+from tests.compiler import COMPILER
 
 PROGRAMS, STEPS, N = 6, 25, 3
 
@@ -46,9 +44,7 @@ def run(rng, arguments):
     return [x.clone() for x in (*results, *tensors)]
 
 
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
-)
+@COMPILER
 def test_random_programs():
     draws = torch.Generator().manual_seed(0)
     arguments = [

@@ -1,0 +1,10 @@
+"""The mark of tests that compile C++."""
+
+import os
+import shutil
+
+import pytest
+
+COMPILER = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="needs a C++ compiler"
+)
