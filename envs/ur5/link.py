@@ -164,8 +164,11 @@ class Link(ABC):
         """
         deadline = time.monotonic() + timeout
         with self._looking():
-            while self._state is None or not condition(self._state):
+            while True:
+                # First, as who waits may run again only after the packet that broke the connection.
                 self._check()
+                if self._state is not None and condition(self._state):
+                    return self._state
                 if (left := deadline - time.monotonic()) <= 0:
                     # Who waits may be the first to run again after a halt of this program.
                     if (age := time.monotonic() - self._arrival) > self.stale_after:
@@ -173,7 +176,6 @@ class Link(ABC):
                         self._check()
                     raise EnvironmentFault(f"{self.where}: waited {timeout:.3g} s for {what}")
                 self._pause(left)
-            return self._state
 
     def refuse(self, what: str) -> NoReturn:
         """Stop the arm, close the connection and say what a person has to look at.

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from hesrl.envs.ur5.driver import Driver
+from hesrl.envs.ur5.link import PersonNeeded
 from hesrl.envs.ur5.motion import Limits, Motion
 from hesrl.envs.ur5.urscript import speedj
 from hesrl.errors import EnvironmentFault
@@ -160,6 +161,13 @@ def test_waiting_ends(driver):
     with pytest.raises(EnvironmentFault, match=r"127\.0\.0\.1.*waited 0\.05 s for the moon"):
         driver.wait(lambda state: False, 0.05, "the moon")
     assert driver.fault is None
+
+
+def test_waiting_is_over_with_the_link_even_where_its_last_packet_would_do(driver):
+    with pytest.raises(PersonNeeded):
+        driver.refuse("the arm moved")
+    with pytest.raises(PersonNeeded, match="the arm moved"):
+        driver.wait(lambda state: True, 60, "any packet")
 
 
 def test_nobody_there_is_named_with_the_cause(emulator):
