@@ -41,6 +41,7 @@ from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.fisher import make_optimizer
+from hesrl.rl.learning_rates import anneal
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers
 from hesrl.rl.threads import limit_threads
@@ -389,9 +390,7 @@ def main(args: Args) -> int:
         while not last:
             iteration += 1
             frac = 1.0 - global_step / args.total_timesteps if args.anneal_lr else 1.0
-            lr = frac * args.learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            anneal(optimizer, frac)
 
             storage = rollout(
                 envs, acting, args.num_steps, rng, until_episode_ends=args.update_at_episode_end
@@ -410,11 +409,9 @@ def main(args: Args) -> int:
             metrics = dict(zip(METRICS, row.tolist(), strict=True)) | curvature_metrics(curvature)
             loss = metrics["losses/policy_loss"] + metrics["losses/value_loss"]
             check_finite(agent, optimizer, loss, global_step)
-            metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
+            metrics |= {"charts/learning_rate": frac * args.learning_rate, **envs.take_metrics()}
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
-                metrics["eval/episodic_return"] = evaluator.mean_return(
-                    session.run.path, global_step
-                )
+                metrics["eval/episodic_return"] = evaluator.mean_return(run, global_step)
             session.log(global_step, metrics)
 
             stop = session.stop_requested

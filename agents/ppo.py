@@ -40,6 +40,7 @@ from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
 from hesrl.rl.env_options import check_real_time, env_options
 from hesrl.rl.fisher import make_optimizer
+from hesrl.rl.learning_rates import adapt_to_kl, anneal
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers
 from hesrl.rl.threads import limit_threads
@@ -89,6 +90,8 @@ class Args(ActorCriticSettings):
     """whether to clip the value loss, with the same ε in units of the value"""
     target_kl: float | None = None
     """approximate KL divergence (nats) after which an update ends early; None: never"""
+    desired_kl: float | None = None
+    """approximate KL divergence (nats) to which the step size adapts; None: it is annealed"""
     recompute_advantages: bool = False
     """whether each epoch estimates advantages and returns anew, by the critic it begins with"""
     reset_time: bool = False
@@ -106,7 +109,7 @@ class Args(ActorCriticSettings):
             UserError: One setting is impossible; the message names it.
         """
         super().check()
-        require_positive(self, "num_minibatches update_epochs clip_coef target_kl")
+        require_positive(self, "num_minibatches update_epochs clip_coef target_kl desired_kl")
         if self.reset_time and not issubclass(optim.get(self.optimizer), optim.Adaptive):
             raise UserError(f"--reset-time does not go with --optimizer {self.optimizer}")
         if self.batch_size % self.num_minibatches:
@@ -284,13 +287,9 @@ def make_batch(storage: Rollout, agent: Agent, acting: Acting, args: Args) -> Ba
 
 
 METRICS = (
-    "losses/policy_loss",
-    "losses/value_loss",
-    "losses/entropy",
-    "losses/old_approx_kl",
-    "losses/approx_kl",
-    "losses/clipfrac",
-)
+    "losses/policy_loss", "losses/value_loss", "losses/entropy", "losses/old_approx_kl",
+    "losses/approx_kl", "losses/clipfrac",
+)  # fmt: skip
 """Names of what the loss function returns beside the loss."""
 
 
@@ -339,8 +338,11 @@ def update(train_step: TrainStep, estimate: partial[Batch], args: Args) -> dict[
         for mb_inds in b_inds.split(args.minibatch_size):
             row, *curvature = train_step(learned, mb_inds)
             rows.append(row)
-        approx_kl = row[METRICS.index("losses/approx_kl")]
-        if args.target_kl is not None and approx_kl > args.target_kl:
+        of_epoch = torch.stack(rows[-args.num_minibatches :])
+        approx_kls = of_epoch[:, METRICS.index("losses/approx_kl")]
+        if args.desired_kl is not None:
+            adapt_to_kl(train_step.optimizer, approx_kls.mean().item(), args.desired_kl)
+        if args.target_kl is not None and approx_kls[-1] > args.target_kl:
             break
 
     metrics = dict(zip(METRICS, row.tolist(), strict=True)) | curvature_metrics(curvature)
@@ -357,7 +359,7 @@ def main(args: Args) -> int:
     args = settings_in_force(args)
     args.check()
     args.fill_in()
-    assert args.learning_rate is not None and args.max_grad_norm is not None
+    assert args.max_grad_norm is not None
     limit_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
@@ -411,10 +413,10 @@ def main(args: Args) -> int:
             restore(session.checkpoint, agent, optimizer, envs, rng)
         first_iteration = session.start_step // args.batch_size + 1
         for iteration in range(first_iteration, args.num_iterations + 1):
-            frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
-            lr = frac * args.learning_rate
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+            if args.desired_kl is None:
+                frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
+                anneal(optimizer, frac)
+            lr = float(optimizer.param_groups[0]["lr"])
 
             global_step = (iteration - 1) * args.batch_size
             storage = rollout(envs, acting, args.num_steps, rng)
@@ -432,9 +434,7 @@ def main(args: Args) -> int:
             check_finite(agent, optimizer, loss, global_step)
             metrics |= {"charts/learning_rate": lr, **envs.take_metrics()}
             if args.eval_interval is not None and iteration % args.eval_interval == 0 and not last:
-                metrics["eval/episodic_return"] = evaluator.mean_return(
-                    session.run.path, global_step
-                )
+                metrics["eval/episodic_return"] = evaluator.mean_return(run, global_step)
             session.log(global_step, metrics)
 
             stop = session.stop_requested

@@ -143,15 +143,19 @@ class Agent(nn.Module):
             return outputs, 0.5 * self.actor_logvar(shared)
         return (outputs,) if self.actor_logstd is None else (outputs, self.actor_logstd)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self, *, own_variance: bool = False) -> list[dict[str, Any]]:
         """Return a parameter group per network; a scaled optimizer bounds the step of each group.
 
-        A shared trunk and log σ belong to the actor's group.
+        Args:
+            own_variance: Whether log σ has a group of its own where it is a parameter.
+
+        Returns:
+            Groups named actor, variance (if there is one) and critic. A shared trunk belongs to the
+            actor, and so does a log σ without a group.
         """
         actor = [*self.trunk.parameters(), *self.actor.parameters()]
+        variance = [] if self.actor_logvar is None else [*self.actor_logvar.parameters()]
         if self.actor_logstd is not None:
-            actor.append(self.actor_logstd)
-        groups = [{"params": actor}, {"params": list(self.critic.parameters())}]
-        if self.actor_logvar is not None:
-            groups.insert(1, {"params": list(self.actor_logvar.parameters())})
-        return groups
+            (variance if own_variance else actor).append(self.actor_logstd)
+        parts = {"actor": actor, "variance": variance, "critic": list(self.critic.parameters())}
+        return [{"name": name, "params": params} for name, params in parts.items() if params]

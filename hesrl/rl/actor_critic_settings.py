@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -48,6 +49,10 @@ class ActorCriticSettings(RolloutSettings):
     """whether the value behind a time limit counts; else a time limit is a terminal state"""
 
     # Optimizer
+    critic_learning_rate: float | None = None
+    """step size of the critic, without a shared trunk; None: learning_rate"""
+    variance_learning_rate: float | None = None
+    """step size of the variance of continuous actions; None: learning_rate"""
     output_curvature: str = "exact"
     """curvature of the policy loss at the outputs: exact, signed; or fisher, the policy's own"""
 
@@ -70,6 +75,9 @@ class ActorCriticSettings(RolloutSettings):
                 f"--env-threads {self.env_threads}: this process may use {cores()} core(s), and "
                 "more threads than cores only wait; give fewer"
             )
+        own_rates = "critic_learning_rate variance_learning_rate"
+        require_positive(self, own_rates)
+        require_between(self, own_rates, 0, math.inf)
         require_between(self, "sparse_init", 0, 0.99)
         require_between(self, "log_std_init", -20, 20)
         if self.variance_network and self.log_std_init:

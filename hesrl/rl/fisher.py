@@ -10,20 +10,28 @@ from torch import Tensor, nn
 from hesrl import optim
 from hesrl.errors import UserError
 from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic_settings import ActorCriticSettings
+from hesrl.rl.learning_rates import INITIAL
 from hesrl.rl.optimizer_settings import hyperparameters
-from hesrl.rl.settings import RolloutSettings
 
 
-def make_optimizer(args: RolloutSettings, agent: Agent) -> optim.CurvatureOptimizer:
+def make_optimizer(args: ActorCriticSettings, agent: Agent) -> optim.CurvatureOptimizer:
     """Return the optimizer that the settings name, ready to observe the agent if it is K-FAC.
 
     Raises:
-        UserError: The agent has parameters that K-FAC does not take.
+        UserError: The agent has parameters that K-FAC does not take, or no variance.
     """
     kind = optim.get(args.optimizer)
     if issubclass(kind, optim.KFAC):
         _check_layers(agent)
-    optimizer = kind(agent.parameter_groups(), **hyperparameters(args))
+    own = {"variance": args.variance_learning_rate, "critic": args.critic_learning_rate}
+    groups = agent.parameter_groups(own_variance=own["variance"] is not None)
+    if own["variance"] is not None and "variance" not in (group["name"] for group in groups):
+        raise UserError("--variance-learning-rate: discrete actions have no variance")
+    for group in groups:
+        lr = own.get(group["name"])
+        group["lr"] = group[INITIAL] = args.learning_rate if lr is None else lr
+    optimizer = kind(groups, **hyperparameters(args))
     let_observe(optimizer, agent)
     return optimizer
 

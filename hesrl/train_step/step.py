@@ -42,6 +42,9 @@ class TrainStep:
             ``p.hess_diag`` or its norm, follow the metrics.
         report: Takes the line that says why steps are eager or replayed; by default to stderr.
 
+    Attributes:
+        optimizer: What steps.
+
     Raises:
         ValueError: ``compile`` or ``max_grad_norm`` is impossible.
         TypeError: The optimizer is none of `hesrl.optim`.
@@ -60,7 +63,7 @@ class TrainStep:
     ) -> None:
         if not max_grad_norm > 0:
             raise ValueError(f"max_grad_norm must be above 0, not {max_grad_norm!r}")
-        self._loss_fn, self._optimizer, self._max_grad_norm = loss_fn, optimizer, max_grad_norm
+        self._loss_fn, self.optimizer, self._max_grad_norm = loss_fn, optimizer, max_grad_norm
         self._after_backward = after_backward
         self._step = RecordedStep(
             lambda *passed: self._eager(passed[:-1], passed[-1]),
@@ -98,7 +101,7 @@ class TrainStep:
         return self._step(*batch, inds)
 
     def _eager(self, batch: Sequence[Tensor], inds: Tensor) -> Metrics:
-        optimizer = self._optimizer
+        optimizer = self.optimizer
         optimizer.zero_grad()
         loss, metrics = self._loss_fn(*(tensor[inds] for tensor in batch))
         loss.backward()

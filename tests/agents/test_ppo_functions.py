@@ -9,7 +9,7 @@ from hesrl import optim
 from hesrl.agents import ppo
 from hesrl.agents.ppo import DEFAULTS, METRICS, Args, make_loss, update
 from hesrl.errors import UserError
-from hesrl.rl.optimizer_settings import hyperparameters
+from hesrl.rl.fisher import make_optimizer
 from hesrl.rl.training_state import curvature_of
 from hesrl.train_step import TrainStep
 from tests.agents.batches import batch_of, random_rollout
@@ -38,7 +38,7 @@ def checked(**settings):
 def prepare(args, policy="gaussian"):
     """Return agent, step and batch as `main` makes them, of random numbers."""
     agent = make_agent(policy)
-    optimizer = optim.get(args.optimizer)(agent.parameter_groups(), **hyperparameters(args))
+    optimizer = make_optimizer(args, agent)
     train_step = TrainStep(
         make_loss(agent, args),
         optimizer,
@@ -207,6 +207,16 @@ def test_an_update_ends_after_the_epoch_that_exceeds_the_target():
     assert epochs_of_update(max(whole)) == whole
 
 
+@pytest.mark.parametrize(("desired_kl", "grows"), [(10.0, True), (1e-9, False)])
+def test_the_step_size_follows_the_divergence_of_an_epoch(desired_kl, grows):
+    args = checked(desired_kl=desired_kl, update_epochs=3)
+    _, train_step, batch = prepare(args)
+    update(train_step, lambda: batch, args)
+    factor = 1.5**3 if grows else 1.5**-3
+    for group in train_step.optimizer.param_groups:
+        assert float(group["lr"]) == pytest.approx(factor * args.learning_rate)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -214,7 +224,7 @@ def test_an_update_ends_after_the_epoch_that_exceeds_the_target():
         ({"num_minibatches": 2048}, "2048: one sample .*or --no-norm-adv"),
         ({"total_timesteps": 100}, "100: is less than one rollout of 2048 steps"),
         *[({name: 0}, "0: must be greater than zero") for name in (
-            "num_minibatches", "update_epochs", "clip_coef", "target_kl",
+            "num_minibatches", "update_epochs", "clip_coef", "target_kl", "desired_kl",
         )],
     ],
 )  # fmt: skip

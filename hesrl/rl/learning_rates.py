@@ -1,0 +1,40 @@
+"""The step sizes of an agent's networks during a run: annealed, or adapted to how far it moves."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+
+INITIAL = "initial_lr"
+"""What a parameter group began with, by the name that torch's schedulers use."""
+
+_FAR, _FACTOR = 2.0, 1.5
+_SMALLEST, _LARGEST = 0.01, 10.0
+
+
+def anneal(optimizer: Optimizer, fraction: float) -> None:
+    """Give each parameter group ``fraction`` of the step size that it began with."""
+    for group in optimizer.param_groups:
+        group["lr"] = fraction * group[INITIAL]
+
+
+def adapt_to_kl(optimizer: Optimizer, approx_kl: float, desired_kl: float) -> None:
+    """Adapt the step sizes to the divergence of the policy from the one that acted.
+
+    As in rsl_rl (Rudin et al., 2022), all step sizes are divided by 1.5 where the divergence is
+    above twice the desired one, and multiplied by 1.5 where it is below half of it. They stay
+    between a hundredth and ten times of what they began with.
+
+    Args:
+        optimizer: Its groups know what they began with.
+        approx_kl: The divergence (nats).
+        desired_kl: What it shall be (nats).
+    """
+    if approx_kl > _FAR * desired_kl:
+        factor = 1 / _FACTOR
+    elif approx_kl < desired_kl / _FAR:
+        factor = _FACTOR
+    else:
+        return
+    for group in optimizer.param_groups:
+        now, initial = float(group["lr"]), group[INITIAL]
+        group["lr"] = min(max(factor * now, _SMALLEST * initial), _LARGEST * initial)
