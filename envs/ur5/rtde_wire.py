@@ -6,11 +6,14 @@ has ended. Until then nothing is uploaded, so that who only listens disturbs nob
 
 from __future__ import annotations
 
+import contextlib
 import math
 import struct
 from secrets import randbelow
 
+from hesrl.envs.ur5 import urscript
 from hesrl.envs.ur5.link import (
+    STOP_ACCELERATION,
     PersonNeeded,
     address,
     close_after_reading,
@@ -41,6 +44,8 @@ from hesrl.errors import EnvironmentFault
 
 _START = 2.0
 """Longest time from the upload of the program to its first cycle (s)."""
+_UNHEARD = 0.05
+"""Age of the program's echo from which another program may run in its place (s)."""
 _LONGER = 0.1
 """By what the program's echo may be late beyond the watchdog's time (s)."""
 
@@ -92,7 +97,7 @@ class RtdeWire(Wire):
         self._values |= {BEAT: randbelow(1 << 30), COMMAND: STOP}
         self._name: int | None = None
         self._runs = False
-        self._since, self._echo, self._echoed = math.nan, -1, math.nan
+        self._since, self._echo, self._echoed, self._now = math.nan, -1, math.nan, math.nan
 
     @property
     def is_ready(self) -> bool:
@@ -128,6 +133,10 @@ class RtdeWire(Wire):
 
     def end(self) -> None:
         """Do what `Wire.end` says."""
+        if self._name is not None and self._now > self._echoed + _UNHEARD:
+            # Another program does not read the registers, but a new one replaces it.
+            with contextlib.suppress(EnvironmentFault):
+                self._run(urscript.stopj(STOP_ACCELERATION))
         self._values |= {COMMAND: END, NUMBER: self._values[NUMBER] + 1}
         send_last(self.connection, self._next_package())
         close_after_reading(self.connection)
@@ -151,12 +160,15 @@ class RtdeWire(Wire):
         """Let the controller run our program, instead of any other."""
         self._name, self._runs, self._since = 1 + randbelow(1 << 30), False, math.nan
         try:
-            connection = connect(self._host, self._script_port, self._timeout)
+            self._run(program(self._name, self.t_min, self._lost))
         except EnvironmentFault:
             self._name = None
             raise
-        with connection:
-            send_last(connection, program(self._name, self.t_min, self._lost))
+
+    def _run(self, script: bytes) -> None:
+        """Let the controller run a program, instead of any other."""
+        with connect(self._host, self._script_port, self._timeout) as connection:
+            send_last(connection, script)
             close_after_reading(connection)
 
     def _look_at_program(self, state: State, echo: int, running: int) -> None:
@@ -166,6 +178,7 @@ class RtdeWire(Wire):
             ProtocolError: Its watchdog has stopped the arm.
             PersonNeeded: It was not started, or somebody else has ended it.
         """
+        self._now = state.time
         if self._name is None:
             return
         if state.stop is not None:

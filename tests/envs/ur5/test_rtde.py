@@ -176,6 +176,22 @@ def test_another_program_in_place_of_ours_needs_a_person(emulator):
     assert not link.is_broken
 
 
+def test_the_arm_is_stopped_where_another_program_moves_it(emulator):
+    link = link_at(emulator, stale_after=2.0)
+    link.stop()
+    assert eventually(lambda: link.is_ready)
+    arm = emulator.controller.arm
+    with socket.create_connection(("127.0.0.1", emulator.script_port)) as other:
+        lines = "while True:", "speedj([0.0, 0.0, 0.0, 0.0, 0.1, 0.0], 1.4, 0.1)", "end", "end", ""
+        other.sendall("\n".join(["def other():", *lines]).encode())
+        assert eventually(lambda: arm.qd_target[4] > 0.09)
+        assert eventually(lambda: link.fault)
+        assert eventually(lambda: not arm.qd_target.any())
+    # Nothing moves it any more.
+    time = arm.time
+    assert eventually(lambda: arm.time > time + 0.5) and not arm.qd_target.any()
+
+
 def test_a_secondary_interface_that_is_closed_is_named(emulator):
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
