@@ -54,8 +54,9 @@ ul { margin: 6px 0; padding-left: 20px; } li { margin: 3px 0; overflow-wrap: any
 METHOD_NOTES = (
     "Normalized scores are 0 at the lowest and 1 at the highest mean of the settings in this "
     "store, in each environment by itself, or at the reference scores that were given.",
-    "Final scores are mean returns of the training episodes in the last tenth of a run, areas "
-    "those of the whole curve, evaluations those of the evaluation episodes.",
+    "Final scores are mean returns of the training episodes in the last tenth of a run, or of the "
+    "last ones where none ended there; areas are means of the whole curve, evaluations those of "
+    "the evaluation episodes.",
     "IQM is the mean of the middle half of all runs; the optimality gap is what is missing to 1, "
     "so that less is better; the median is that of the environments' means.",
     "The probability of improvement is that of a run scoring higher than a run of the other, in "

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from hesrl.experiments.sweeps.run_results import last_value
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Settings, Trial
 
@@ -82,13 +83,12 @@ def mean_scores(
 def score_of(record: Record) -> float:
     """Return the score that settings are chosen by.
 
-    It is the mean return in the last tenth of the run; where no episode ended there, the last
-    value of the curve; NaN for a run that diverged, which counts as the lowest in its environment.
+    It is the final score; NaN for a run that diverged, which counts as the lowest in its
+    environment. Earlier stores have no final score where no episode ended in the last tenth.
     """
     if not math.isnan(record.final) or record.status == "diverged":
         return record.final
-    values = [float(value) for value in record.curve[:, 2] if not math.isnan(value)]
-    return values[-1] if values else math.nan
+    return last_value(record.curve)
 
 
 def _best_for_all(

@@ -45,10 +45,20 @@ def record_of(trial: Trial, run: RunDirectory, status: str, line: str = "") -> R
         return record._replace(curve=curve[curve[:, 0] <= reached])
     last = returns[steps > (1 - LAST_PART) * total]
     return record._replace(
-        final=float(last.mean()) if len(last) else math.nan,
+        final=float(last.mean()) if len(last) else last_value(curve),
         area=_area(curve[:, 2]),
         evaluation=_evaluation(run),
     )
+
+
+def last_value(curve: NDArray[np.float64]) -> float:
+    """Return the mean return of the last episodes that ended, by a curve; NaN if none did.
+
+    Environments with episodes of one length end them together, the last ones perhaps before the
+    last part of the run.
+    """
+    known = curve[~np.isnan(curve[:, 2]), 2]
+    return float(known[-1]) if len(known) else math.nan
 
 
 def _evaluation(run: RunDirectory) -> float:

@@ -63,8 +63,8 @@ class Record(NamedTuple):
     line: str = ""
     """The error of a run that failed or diverged, in one line."""
     final: float = math.nan
-    """Mean return of the training episodes in the last tenth of the run; NaN without any, and of a
-    run that is not done."""
+    """Mean return of the training episodes in the last tenth of the run; if none ended there, the
+    last value of the curve; NaN without any, and of a run that is not done."""
     area: float = math.nan
     """Mean of the curve over the whole run; NaN of a run that is not done."""
     evaluation: float = math.nan

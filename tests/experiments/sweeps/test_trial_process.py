@@ -16,6 +16,7 @@ import pytest
 
 from hesrl.errors import EnvironmentFault
 from hesrl.experiments.sweeps import trial_process
+from hesrl.experiments.sweeps.choice import score_of
 from hesrl.experiments.sweeps.executors import LocalProcesses, _no_main
 from hesrl.experiments.sweeps.grid import make_grid
 from hesrl.experiments.sweeps.run_results import record_of
@@ -69,12 +70,23 @@ def test_scores_are_those_of_the_episodes(tmp_path):
     assert record.area == pytest.approx(area / 100)
 
 
+def test_episodes_that_end_together_before_the_last_tenth_make_the_score(tmp_path):
+    trial = make_trial(total_timesteps=1_000_000)
+    returns = [(128_000 * i, 10.0 * i + j) for i in range(1, 8) for j in range(128)]
+    with make_run(tmp_path, trial, returns, [(1_000_000, 9.0)]) as run:
+        run.summary.write_text(json.dumps({"evaluation_returns": [1.0]}))
+        record = record_of(trial, run, "done")
+    assert record.final == 70.0 + np.mean(range(128))
+    assert score_of(record._replace(final=math.nan)) == record.final  # of an earlier store
+
+
 def test_a_run_without_episodes_has_no_score_and_a_diverged_one_ends_where_it_came(tmp_path):
     trial = make_trial(total_timesteps=100)
-    with make_run(tmp_path, trial, [(50, 3.0)], [(60, 6.0)]) as run:
+    with make_run(tmp_path / "none", trial, [], [(60, 6.0)]) as run:
         run.summary.write_text(json.dumps({"evaluation_returns": [2.0]}))
         record = record_of(trial, run, "done")
-        assert math.isnan(record.final) and record.area == 3.0 and record.evaluation == 2.0
+        assert math.isnan(record.final) and math.isnan(record.area) and record.evaluation == 2.0
+    with make_run(tmp_path / "one", trial, [(50, 3.0)], [(60, 6.0)]) as run:
         record = record_of(trial, run, "diverged", "not finite")
     assert record.curve[-1, 0] == 60 and record.line == "not finite"
     assert all(map(math.isnan, (record.final, record.area, record.evaluation)))
