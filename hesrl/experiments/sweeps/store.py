@@ -168,6 +168,14 @@ class Store:
         """
         self._change("DELETE FROM results WHERE id = ?", ((trial.id,) for trial in trials))
 
+    def interrupt(self) -> None:
+        """Let what runs be pending, as nothing runs any more.
+
+        Raises:
+            UserError: As `write` does.
+        """
+        self._change("UPDATE results SET status = 'pending' WHERE status = ?", [("running",)])
+
     def _change(self, command: str, rows: Iterable[tuple[Any, ...]]) -> None:
         with _errors(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")

@@ -124,6 +124,7 @@ def run_grid(
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store.open(folder))
         stack.callback(os.close, lock_folder(folder))
+        stack.callback(store.interrupt)  # whatever ends the sweep, and what a killed one has left
         pool = _executor(executor, jobs, address, folder)
         stack.callback(pool.close)
         display = stack.enter_context(Display(console))

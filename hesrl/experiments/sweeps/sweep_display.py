@@ -104,7 +104,7 @@ class Display:
             )
             for trial in todo
         ]
-        return sum(each) / min(slots, max(1, len(each)))
+        return sum(each) / max(1, min(slots, len(each)))
 
 
 def outcome(record: Record, shared: Collection[tuple[str, Any]] = ()) -> str:

@@ -5,6 +5,7 @@ import io
 import math
 import os
 import signal
+import sys
 from collections import Counter
 
 import pytest
@@ -12,8 +13,8 @@ import yaml
 from rich.console import Console
 
 from hesrl.cli import main
-from hesrl.errors import UserError
-from hesrl.experiments.sweeps import sweep_agents
+from hesrl.errors import EnvironmentFault, UserError
+from hesrl.experiments.sweeps import sweep, sweep_agents
 from hesrl.experiments.sweeps.grid import make_grid
 from hesrl.experiments.sweeps.store import Record, Store
 from hesrl.experiments.sweeps.sweep import run_grid
@@ -197,6 +198,34 @@ def test_a_store_on_a_full_disk_fails_one_run_and_the_rest_goes_on(tmp_path, mon
         assert statuses(loop.results()) == {1: "failed", 2: "done"}
         assert "seed 1: failed: cannot use results.sqlite: database or disk is full" in printed
         assert statuses(store.records()) == {1: "running", 2: "done"}  # another sweep takes it up
+
+
+@pytest.mark.parametrize("error", [UserError, EnvironmentFault, KeyboardInterrupt])
+def test_nothing_runs_after_an_error_or_ctrl_c(error, tmp_path, monkeypatch):
+    class Broken(FakePool):
+        def wait(self, seconds):
+            with Store.open(tmp_path, read_only=True) as reader:
+                assert statuses(reader.records()) == {1: "running", 2: "running"}
+            raise error("of any kind")
+
+        def close(self):
+            self.running.clear()
+
+    monkeypatch.setattr(sweep, "_executor", lambda *_: Broken())
+    with pytest.raises(error, match=r"^of any kind$"):
+        run_grid(tiny(), tmp_path)
+    with Store.open(tmp_path, read_only=True) as store:
+        assert statuses(store.records()) == {1: "pending", 2: "pending"}
+
+
+def test_what_a_killed_sweep_left_is_pending_even_if_the_next_cannot_start(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with Store.open(tmp_path) as store:
+        store.write(*(Record(trial, "running") for trial in tiny().trials()))
+    with pytest.raises(UserError, match=r"^--executor ray needs Ray"):
+        run_grid(tiny(), tmp_path, "ray")
+    with Store.open(tmp_path, read_only=True) as store:
+        assert set(statuses(store.records()).values()) == {"pending"}
 
 
 def test_one_sweep_at_a_time_uses_a_folder(tmp_path):

@@ -32,6 +32,13 @@ def test_the_time_left_is_that_of_the_last_runs(monkeypatch):
     assert state == "1 done, 2 running, 1 pending; 1:05 left"  # (30 + 50 + 50) / 2
 
 
+def test_a_cluster_without_nodes_has_a_time_left():
+    trial = Trial("a2c", (("env_id", "X"), ("total_timesteps", 500)), 1)
+    with Display(Console(file=io.StringIO(), force_terminal=True)) as display:
+        display.ended(Record(trial, "done"), 50.0)
+        display.show(Counter(pending=1), {}, [trial], 0)
+
+
 def test_a_terminal_has_a_live_table():
     console = Console(file=io.StringIO(), force_terminal=True, force_interactive=True, width=90)
     with Display(console) as display:
