@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hesrl.errors import UserError
 from hesrl.experiments.sweeps.executors import run_in_process
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial
@@ -24,24 +23,26 @@ CODE = "code of hesrl"
 def task() -> Callable[[bytes], Any]:
     """Return what Ray runs on a node: a function of what `call` makes.
 
-    Ray sends it as code, because it has no name in a module. So a node without hesrl runs it, too,
-    and says which node it is.
+    Ray sends it as code, because it has no name in a module. So a node without hesrl runs it, too.
+    The function returns the node's id in the cluster, and the trial's record or, in one line, why
+    the node cannot run it.
     """
 
-    def run(call: bytes) -> Any:
+    def run(call: bytes) -> tuple[str, Any]:
         import pickle
 
-        from ray.util import get_node_ip_address
+        import ray
 
-        node = get_node_ip_address()
+        address = ray.util.get_node_ip_address()
         try:
             function, *arguments = pickle.loads(call)
-        except (ImportError, AttributeError) as error:
-            raise RuntimeError(
-                f"node {node} of the cluster cannot run hesrl: {error}; install the same hesrl on "
-                "all nodes, in the environment that ray start runs in"
-            ) from error
-        return function(node, *arguments)
+            outcome = function(address, *arguments)
+        except Exception as error:  # of any type: who knows what is installed there
+            outcome = (
+                f"node {address} of the cluster cannot run hesrl: {type(error).__name__}: {error}; "
+                "hesrl train has to work there, in the environment that ray start runs in"
+            )
+        return ray.get_runtime_context().get_node_id(), outcome
 
     return run
 
@@ -59,28 +60,29 @@ def call(trial: Trial, folder: Path, retry: bool, sign: Path) -> bytes:
 
 
 def run_on_node(
-    node: str,
+    address: str,
     trial: Trial,
     folder: Path,
     retry: bool,
     sign: Path,
     expected: Mapping[str, str | None],
-) -> Record:
-    """Run a trial on a node of the cluster and return its record.
+) -> Record | str:
+    """Run a trial on a node of the cluster.
 
-    Raises:
-        UserError: The node sees another folder than the sweep, or has other versions installed.
+    Returns:
+        The trial's record; or one line, and nothing has run, if the node sees another folder than
+        the sweep, or has other versions installed.
     """
     if not sign.exists():
-        raise UserError(
-            f"node {node} of the cluster does not see {sign.parent} of the sweep's machine: give "
-            "an --out on a file system that all nodes share"
+        return (
+            f"node {address} of the cluster does not see {sign.parent} of the sweep's machine: "
+            "give an --out on a file system that all nodes share"
         )
     found = installed()
     for name, version in expected.items():
         if found[name] != version:
-            raise UserError(
-                f"node {node} of the cluster has {name} {found[name]}, the sweep's machine "
+            return (
+                f"node {address} of the cluster has {name} {found[name]}, the sweep's machine "
                 f"{version}: install the same on all nodes"
             )
     return run_in_process(trial, folder, retry)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hesrl.errors import EnvironmentFault, UserError, one_line
 from hesrl.experiments.sweeps.cluster_node import call, put_sign, task
@@ -24,20 +25,31 @@ LOST = f"Ray's node process has gone: {AGAIN}"
 HEAD_LOST = f"the head of the Ray cluster does not answer any more: when it does, {AGAIN}"
 
 
+class _Sent(NamedTuple):
+    ref: Any
+    trial: Trial
+    content: bytes
+
+
 class RayCluster:
-    """A Ray cluster, all nodes of which see the sweep's folder.
+    """A Ray cluster, whose nodes see the sweep's folder.
+
+    A node that cannot run trials is named once and gets no more; its trial goes to another node.
 
     Args:
         jobs: Trials at the same time; None: one for each core of the cluster.
         address: ``auto`` or ``HOST:PORT`` of a cluster; None: one of this machine, which ends with
             the sweep.
         folder: The sweep's folder, which has to be there.
+        say: Gets one line for each node that is left out.
 
     Raises:
         UserError: Ray is not installed, no cluster answers, or the folder cannot be written.
     """
 
-    def __init__(self, jobs: int | None, address: str | None, folder: Path) -> None:
+    def __init__(
+        self, jobs: int | None, address: str | None, folder: Path, say: Callable[[str], object]
+    ) -> None:
         try:
             import ray
         except ImportError as error:
@@ -57,24 +69,31 @@ class RayCluster:
         self._task = ray.remote(num_cpus=1, max_retries=0)(task())
         self._sign = put_sign(folder)
         self._close.callback(self._sign.unlink, missing_ok=True)
-        self._running: dict[Future[Record], tuple[Any, Trial]] = {}
+        self._say = say
+        self._running: dict[Future[tuple[str, Record | str]], _Sent] = {}
+        self._unfit: dict[str, str] = {}  # why, by the node's id
+        self._stopped = False
         self._cores = self._count_cores()
 
     def slots(self) -> int:
-        """Return the number of jobs, or of the cluster's cores."""
+        """Return the number of jobs, or of the cores of the nodes that can run trials."""
         return self._cores if self._jobs is None else self._jobs
 
     def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
         """Start a trial in its folder."""
-        ref = self._task.remote(call(trial, folder.absolute(), retry, self._sign))
-        self._running[ref.future()] = ref, trial
+        self._send(trial, call(trial, folder.absolute(), retry, self._sign))
+
+    def _send(self, trial: Trial, content: bytes) -> None:
+        others = {"ray.io/node-id": f"!in({','.join(self._unfit)})"} if self._unfit else None
+        ref = self._task.options(label_selector=others).remote(content)
+        self._running[ref.future()] = _Sent(ref, trial, content)
 
     def wait(self, seconds: float) -> list[Record]:
         """Return the records of trials that have ended, after some seconds at the latest.
 
         Raises:
             EnvironmentFault: Ray's process on this machine has gone, or the cluster's head.
-            UserError: A node does not see the folder, or has another hesrl or none.
+            UserError: All nodes see another folder, or have another hesrl or none.
         """
         if not _answers(self._node):
             self._running.clear()
@@ -85,38 +104,61 @@ class RayCluster:
         elif time.monotonic() - self._heard > SILENCE_SECONDS:
             self._running.clear()
             raise EnvironmentFault(HEAD_LOST)
+        if self._unfit and not self._cores and not self._stopped:
+            raise UserError([*self._unfit.values()][-1])
         if not self._running:
             time.sleep(seconds)
             return []
         # Not `ray.wait`, which hangs for some seconds if Ray's process here ends meanwhile.
         ready, _ = wait(self._running, seconds, FIRST_COMPLETED)
-        return [self._record(future, self._running.pop(future)[1]) for future in ready]
+        ended = [self._record(future, self._running.pop(future)) for future in ready]
+        return [record for record in ended if record is not None]
 
     def stop(self) -> None:
         """Ask all trials to save themselves and end."""
-        for ref, _ in self._running.values():
-            self._ray.cancel(ref)
+        self._stopped = True
+        for sent in self._running.values():
+            self._ray.cancel(sent.ref)
 
     def close(self) -> None:
         """End what still runs, at once, and leave the cluster."""
-        for ref, _ in self._running.values():
-            self._ray.cancel(ref, force=True)
+        for sent in self._running.values():
+            self._ray.cancel(sent.ref, force=True)
         self._running.clear()
         self._close.close()
 
     def _count_cores(self) -> int:
-        return int(self._ray.cluster_resources().get("CPU", 0))
+        """Return the cores of the nodes that can run trials, as far as is known."""
+        nodes = (n for n in self._ray.nodes() if n["Alive"] and n["NodeID"] not in self._unfit)
+        return sum(int(node["Resources"].get("CPU", 0)) for node in nodes)
 
-    def _record(self, future: Future[Record], trial: Trial) -> Record:
+    def _record(self, future: Future[tuple[str, Record | str]], sent: _Sent) -> Record | None:
+        """Return how a trial has ended; None if it goes to another node."""
         errors = self._ray.exceptions
         try:
-            return future.result()
+            node, outcome = future.result()
         except errors.TaskCancelledError:
-            return Record(trial, "pending", "stopped")
+            return Record(sent.trial, "pending", "stopped")
         except errors.RayTaskError as error:
             raise UserError(one_line(error.cause)) from error
         except errors.RayError as error:
-            return Record(trial, "pending", f"killed: {type(error).__name__}")
+            return Record(sent.trial, "pending", f"killed: {type(error).__name__}")
+        if isinstance(outcome, Record):
+            return outcome
+        self._leave_out(node, one_line(outcome))
+        if self._stopped:
+            return Record(sent.trial, "pending", "stopped")
+        self._send(sent.trial, sent.content)
+        return None
+
+    def _leave_out(self, node: str, why: str) -> None:
+        """Send no more trials to a node, and say so once; of the last one `wait` says it."""
+        if node in self._unfit:
+            return  # it had got several trials
+        self._unfit[node] = why
+        self._cores = self._count_cores()
+        if self._cores:
+            self._say(f"left out: {why}")
 
 
 def _connect(ray: Any, jobs: int | None, address: str | None) -> None:

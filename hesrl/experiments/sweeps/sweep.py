@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
@@ -125,7 +127,7 @@ def run_grid(
         store = stack.enter_context(Store.open(folder))
         stack.callback(os.close, lock_folder(folder))
         stack.callback(store.interrupt)  # whatever ends the sweep, and what a killed one has left
-        pool = _executor(executor, jobs, address, folder)
+        pool = _executor(executor, jobs, address, folder, partial(say, console))
         stack.callback(pool.close)
         display = stack.enter_context(Display(console))
         stop = stack.enter_context(StopRequest())
@@ -151,9 +153,11 @@ def check(executor: str, jobs: int | None, address: str | None) -> None:
         raise UserError("--address goes with --executor ray only")
 
 
-def _executor(name: str, jobs: int | None, address: str | None, folder: Path) -> Executor:
+def _executor(
+    name: str, jobs: int | None, address: str | None, folder: Path, tell: Callable[[str], object]
+) -> Executor:
     if name == "local":
         return LocalProcesses(jobs)
     from hesrl.experiments.sweeps.ray_cluster import RayCluster
 
-    return RayCluster(jobs, address, folder)
+    return RayCluster(jobs, address, folder, tell)
