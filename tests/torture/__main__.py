@@ -37,8 +37,9 @@ PARTS = {
         Part("graphs", "random graph", "curvature equal to 1e-12, or refused", 10_000, graphs),
         Part("training", "`kill -9` of PPO, A2C, streaming", RESUMES, 50, kills.training),
         Part("sweeping", "`kill -9` of a sweep of four runs", RESUMES, 50, kills.sweeping),
-        Part("nodes", "node of a Ray cluster that dies or sees another folder",
-             "one line, or equal to a sweep on one machine bit for bit", 6, cluster.nodes),
+        Part("nodes", "node of a Ray cluster that dies or is not set up as the others are",
+             "a bad one is named once; equal to a sweep on one machine bit for bit", 6,
+             cluster.nodes),
         Part("saving", "`kill -9` while checkpoints are saved", "a whole one", 50, kills.saving),
         Part("exporting", "`kill -9` of an export", "whole files or none", 20, kills.exporting),
         Part(

@@ -6,10 +6,12 @@ test_sweep_kills.py runs a sweep on Ray, and tests/torture/cluster.py on several
 import concurrent.futures
 import contextlib
 import dataclasses
+import os
 import pickle
 import socket
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -200,6 +202,55 @@ def test_a_trial_of_a_bad_node_goes_nowhere_after_ctrl_c(tmp_path, monkeypatch):
         pool.stop()
         assert pool.wait(0) == [Record(TRIAL, "pending", "stopped")]
         assert pool.wait(0) == [] and ray.sent == [["a"]] and not lines
+
+
+@contextlib.contextmanager
+def three_nodes():
+    """Ray with a node without cores, which is this process's, a bad one and a good one."""
+    ray = pytest.importorskip("ray")
+    cluster = pytest.importorskip("ray.cluster_utils").Cluster()
+    try:
+        for cpus, marks in [(0, {}), (2, {"BAD_NODE": "yes"}), (1, {})]:
+            cluster.add_node(num_cpus=cpus, env_vars=marks, include_dashboard=False)
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield ray
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.mark.cluster
+def test_ray_sends_no_more_trials_to_a_node_that_is_left_out(tmp_path):
+    named = tmp_path / "named"
+
+    def run(content):
+        """Be bad on the bad node; on the other one wait, so that the bad one gets trials."""
+        node = ray.get_runtime_context().get_node_id()
+        trial = pickle.loads(content)[1]
+        if "BAD_NODE" in os.environ:
+            (tmp_path / f"{trial.seed}.bad").touch()
+            return node, "node is bad"
+        while not named.exists():
+            time.sleep(0.1)
+        return node, Record(trial, "done")
+
+    with three_nodes() as ray:
+        pool = RayCluster(None, None, tmp_path, lambda line: named.write_text(line + "\n"))
+        pool._task = ray.remote(num_cpus=1, max_retries=0)(run)
+        assert pool.slots() == 3
+        for seeds in (range(3), range(3, 6)):
+            for seed in seeds:
+                pool.submit(dataclasses.replace(TRIAL, seed=seed), tmp_path, retry=False)
+            ended = []
+            while len(ended) < 3:
+                ended += pool.wait(1.0)
+            assert {(record.trial.seed, record.status) for record in ended} == {
+                (seed, "done") for seed in seeds
+            }
+            assert pool.slots() == 1 and named.read_text() == "left out: node is bad\n"
+        pool.close()
+    bad = {path.name for path in tmp_path.glob("*.bad")}
+    assert bad and bad <= {"0.bad", "1.bad", "2.bad"}
 
 
 def on_node(folder, sign, **other):
