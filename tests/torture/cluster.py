@@ -67,11 +67,12 @@ def _badly_set_up(how: str, head: Host, node: Host, bad: Host, file: Path, out: 
 
 
 def _alone(head: Host, bad: Host, node: Host, file: Path, out: Path) -> str:
-    """Let all nodes be bad: one line; with another node the same command goes on."""
+    """Let all nodes be bad: one line; with another node instead the same command goes on."""
     elsewhere = _spoil("folder", bad, out)
     bad.join(head, cpus=2)
     line = f"error: node {bad.address} of the cluster {BAD['folder'].format(out=out)}"
     lost = _ended(_sweep(head, file, out), 2, line)
+    bad.run("pkill", "-KILL", "raylet")
     node.join(head)
     return lost or _written(elsewhere)
 
