@@ -131,6 +131,8 @@ def test_a_sweep_survives_kills_of_a_run_of_itself_and_of_ray(tmp_path):
         assert err.startswith("error: Ray's node process has gone: run the same command again")
         assert err.count("\n") == 1 and "raylet" not in out
         wait_until(lambda: gone(everyone))
+    with Store.open(folder, read_only=True) as store:
+        assert {r.status for r in store.records()} == {"done", "pending"}
 
     records = run_grid(load_grid(file), folder, jobs=2)
     assert before.items() <= {p: p.stat().st_mtime_ns for p in before}.items()
