@@ -112,7 +112,8 @@ class Watch:
         first_time, first_arrival = self._first
         speed = (state.time - first_time) / (arrival - first_arrival)
         expected = self._clock_speed
-        low, high = (0.7, 1.4) if expected == 1 else (max(1.2, 0.3 * expected), 2 * expected)
+        # A busy machine slows an emulator down.
+        low, high = (0.7, 1.4) if expected == 1 else (1.2, 2 * expected)
         if low <= speed <= high:
             return None
         return f"its clock runs {speed:.2g} times as fast as ours, not {expected:g} times"

@@ -18,7 +18,7 @@ from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.envs.ur5.way import way_between
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.rl import evaluate_run
-from tests.envs.ur5.emulated import SETTINGS, commands, pause, play, reacher
+from tests.envs.ur5.emulated import SETTINGS, commands, eventually, pause, play, reacher
 
 Q_REF = np.array(SETTINGS.q_ref)
 SHOULDER, ELBOW = np.eye(6)[1:3]
@@ -129,10 +129,13 @@ def test_the_way_is_checked_at_every_reset(emulator, angles, message):
     env = reacher(emulator)
     env.reset(seed=0)
     play(env, 2)
+    env._link.stop()
+    arm = emulator.controller.arm
+    assert eventually(lambda: not arm.qd_target.any())
     q = Q_REF.copy()
     q[1:3] = angles
     env._homing.left = q
-    emulator.controller.arm.put(q)
+    arm.put(q)
     with pytest.raises(EnvironmentFault, match=message):
         env.reset()
     assert len(commands(emulator, "movej")) == 1
