@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -125,18 +126,19 @@ def test_two_ranks_end_with_the_same_weights(tmp_path):
         port = free.getsockname()[1]
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     settings = {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, script],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **meeting, **settings, "RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    try:
-        one, other = (float(rank.communicate(timeout=60)[0]) for rank in ranks)
-    finally:
+    with ExitStack() as running:
+        ranks = [
+            running.enter_context(
+                subprocess.Popen(
+                    [sys.executable, script],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, **meeting, **settings, "RANK": str(rank)},
+                )
+            )
+            for rank in range(2)
+        ]
         for rank in ranks:
-            rank.kill()
+            running.callback(rank.kill)
+        one, other = (float(rank.communicate(timeout=300)[0]) for rank in ranks)
     assert one == other

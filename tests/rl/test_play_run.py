@@ -106,7 +106,7 @@ def test_one_sigterm_stops_an_episode_that_does_not_end(tmp_path):
         time.sleep(0.05)
     time.sleep(1)
     training.send_signal(signal.SIGTERM)
-    out, err = training.communicate(timeout=60)
+    out, err = training.communicate(timeout=300)
     assert training.returncode == 143 and err in ("stopping\n", "stopping after this update; "
         "press Ctrl-C again to abort at once\n"), err  # fmt: skip
     run = found[0].parent
@@ -114,8 +114,8 @@ def test_one_sigterm_stops_an_episode_that_does_not_end(tmp_path):
     evaluation = started(tmp_path, "evaluate", str(run), "--max-episode-steps=1000000000")
     wait_for_steps(tmp_path, evaluation)
     evaluation.send_signal(signal.SIGTERM)
-    assert evaluation.communicate(timeout=60)[1] == "stopping\n"
+    assert evaluation.communicate(timeout=300)[1] == "stopping\n"
     assert evaluation.returncode == 143
     cut = started(tmp_path, "evaluate", str(run), "--max-episode-steps=50", "--episodes=1")
-    out, err = cut.communicate(timeout=60)
+    out, err = cut.communicate(timeout=300)
     assert cut.returncode == 0 and "mean return of 1 episode 0.0" in out and "cut, since" in err

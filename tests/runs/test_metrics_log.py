@@ -87,7 +87,7 @@ def test_an_interrupted_and_resumed_run_has_no_duplicates(run):
 def test_flushed_rows_outlive_a_kill(run, start):
     run.close()
     with start(LOG_AND_DIE, run.path) as process:
-        assert process.wait(timeout=60) == -9
+        assert process.wait(timeout=300) == -9
     assert rows(run, "a") == events(run, "a") == [(1, 1.0)]
 
 

@@ -226,7 +226,7 @@ def test_a_client_of_somebody_else_reads_and_writes_what_the_emulator_has():
     served = Served(1.0, "--rtde-port", "30004", host=host)
     try:
         command = [sys.executable, "-c", UR_RTDE, host]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         state = served.state()
     finally:
         served.close()
