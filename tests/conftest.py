@@ -16,18 +16,19 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadGroupScheduling
 
-TESTS = Path(__file__).parent
 ONE_AT_A_TIME = {
     "clock": ("envs/ur5", "envs/test_real_time.py", "runs/test_interrupts.py"),
     "compiler": ("curvature/test_compile.py", "losses/test_compile.py"),
     "wheel": ("test_packaging.py",),
+    "export": ("rl/test_export_run.py",),
 }
-"""Tests that listen to a clock or keep a core busy for long, by folder or file.
+"""Tests that listen to a clock, keep a core busy for long or share runs, by folder or file.
 
 Two that listen to a clock would disturb each other, and two that compile make the same code twice.
 """
@@ -45,17 +46,33 @@ if not torch.accelerator.is_available():
     torch.manual_seed = torch.default_generator.manual_seed
 
 
-# Before pytest-xdist looks at the groups.
-@pytest.hookimpl(tryfirst=True)
+def group_of(nodeid: str) -> str | None:
+    """Return the group of a test, None for one that may run beside all others."""
+    for group, places in ONE_AT_A_TIME.items():
+        if nodeid.startswith(tuple(f"tests/{place}{end}" for place in places for end in "/:")):
+            return group
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the groups."""
-    for item in items:
-        name = item.path.relative_to(TESTS).as_posix()
-        for group, places in ONE_AT_A_TIME.items():
-            if any(name == place or name.startswith(f"{place}/") for place in places):
-                item.add_marker(pytest.mark.xdist_group(group))
-    # First what one process takes longest for, or the others would wait for it at the end.
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Begin with what one process takes longest for: the others would wait for it at the end."""
+    items.sort(key=lambda item: group_of(item.nodeid) is None)
+
+
+class Scheduling(LoadGroupScheduling):
+    """Gives all tests of a group to one process.
+
+    The marks of pytest-xdist 3.8 do nothing with pytest 9.2 and later.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid) or nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """Let the groups count with ``--dist loadgroup``."""
+    return Scheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

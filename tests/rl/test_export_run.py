@@ -61,10 +61,7 @@ def observed(path, steps=40):
     return np.array(seen)
 
 
-EACH_RUN = pytest.mark.parametrize(
-    "number", [pytest.param(i, marks=pytest.mark.xdist_group(f"run {i}")) for i in range(len(RUNS))]
-)
-"""One process of pytest-xdist has all tests of a run, and trains it once."""
+EACH_RUN = pytest.mark.parametrize("number", range(len(RUNS)))
 
 
 @pytest.fixture(scope="module")
