@@ -56,7 +56,9 @@ def median_ratio(values: Sequence[float], baseline: Sequence[float]) -> float:
 
 def peak_allocation(update: Update, count: int = 1) -> int:
     """Return the most bytes that PyTorch holds on the CPU in some updates, beyond those before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # Without `acc_events` PyTorch 2.11 warns that it would forget a second recording.
+    cpu = [ProfilerActivity.CPU]
+    with profile(activities=cpu, profile_memory=True, acc_events=True) as profiler:
         for _ in range(count):
             update()
     results = profiler.profiler
