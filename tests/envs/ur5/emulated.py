@@ -161,6 +161,13 @@ def before_cycles(emulator, *calls):
     emulator.controller.cycle = call_and_cycle
 
 
+def put(emulator, q):
+    """Put the arm at angles (6,), rad, between two cycles."""
+    done = threading.Event()
+    before_cycles(emulator, lambda: emulator.controller.arm.put(q) or done.set())
+    assert done.wait(60)
+
+
 def when_sent(emulator, name, *lines, movement=0):
     """Let lines of the control port come once, just before a command.
 

@@ -18,15 +18,15 @@ from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.envs.ur5.way import way_between
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.rl import evaluate_run
-from tests.envs.ur5.emulated import SETTINGS, commands, eventually, pause, play, reacher
+from tests.envs.ur5.emulated import SETTINGS, commands, eventually, pause, play, put, reacher
 
 Q_REF = np.array(SETTINGS.q_ref)
 SHOULDER, ELBOW = np.eye(6)[1:3]
 
 
-def put(emulator, way):
+def put_away(emulator, way):
     """Put the arm away from the start, by angles (6,)."""
-    emulator.controller.arm.put(Q_REF + way)
+    put(emulator, Q_REF + way)
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ def test_a_first_reset_moves_no_joint_far(linked, controller, backend, name):
     if backend != "driver":
         pytest.skip("an arm in another process cannot be put there")
     way, message = FAR[name]
-    put(controller, way)
+    put_away(controller, way)
     with pytest.raises(EnvironmentFault, match=message + ".*hesrl ur5 home --host 127.0.0.1"):
         linked.reset()
     assert not commands(controller, "movej") and not commands(controller, "speedj")
 
 
 def test_a_first_reset_from_nearby_is_slow(emulator):
-    put(emulator, 0.28 * SHOULDER)
+    put_away(emulator, 0.28 * SHOULDER)
     env = reacher(emulator, speed_limit=0.1, reset_speed=0.08)
     env.reset(seed=0)
     np.testing.assert_allclose(emulator.controller.arm.q_actual, Q_REF, atol=0.01)
@@ -111,7 +111,7 @@ def test_an_arm_that_was_moved_between_two_episodes_is_found_out(emulator):
     env = reacher(emulator)
     env.reset(seed=0)
     play(env, 5)
-    put(emulator, 0.5 * SHOULDER)
+    put_away(emulator, 0.5 * SHOULDER)
     with pytest.raises(EnvironmentFault, match=r"joint 1 is 0\.(49|5[0-2]) rad from the start"):
         env.reset()
     assert len(commands(emulator, "movej")) == 1
@@ -135,7 +135,7 @@ def test_the_way_is_checked_at_every_reset(emulator, angles, message):
     q = Q_REF.copy()
     q[1:3] = angles
     env._homing.left = q
-    arm.put(q)
+    put(emulator, q)
     with pytest.raises(EnvironmentFault, match=message):
         env.reset()
     assert len(commands(emulator, "movej")) == 1
@@ -157,7 +157,7 @@ def test_ways_within_the_box_stay_in_or_near_it():
 
 
 def test_home_shows_the_way_and_goes_it_slowly(run_home, emulator, answer, tmp_path):
-    put(emulator, [0.1, 0.5, -0.4, 0, 0.2, 0])
+    put_away(emulator, [0.1, 0.5, -0.4, 0, 0.2, 0])
     answer("move")
     status, printed = run_home("--speed-limit", "0.2")
     assert status == 0
@@ -182,7 +182,7 @@ def test_home_shows_the_way_and_goes_it_slowly(run_home, emulator, answer, tmp_p
     ],
 )
 def test_home_refuses_a_way_near_the_floor(run_home, emulator, answer, way, message):
-    put(emulator, way)
+    put_away(emulator, way)
     answer("move")
     status, printed = run_home()
     assert status == 1 and "way " in printed
@@ -191,7 +191,7 @@ def test_home_refuses_a_way_near_the_floor(run_home, emulator, answer, way, mess
 
 
 def test_home_moves_nothing_without_the_confirmation(run_home, emulator, answer):
-    put(emulator, 0.5 * SHOULDER)
+    put_away(emulator, 0.5 * SHOULDER)
     answer("yes")
     status, printed = run_home()
     assert status == 2 and "not confirmed; nothing has moved" in printed
@@ -200,10 +200,10 @@ def test_home_moves_nothing_without_the_confirmation(run_home, emulator, answer)
 
 
 def test_home_does_not_go_where_the_arm_was_moved_meanwhile(run_home, emulator, monkeypatch):
-    put(emulator, 0.5 * SHOULDER)
+    put_away(emulator, 0.5 * SHOULDER)
 
     def moved_meanwhile(prompt):
-        put(emulator, 0.6 * SHOULDER)
+        put_away(emulator, 0.6 * SHOULDER)
         pause(emulator, 0.2)
         return "move"
 

@@ -19,6 +19,7 @@ from tests.envs.ur5.emulated import (
     play,
     play_to_the_end,
     ports_of,
+    put,
     reacher,
     rests,
     when_sent,
@@ -147,7 +148,7 @@ def test_a_link_that_breaks_while_the_arm_rests_breaks_the_first_step(emulator, 
 def test_an_arm_that_was_moved_while_it_rested_needs_a_person(emulator, own_thread):
     env = reacher(emulator, own_thread)
     env.reset(seed=0)
-    emulator.controller.arm.put(np.add(emulator.controller.arm.q_target, 0.1))
+    put(emulator, np.add(emulator.controller.arm.q_target, 0.1))
     pause(emulator, 0.1)
     info = env.step(ACTION)[4]
     moved = r"moved by 0\.(1|099) rad since the reset"

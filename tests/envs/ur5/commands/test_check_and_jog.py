@@ -10,7 +10,7 @@ import pytest
 
 from hesrl.cli import run_command
 from hesrl.envs.ur5.commands import check, jog, serve_emulator
-from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, pause, rests
+from tests.envs.ur5.emulated import SETTINGS, commands, emulate, eventually, pause, put, rests
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_jog_computes_its_goal_after_the_confirmation(run, emulator, monkeypatch
     arm = emulator.controller.arm
 
     def moved_meanwhile(prompt):
-        arm.put(np.add(SETTINGS.q_ref, [0, 0, -0.2, 0, 0, 0]))
+        put(emulator, np.add(SETTINGS.q_ref, [0, 0, -0.2, 0, 0, 0]))
         pause(emulator, 0.2)
         return "move"
 
