@@ -39,9 +39,8 @@ from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
+from hesrl.rl.agent_optimizer import anneal, make_optimizer
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.fisher import make_optimizer
-from hesrl.rl.learning_rates import anneal
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers
 from hesrl.rl.threads import limit_threads

@@ -38,9 +38,8 @@ from hesrl.errors import UserError
 from hesrl.losses import ValueLoss
 from hesrl.rl.actor_critic import Agent, network_settings
 from hesrl.rl.actor_critic_settings import ActorCriticSettings
+from hesrl.rl.agent_optimizer import adapt_to_kl, anneal, make_optimizer
 from hesrl.rl.env_options import check_real_time, env_options
-from hesrl.rl.fisher import make_optimizer
-from hesrl.rl.learning_rates import adapt_to_kl, anneal
 from hesrl.rl.numpy_forward import Acting
 from hesrl.rl.optimizer_settings import KFAC_DEFAULTS, defaults_of_optimizers
 from hesrl.rl.threads import limit_threads
@@ -53,7 +52,7 @@ from hesrl.rl.training_state import (
     restore,
 )
 from hesrl.runs.session import Session
-from hesrl.settings import require_positive, settings_in_force
+from hesrl.settings import require_between, require_positive, settings_in_force
 from hesrl.train_step import BREAK_EVEN, LossFunction, TrainStep, pays
 
 DEFAULTS = defaults_of_optimizers(
@@ -110,6 +109,9 @@ class Args(ActorCriticSettings):
         """
         super().check()
         require_positive(self, "num_minibatches update_epochs clip_coef target_kl desired_kl")
+        require_between(self, "desired_kl", 0, math.inf)
+        if self.desired_kl is not None and self.anneal_lr and "anneal_lr" in self.given:
+            raise UserError("--anneal-lr does not go with --desired-kl, which adapts the step size")
         if self.reset_time and not issubclass(optim.get(self.optimizer), optim.Adaptive):
             raise UserError(f"--reset-time does not go with --optimizer {self.optimizer}")
         if self.batch_size % self.num_minibatches:
@@ -338,20 +340,17 @@ def update(train_step: TrainStep, estimate: partial[Batch], args: Args) -> dict[
         for mb_inds in b_inds.split(args.minibatch_size):
             row, *curvature = train_step(learned, mb_inds)
             rows.append(row)
-        of_epoch = torch.stack(rows[-args.num_minibatches :])
-        approx_kls = of_epoch[:, METRICS.index("losses/approx_kl")]
+        kls = torch.stack(rows[-args.num_minibatches :])[:, METRICS.index("losses/approx_kl")]
         if args.desired_kl is not None:
-            adapt_to_kl(train_step.optimizer, approx_kls.mean().item(), args.desired_kl)
-        if args.target_kl is not None and approx_kls[-1] > args.target_kl:
+            adapt_to_kl(train_step.optimizer, kls.mean().item(), args.desired_kl)
+        if args.target_kl is not None and kls[-1] > args.target_kl:
             break
 
     metrics = dict(zip(METRICS, row.tolist(), strict=True)) | curvature_metrics(curvature)
+    clipfracs = torch.stack(rows)[:, METRICS.index("losses/clipfrac")]
     unexplained = (batch.returns - batch.values).var() / batch.returns.var()
-    return {
-        **metrics,
-        "losses/clipfrac": torch.stack(rows)[:, METRICS.index("losses/clipfrac")].mean().item(),
-        "losses/explained_variance": 1 - unexplained.item(),
-    }
+    metrics["losses/clipfrac"] = clipfracs.mean().item()
+    return metrics | {"losses/explained_variance": 1 - unexplained.item()}
 
 
 def main(args: Args) -> int:
@@ -413,9 +412,8 @@ def main(args: Args) -> int:
             restore(session.checkpoint, agent, optimizer, envs, rng)
         first_iteration = session.start_step // args.batch_size + 1
         for iteration in range(first_iteration, args.num_iterations + 1):
-            if args.desired_kl is None:
-                frac = 1.0 - (iteration - 1) / args.num_iterations if args.anneal_lr else 1.0
-                anneal(optimizer, frac)
+            if args.anneal_lr and args.desired_kl is None:
+                anneal(optimizer, 1.0 - (iteration - 1) / args.num_iterations)
             lr = float(optimizer.param_groups[0]["lr"])
 
             global_step = (iteration - 1) * args.batch_size

@@ -121,6 +121,8 @@ train ppo --curvature-average signed
 train ppo --optimizer sgd --damping 0.1
 train ppo --damping -1
 train ppo --optimizer sgd --reset-time
+train ppo --desired-kl 0.01 --anneal-lr
+train a2c --env-id CartPole-v1 --variance-learning-rate 1e-3
 train ppo --output-curvature gauss
 train ppo --optimizer adahessian --output-curvature fisher
 train ppo --env-threads 0

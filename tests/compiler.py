@@ -1,4 +1,4 @@
-"""The mark of tests that compile C++."""
+"""The mark of tests that compile C++; without a compiler hesrl replays steps, as others test."""
 
 import os
 import shutil

@@ -50,7 +50,7 @@ class ActorCriticSettings(RolloutSettings):
 
     # Optimizer
     critic_learning_rate: float | None = None
-    """step size of the critic, without a shared trunk; None: learning_rate"""
+    """step size of the critic's own layers; None: learning_rate"""
     variance_learning_rate: float | None = None
     """step size of the variance of continuous actions; None: learning_rate"""
     output_curvature: str = "exact"

@@ -9,7 +9,7 @@ from hesrl import optim
 from hesrl.agents import ppo
 from hesrl.agents.ppo import DEFAULTS, METRICS, Args, make_loss, update
 from hesrl.errors import UserError
-from hesrl.rl.fisher import make_optimizer
+from hesrl.rl.agent_optimizer import make_optimizer
 from hesrl.rl.training_state import curvature_of
 from hesrl.train_step import TrainStep
 from tests.agents.batches import batch_of, random_rollout
@@ -222,6 +222,7 @@ def test_the_step_size_follows_the_divergence_of_an_epoch(desired_kl, grows):
     [
         ({"num_minibatches": 31}, "31: does not divide the rollout of 2048 steps"),
         ({"num_minibatches": 2048}, "2048: one sample .*or --no-norm-adv"),
+        ({"desired_kl": math.inf}, "inf: must be at least 0, and not infinite"),
         ({"total_timesteps": 100}, "100: is less than one rollout of 2048 steps"),
         *[({name: 0}, "0: must be greater than zero") for name in (
             "num_minibatches", "update_epochs", "clip_coef", "target_kl", "desired_kl",

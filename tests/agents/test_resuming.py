@@ -35,6 +35,7 @@ REACH = "tests.rl.toy_spaces:ToyReach-v0"
         ("a2c", (f"--env-id={REACH}", "--env-options", "actions=bits"), signal.SIGINT),
         ("stream_ac", (f"--env-id={REACH}",), signal.SIGINT),
         ("ppo", ("--env-id=Hopper-v5", "--paper", "--optimizer=kfac"), signal.SIGTERM),
+        ("ppo", ("--env-id=Hopper-v5", "--desired-kl=0.01"), signal.SIGTERM),
         ("a2c", ("--env-id=Hopper-v5", "--num-envs=2", "--optimizer=scaled-adam"), signal.SIGINT),
         pytest.param("ppo", ("--env-id=Hopper-v5", "--compile=on"), signal.SIGTERM, marks=COMPILER),
         pytest.param(

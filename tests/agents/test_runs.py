@@ -43,6 +43,19 @@ def test_the_count_of_steps_begins_anew_with_a_rollout_if_asked(tmp_path, option
     assert {group["damping"] for group in state["param_groups"]} == {0.1}
 
 
+def test_a_run_adapts_the_step_sizes_of_its_networks(tmp_path):
+    """No rollout moves the policy by as much."""
+    sizes = "--learning-rate=0.01", "--critic-learning-rate=0.02", "--desired-kl=100"
+    rollouts = "--num-steps=128", "--num-minibatches=4", "--update-epochs=1"
+    finish(start("ppo", *small("ppo", *sizes, *rollouts), cwd=tmp_path))
+    run = only_run(tmp_path)
+    found = [float(value) for _, key, value in rows(run) if key == "charts/learning_rate"]
+    assert found == pytest.approx([0.01 * 1.5**n for n in range(4)])
+    groups = load_checkpoint(run / "checkpoint.pt")["optimizer"]["param_groups"]
+    after = {group["name"]: float(group["lr"]) for group in groups}
+    assert after == pytest.approx({"actor": 0.01 * 1.5**4, "critic": 0.02 * 1.5**4})
+
+
 @pytest.mark.parametrize(
     ("agent", "optimizer", "env_id", "begin"),
     [

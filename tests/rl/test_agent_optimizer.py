@@ -7,8 +7,7 @@ import torch
 
 from hesrl.agents.ppo import Args
 from hesrl.errors import UserError
-from hesrl.rl.fisher import make_optimizer
-from hesrl.rl.learning_rates import adapt_to_kl, anneal
+from hesrl.rl.agent_optimizer import adapt_to_kl, anneal, make_optimizer
 from tests.rl.variants import make_agent
 
 

@@ -1,14 +1,42 @@
-"""The step sizes of an agent's networks during a run: annealed, or adapted to how far it moves."""
+"""The optimizer of an agent, with a step size for each network, annealed or adapted."""
 
 from __future__ import annotations
 
 from torch.optim import Optimizer
+
+from hesrl import optim
+from hesrl.errors import UserError
+from hesrl.rl.actor_critic import Agent
+from hesrl.rl.actor_critic_settings import ActorCriticSettings
+from hesrl.rl.fisher import check_layers, let_observe
+from hesrl.rl.optimizer_settings import hyperparameters
 
 INITIAL = "initial_lr"
 """What a parameter group began with, by the name that torch's schedulers use."""
 
 _FAR, _FACTOR = 2.0, 1.5
 _SMALLEST, _LARGEST = 0.01, 10.0
+
+
+def make_optimizer(args: ActorCriticSettings, agent: Agent) -> optim.CurvatureOptimizer:
+    """Return the optimizer that the settings name, ready to observe the agent if it is K-FAC.
+
+    Raises:
+        UserError: The agent has parameters that K-FAC does not take, or no variance.
+    """
+    kind = optim.get(args.optimizer)
+    if issubclass(kind, optim.KFAC):
+        check_layers(agent)
+    own = {"variance": args.variance_learning_rate, "critic": args.critic_learning_rate}
+    groups = agent.parameter_groups(own_variance=own["variance"] is not None)
+    if own["variance"] is not None and "variance" not in (group["name"] for group in groups):
+        raise UserError("--variance-learning-rate: discrete actions have no variance")
+    for group in groups:
+        lr = own.get(group["name"])
+        group["lr"] = group[INITIAL] = args.learning_rate if lr is None else lr
+    optimizer = kind(groups, **hyperparameters(args))
+    let_observe(optimizer, agent)
+    return optimizer
 
 
 def anneal(optimizer: Optimizer, fraction: float) -> None:
