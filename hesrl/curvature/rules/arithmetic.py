@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hesrl.curvature.coefficients import is_mask
 from hesrl.curvature.rule_registry import Coefficient, Partials, register_pointwise
+from hesrl.curvature.rules.partials import operand
 
 
 @register_pointwise("AddBackward0", constant=True)
@@ -44,14 +46,14 @@ def subtract_from_number(node: Any) -> Partials:
 @register_pointwise("MulBackward0", curved=((0, 1),))
 def multiply(node: Any) -> Partials:
     """``y = a b``: ``f_a = b``, ``f_b = a``, ``f_ab = 1``."""
-    return (_factor(node._saved_other), _factor(node._saved_self)), ((0, 1, 1.0),)
+    return (_factor(node, node._saved_other), _factor(node, node._saved_self)), ((0, 1, 1.0),)
 
 
-def _factor(saved: Tensor | None) -> Tensor | float | None:
+def _factor(node: Any, saved: Tensor | None) -> Any:
     """Return a saved factor; as a number if it is one, whose square would be in float32."""
     if saved is not None and saved.dim() == 0 and saved.device.type == "cpu":
         return saved.item()
-    return saved
+    return saved if is_mask(saved) else operand(node, saved)
 
 
 def _inverse(divisor: Any) -> Tensor | float:
@@ -64,7 +66,8 @@ def _inverse(divisor: Any) -> Tensor | float:
 @register_pointwise("DivBackward0", curved=((0, 1), (1, 1)))
 def divide(node: Any) -> Partials:
     """``y = a / b``: ``f_a = 1/b``, ``f_b = −a/b²``, ``f_ab = −1/b²``, ``f_bb = 2a/b³``."""
-    a, inverse = node._saved_self, _inverse(_factor(node._saved_other))
+    a = operand(node, node._saved_self)
+    inverse = _inverse(_factor(node, node._saved_other))
     if a is None:
         return (inverse, None), ()
     negative = -inverse
@@ -108,7 +111,7 @@ def scale_down_and_round(node: Any) -> Partials:
 @register_pointwise("FmodBackward1", "RemainderBackward1", curved=())
 def remainder(node: Any) -> Partials:
     """``y = a − n b``, where n is ``a/b`` rounded: to zero for fmod, down for the remainder."""
-    a, b = node._saved_self, node._saved_other
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
     if node.next_functions[1][0] is None:
         return (1.0, None), ()
     mode = "trunc" if node.name().startswith("Fmod") else "floor"
@@ -118,7 +121,7 @@ def remainder(node: Any) -> Partials:
 @register_pointwise("PowBackward1")
 def power(node: Any) -> Partials:
     """``y = a^b`` for tensors; nothing depends on b where ``a = 0``, as in the gradient."""
-    a, b = node._saved_self, node._saved_exponent
+    a, b = operand(node, node._saved_self), operand(node, node._saved_exponent)
     to_a, to_b = (source is not None for source, _ in node.next_functions)
     f_a = f_b = None
     second = []
@@ -149,7 +152,7 @@ def scale_by_power_of_two(node: Any) -> Partials:
     """``y = a 2^b``: ``f_a = 2^b``, ``f_b = y log 2``; another derivative by b, another log 2."""
     to_a, to_b = (source is not None for source, _ in node.next_functions)
     log = math.log(2)
-    f_a = torch.exp2(node._saved_other) if to_a else None
+    f_a = torch.exp2(operand(node, node._saved_other)) if to_a else None
     f_b = node._saved_result * log if to_b else None
     second: list[tuple[int, int, Coefficient]] = []
     if f_b is not None:
@@ -162,7 +165,8 @@ def scale_by_power_of_two(node: Any) -> Partials:
 @register_pointwise("AddcmulBackward0", curved=((1, 2),))
 def add_product(node: Any) -> Partials:
     """``y = a + c b_1 b_2`` for a number c."""
-    b_1, b_2, c = node._saved_tensor1, node._saved_tensor2, node._saved_value
+    b_1, b_2 = operand(node, node._saved_tensor1), operand(node, node._saved_tensor2)
+    c = node._saved_value
     f_1 = None if b_2 is None else c * b_2
     f_2 = None if b_1 is None else c * b_1
     return (1.0, f_1, f_2), ((1, 2, float(c)),)
@@ -171,7 +175,8 @@ def add_product(node: Any) -> Partials:
 @register_pointwise("AddcdivBackward0", curved=((1, 2), (2, 2)))
 def add_quotient(node: Any) -> Partials:
     """``y = a + c b_1 / b_2`` for a number c."""
-    b_1, b_2, c = node._saved_tensor1, node._saved_tensor2, node._saved_value
+    b_1, b_2 = operand(node, node._saved_tensor1), operand(node, node._saved_tensor2)
+    c = node._saved_value
     if b_2 is None:
         return (1.0, None, None), ()
     inverse = b_2.reciprocal()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.rule_registry import Coefficient, Partials, register_pointwise
-from hesrl.curvature.rules.partials import curved, straight
+from hesrl.curvature.rules.partials import curved, operand, straight
 
 
 @register_pointwise("Atan2Backward0")
@@ -21,7 +21,7 @@ def atan2(node: Any) -> Partials:
 
     ``f_bb = 2ab/r⁴ = −f_aa``, ``f_ab = (a² − b²)/r⁴``; at the origin the slopes are 0.
     """
-    a, b = node._saved_self, node._saved_other
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
     square = a * a + b * b
     inverse = torch.where(square == 0, 0.0, square.reciprocal())
     f_a, f_b = b * inverse, -a * inverse
@@ -32,7 +32,8 @@ def atan2(node: Any) -> Partials:
 @register_pointwise("HypotBackward0")
 def hypot(node: Any) -> Partials:
     """``y = √(a² + b²)``: ``f_a = a/y``, ``f_aa = (1 − f_a²)/y``, ``f_ab = −f_a f_b/y``."""
-    a, b, inverse = node._saved_self, node._saved_other, node._saved_result.reciprocal()
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
+    inverse = node._saved_result.reciprocal()
     second: list[tuple[int, int, Coefficient]] = []
     f_a = f_b = None
     if a is not None:
@@ -49,7 +50,8 @@ def hypot(node: Any) -> Partials:
 def _log_add(node: Any, base: float) -> Partials:
     """``y = log(c^a + c^b)`` to base c: ``f_a = p = σ((a−b) log c)``, ``f_aa = p(1−p) log c``."""
     log = math.log(base)
-    p = torch.sigmoid((node._saved_self - node._saved_other) * log)
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
+    p = torch.sigmoid((a - b) * log)
     q = 1 - p
     second = p * q * log
     return (p, q), ((0, 0, second), (0, 1, -second), (1, 1, second))
@@ -67,7 +69,7 @@ def logaddexp2(node: Any) -> Partials:
     return _log_add(node, 2)
 
 
-def _product_with_log(a: Any, u: Any, node: Any) -> Partials:
+def _product_with_log(node: Any, a: Any, u: Any) -> Partials:
     """``y = a log u``: ``f_a = log u``, ``f_u = a/u``, ``f_au = 1/u``, ``f_uu = −a/u²``.
 
     Where ``a = 0`` and ``u ≤ 0``, the value is 0 and the slope ``f_a`` too.
@@ -102,7 +104,8 @@ def _log_as_slope(a: Tensor, u: float) -> Partials:
 @register_pointwise("XlogyBackward0", curved=((0, 1), (1, 1)))
 def xlogy(node: Any) -> Partials:
     """``y = a log b``."""
-    return _product_with_log(node._saved_self, node._saved_other, node)
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
+    return _product_with_log(node, a, b)
 
 
 @register_pointwise("XlogyBackward1")
@@ -120,7 +123,8 @@ def xlog_number(node: Any) -> Partials:
 @register_pointwise("SpecialXlog1PyBackward0", curved=((0, 1), (1, 1)))
 def xlog1py(node: Any) -> Partials:
     """``y = a log(1 + b)``."""
-    return _product_with_log(node._saved_self, node._saved_other + 1, node)
+    a, b = operand(node, node._saved_self), operand(node, node._saved_other)
+    return _product_with_log(node, a, b + 1)
 
 
 @register_pointwise("SpecialXlog1PyBackward1")

@@ -29,6 +29,24 @@ def routed(node: Any, grad_out: Any, hess_out: Tensor) -> Tensor:
     return hess_in
 
 
+def operand(node: Any, saved: Any) -> Any:
+    """Return a saved operand in the precision of the output.
+
+    A constant operand may be narrower: of integers, whose squares wrap around, or of a float format
+    in which they overflow or are rounded.
+
+    Args:
+        node: The node that saved it.
+        saved: The operand; what is no tensor stays as it is.
+    """
+    if not isinstance(saved, Tensor):
+        return saved
+    dtype = node._input_metadata[0].dtype
+    if dtype.is_complex and not saved.is_complex():
+        dtype = dtype.to_real()
+    return saved if saved.dtype == dtype else saved.to(dtype)
+
+
 def native_slope(node: Any) -> Tensor:
     """Return the slope of a linear function, as its own gradient map has it."""
     output = node._input_metadata[0]

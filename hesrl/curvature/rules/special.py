@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hesrl.curvature.rule_registry import Partials, register_pointwise
-from hesrl.curvature.rules.partials import curved
+from hesrl.curvature.rules.partials import curved, operand
 
 
 def _error_function(x: Tensor, sign: int) -> Partials:
@@ -112,7 +112,7 @@ def polygamma(node: Any) -> Partials:
 
 
 def _zeta(node: Any) -> tuple[Tensor, Tensor]:
-    s, q = node._saved_self, node._saved_other
+    s, q = operand(node, node._saved_self), operand(node, node._saved_other)
     return -s * torch.special.zeta(s + 1, q), s * (s + 1) * torch.special.zeta(s + 2, q)
 
 
@@ -132,7 +132,7 @@ def zeta_of_number(node: Any) -> Partials:
 
 
 def _incomplete_gamma(node: Any) -> tuple[Tensor, Tensor]:
-    a, x = node._saved_self, node._saved_other
+    a, x = operand(node, node._saved_self), operand(node, node._saved_other)
     first = torch.exp(torch.xlogy(a - 1, x) - x - torch.lgamma(a))
     return first, first * ((a - 1) / x - 1)
 
