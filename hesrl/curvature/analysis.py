@@ -65,7 +65,7 @@ class Analysis:
         self.dropped = self._find_dropped() if method == "hesscale_gn" else set()
         self.curved = [self._find_curved(node) for node in range(len(self.sources))]
         self._is_curved_above = self._find_curved_above(seeded)
-        self.fits: dict[tuple[int, int], Fit] = {}
+        self.fits: dict[tuple[int, int], tuple[str, Fit]] = {}
         self._graph: Graph | None = graph
         found = ((entry, find_diamond(entry, self)) for entry in self.uses)
         self.diamond_at = {entry: diamond for entry, diamond in found if diamond is not None}
@@ -179,14 +179,14 @@ class Analysis:
         assert self._graph is not None
         if (node, output) not in self.fits:
             name = self._names[node] if self.moves_entries(node) else ""
-            self.fits[node, output] = fit_of(self._graph.nodes[node], output, name)
-        return self.fits[node, output]
+            self.fits[node, output] = name, fit_of(self._graph.nodes[node], output, name)
+        return self.fits[node, output][1]
 
     def fits_to(self, graph: Graph) -> bool:
         """Whether the shapes of a graph of the same structure lead to the same diamonds."""
         return all(
-            fit_of(graph.nodes[node], output, self._names[node] if fit.kept else "") == fit
-            for (node, output), fit in self.fits.items()
+            fit_of(graph.nodes[node], output, name) == fit
+            for (node, output), (name, fit) in self.fits.items()
         )
 
     def _find_nonzero(self) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hesrl.curvature import arm
+from hesrl.curvature.plan import Plan
 from tests import reference
 from tests.curvature.test_regions import assert_exact, computed, normal
 
@@ -51,6 +53,11 @@ def gaussian_expanded_twice(mean: Tensor, s: Tensor) -> Tensor:
     return (-0.5 * u**2).sum(-1) - s.expand_as(mean).sum(-1)
 
 
+def gaussian_repeated_once(mean: Tensor, s: Tensor) -> Tensor:
+    copies = (len(mean) // len(s), 1) if s.dim() == 2 else (len(mean), 1)
+    return (-0.5 * ((ROW["actions"] - mean) / s.repeat(copies).exp()) ** 2 - s).sum(1)
+
+
 @pytest.mark.parametrize(
     "log_density",
     [
@@ -58,6 +65,7 @@ def gaussian_expanded_twice(mean: Tensor, s: Tensor) -> Tensor:
         gaussian_expanded_once,
         gaussian_with_a_new_dimension,
         gaussian_expanded_twice,
+        gaussian_repeated_once,
     ],
 )
 @pytest.mark.parametrize("s", ["own", "shared", "one row"])
@@ -111,6 +119,23 @@ def test_entries_that_reach_one_another_are_estimates(function):
     (exact,) = reference.hess_diag(function, z)
     assert actual.isfinite().all()
     assert not torch.allclose(actual, exact, rtol=1e-3)
+
+
+def test_a_view_that_fits_after_one_that_did_not():
+    """Which entries a view keeps follows from all sizes, not from those of 1."""
+    function = lambda x: (x.exp().reshape(2, -1) * x.sin().reshape(2, -1)).sin().sum()  # noqa: E731
+    arm([x := normal(3, 2).requires_grad_()])
+    function(x).backward()
+    assert_exact(function, normal(2, 2))
+
+
+def test_a_region_that_ends_in_one_number_keeps_its_plan(monkeypatch):
+    made, init = [], Plan.__init__
+    monkeypatch.setattr(Plan, "__init__", lambda *args: made.append(1) or init(*args))
+    for _ in range(3):
+        arm([s := normal(3).requires_grad_()])
+        ((0.3 * s.exp()).sum() + s.sum()).exp().backward()
+    assert len(made) == 1
 
 
 def test_a_graph_of_other_sizes_has_a_layout_of_its_own():

@@ -36,7 +36,8 @@ VIEWS = frozenset(
     }
 )
 """Nodes that keep all entries in their order, if the sizes other than 1 stay the same."""
-EXPANSION = "ExpandBackward0"
+EXPANSIONS = frozenset({"ExpandBackward0", "RepeatBackward0"})
+"""Nodes that copy their input along new dimensions and along those of size 1."""
 SUMS = frozenset({"SumBackward0", "SumBackward1"})
 MEANS = frozenset({"MeanBackward0", "MeanBackward1"})
 REDUCTIONS = SUMS | MEANS
@@ -60,8 +61,8 @@ REDUCTIONS |= {
 }
 """Nodes of which every input entry reaches one output entry at most, if what is left of a reduced
 dimension has size 1."""
-MOVES = VIEWS | REDUCTIONS | {EXPANSION}
-CONSTANT_MOVES = VIEWS | SUMS | MEANS | {EXPANSION}
+MOVES = VIEWS | REDUCTIONS | EXPANSIONS
+CONSTANT_MOVES = VIEWS | SUMS | MEANS | EXPANSIONS
 """Nodes whose slope is a number."""
 
 
@@ -94,8 +95,10 @@ def fit_of(node: Any, output: int, name: str) -> Fit:
             return Fit(ones)
         rest = iter(long)
         return Fit(ones, tuple(None if one else next(rest) for one in ones))
-    if name == EXPANSION:
+    if name in EXPANSIONS:
         new = len(shape) - len(before)
+        if any(size not in (1, shape[d + new]) for d, size in enumerate(before)):
+            return Fit(ones)  # several entries are repeated one after the other
         return Fit(ones, tuple(_same(d - new, size, before) for d, size in enumerate(shape)))
     if len(shape) == len(before):
         reduced = tuple(d for d in range(len(shape)) if ones[d] and before[d] != 1)
