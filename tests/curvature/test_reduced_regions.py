@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hesrl.curvature import arm
@@ -119,6 +120,29 @@ def test_entries_that_reach_one_another_are_estimates(function):
     (exact,) = reference.hess_diag(function, z)
     assert actual.isfinite().all()
     assert not torch.allclose(actual, exact, rtol=1e-3)
+
+
+TERM_FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
+    lambda z: F.mse_loss(z.sum(1), (z**2).sum(1)),
+    lambda z: F.mse_loss(z.sum(1), (z**2).sum(1)).sqrt(),
+    lambda z: F.mse_loss(z.unsqueeze(0), z.exp().unsqueeze(0), reduction="sum").sin(),
+    lambda z: F.huber_loss(z[:, 0], z[:, 0] * z[:, 1].exp()),
+    lambda z: F.smooth_l1_loss(z.gather(1, CHOSEN).squeeze(1), 1 + 0.9 * z.max(1).values),
+    lambda z: F.binary_cross_entropy_with_logits(z.sum(1), z.sum(1).sigmoid()),
+    lambda z: (lambda loss: loss * loss.exp())(F.mse_loss(z.sum(1), (z**2).sum(1))),
+    lambda z: F.mse_loss(z[0].expand(5, 3).exp() * ROW["mean"], z[0] * ROW["mean"]).sqrt(),
+]
+
+
+@pytest.mark.parametrize("number", range(len(TERM_FUNCTIONS)))
+def test_paths_that_meet_in_the_terms_of_a_loss_are_exact(number):
+    """As in a Bellman residual whose two values come from one network."""
+    assert_exact(TERM_FUNCTIONS[number], ROW["own"])
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (1, 3), (5, 1), (1, 1)])
+def test_terms_of_any_number(shape):
+    assert_exact(TERM_FUNCTIONS[1], ROW["own"][: shape[0], : shape[1]])
 
 
 def test_a_view_that_fits_after_one_that_did_not():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hesrl.curvature.coefficients import add, dense, fit, plus, square, times
 from hesrl.curvature.diamonds.diamond import Diamond, Step
-from hesrl.curvature.diamonds.moves import input_shape, slope_of
+from hesrl.curvature.diamonds.moves import slope_of, terms_shape
 from hesrl.curvature.graph import Graph
 from hesrl.curvature.rule_registry import Coefficient, Pointwise, Rule
 from hesrl.curvature.structure import Edge
@@ -111,7 +111,7 @@ class Crossing:
         layout = self._diamond.layout
         if layout is None or not layout.copies.get(node):
             return tangent
-        shape = input_shape(self._graph.nodes[node])
+        shape = terms_shape(self._graph.nodes[node])
         return layout.reduce_copies(node, dense(tangent, dtype), shape)
 
 

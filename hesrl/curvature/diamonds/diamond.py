@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from hesrl.curvature.diamonds.layout import Layout
-from hesrl.curvature.diamonds.moves import Fit
+from hesrl.curvature.diamonds.moves import TERMS, Fit
 from hesrl.curvature.rule_registry import Pairs
 from hesrl.curvature.structure import Edge, Sources
 
@@ -120,8 +120,10 @@ def _search(entry: Edge, facts: Facts, layout: Layout | None) -> Diamond | None:
         if layout is not None:
             inner = [s for s in facts.sources[node] if s and (s == entry or s[0] in of_node)]
             is_curved = bool(facts.curved[node])
-            fit = facts.fit(node, 0)
-            if not layout.place(node, inner, fit, facts.moves_entries(node), is_curved):
+            reduces = facts.reduces(node)
+            fit = facts.fit(node, TERMS if reduces else 0)
+            is_move = facts.moves_entries(node)
+            if not layout.place(node, inner, fit, is_move, is_curved, reduces):
                 continue
         of_node[node] = branches.join(branch)
         if not branches.front and branches.has_met(of_node[node]):

@@ -49,7 +49,13 @@ class Layout:
         self._same_as: list[int] = list(range(self._own))
 
     def place(
-        self, node: int, inputs: Sequence[Edge], fit: Fit, is_move: bool, curved: bool
+        self,
+        node: int,
+        inputs: Sequence[Edge],
+        fit: Fit,
+        is_move: bool,
+        curved: bool,
+        reduces: bool = False,
     ) -> bool:
         """Place the output of a node, if every entry of x reaches one entry of it.
 
@@ -59,6 +65,8 @@ class Layout:
             fit: Its shapes.
             is_move: Whether it is one of `MOVES`, else it is elementwise.
             curved: Whether it has second derivatives.
+            reduces: Whether it is elementwise but for the sum of its terms, whose shapes ``fit``
+                has; paths end there.
         """
         collapsed = self._collapsed[inputs[0]]
         if any(self._collapsed[source] != collapsed for source in inputs):
@@ -69,6 +77,9 @@ class Layout:
             if placed is None:
                 return False
             self.terms[node] = self.axes[node, 0] = placed
+            if reduces:
+                axes = (self._root(axis) for axis in placed if axis is not None)
+                self.copies[node] = tuple(axis for axis in axes if axis >= self._own)
         else:
             if fit.kept is None:
                 return False

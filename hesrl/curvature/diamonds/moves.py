@@ -82,9 +82,13 @@ class Fit:
     """The dimensions of the input that it reduces."""
 
 
+TERMS = -1
+"""Stands for the terms that an elementwise node adds up, in place of the number of an output."""
+
+
 def fit_of(node: Any, output: int, name: str) -> Fit:
     """Return what a layout needs to know of an output of a node, given its name in `MOVES`."""
-    shape = tuple(node._input_metadata[output].shape)
+    shape = terms_shape(node) if output == TERMS else tuple(node._input_metadata[output].shape)
     ones = tuple(size == 1 for size in shape)
     if name not in MOVES:
         return Fit(ones)
@@ -121,6 +125,14 @@ def input_shape(node: Any) -> tuple[int, ...]:
     """Return the shape of the first input of a node."""
     source, output = node.next_functions[0]
     return tuple(source._input_metadata[output].shape)
+
+
+def terms_shape(node: Any) -> tuple[int, ...]:
+    """Return the shape of the inputs of a node, broadcast."""
+    inputs = ((source, output) for source, output in node.next_functions if source is not None)
+    return tuple(
+        torch.broadcast_shapes(*(tuple(s._input_metadata[output].shape) for s, output in inputs))
+    )
 
 
 def _same(dim: int, size: int, before: Sequence[int]) -> int | None:
