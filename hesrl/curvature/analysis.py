@@ -172,7 +172,7 @@ class Analysis:
     def reduces(self, node: int) -> bool:
         """Whether an elementwise node reduces its terms to one number, where paths end."""
         rule = self.rules[node]
-        return isinstance(rule, Pointwise) and rule.reduces and self._details[node] != 0
+        return isinstance(rule, Pointwise) and rule.reduces and self._details.get(node) != 0
 
     def fit(self, node: int, output: int) -> Fit:
         """Return what a layout needs to know of an output, and note it for `fits`."""

@@ -58,8 +58,7 @@ class Pointwise:
     constant: bool = False
     """All slopes are numbers, which need no saved tensors."""
     reduces: bool = False
-    """The operation may reduce its terms to one number (``node._saved_reduction``): then paths meet
-    in it, but not beyond it."""
+    """The operation may reduce its terms to one number: then paths meet in it, not beyond it."""
     gradient_excess: Excess | None = None
     """For a rule that stands for another operation of the same value: what that operation's
     gradient at its source has in excess of the native one, given the node, the slope and the
@@ -132,6 +131,7 @@ def register_pointwise(
     alone: LocalRule | None = None,
     constant: bool = False,
     reduces: bool = False,
+    layer: bool = False,
 ) -> Callable[[PointwiseRule], PointwiseRule]:
     """Register the derivatives of an elementwise operation ``y = f(x_0, x_1, …)``.
 
@@ -145,9 +145,10 @@ def register_pointwise(
             same curvature as the partial derivatives give, in fewer steps. The gradient is None
             if the operation is piecewise linear.
         constant: The slopes are numbers, and no tensor that the operation saved is read.
-        reduces: The operation may reduce its terms to their sum or mean, as
-            ``node._saved_reduction`` says (0 if not). The rule gives derivatives of the result
-            by each entry, all of the shape of the terms.
+        reduces: The operation reduces its terms to their sum or mean, unless it has a
+            ``node._saved_reduction`` of 0. The rule gives derivatives of the result by each entry,
+            all of the shape of the terms.
+        layer: The operation takes the place of a matrix product, as for `register_rule`.
 
     Returns:
         A decorator for ``rule(node) -> (first, second)``. ``first[i]`` is ∂y/∂x_i, with the
@@ -163,7 +164,8 @@ def register_pointwise(
 
     def register(rule: PointwiseRule) -> PointwiseRule:
         for operation in operations:
-            _add(operation, Pointwise(rule, () if constant else curved, alone, constant, reduces))
+            pairs = () if constant else curved
+            _add(operation, Pointwise(rule, pairs, alone, constant, reduces, layer=layer))
         return rule
 
     return register

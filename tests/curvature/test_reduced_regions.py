@@ -130,6 +130,9 @@ TERM_FUNCTIONS: list[Callable[[Tensor], Tensor]] = [
     lambda z: F.smooth_l1_loss(z.gather(1, CHOSEN).squeeze(1), 1 + 0.9 * z.max(1).values),
     lambda z: F.binary_cross_entropy_with_logits(z.sum(1), z.sum(1).sigmoid()),
     lambda z: (lambda loss: loss * loss.exp())(F.mse_loss(z.sum(1), (z**2).sum(1))),
+    lambda z: 0.1 * z[0] @ z[0] + z[1].dot(z[1].exp()).sin() + torch.vdot(z[2], z[2].sin()),
+    lambda z: (z[:, 0] @ (z[:, 0] * z[:, 1])).sqrt(),
+    lambda z: torch.stack([row.exp() @ row for row in z]).square().sum(),
     lambda z: F.mse_loss(z[0].expand(5, 3).exp() * ROW["mean"], z[0] * ROW["mean"]).sqrt(),
 ]
 

@@ -15,7 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hesrl.curvature.rule_registry import Local, Pointwise, register_rule
+from hesrl.curvature.rule_registry import (
+    Local,
+    Partials,
+    Pointwise,
+    register_pointwise,
+    register_rule,
+)
 from hesrl.curvature.rules.arithmetic import multiply
 
 Hessians: TypeAlias = "tuple[Tensor | None, ...]"
@@ -157,24 +163,21 @@ def addr(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
     )
 
 
-@register_rule("DotBackward0", linear=True, layer=True)
-def dot(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
-    """``z = Σ_i a_i w_i`` for two vectors."""
-    return _dot(node, node._saved_self, node._saved_tensor, hess_out)
+@register_pointwise("DotBackward0", curved=((0, 1),), reduces=True, layer=True)
+def dot(node: Any) -> Partials:
+    """``z = Σ_i a_i w_i`` for two vectors: a layer, and the sum of an elementwise product."""
+    return _dot(node._saved_self, node._saved_tensor)
 
 
-@register_rule("VdotBackward0", linear=True, layer=True)
-def vdot(node: Any, grad_out: Tensor, hess_out: Tensor) -> Hessians:
+@register_pointwise("VdotBackward0", curved=((0, 1),), reduces=True, layer=True)
+def vdot(node: Any) -> Partials:
     """The same, under the name that it has for complex vectors."""
-    return _dot(node, node._saved_self, node._saved_other, hess_out)
+    return _dot(node._saved_self, node._saved_other)
 
 
-def _dot(node: Any, a: Tensor | None, w: Tensor | None, hess_out: Tensor) -> Hessians:
-    to_a, to_w = (source is not None for source, _ in node.next_functions)
-    return (
-        hess_out * w.square() if to_a and w is not None else None,
-        hess_out * a.square() if to_w and a is not None else None,
-    )
+def _dot(a: Tensor | None, w: Tensor | None) -> Partials:
+    both = a is not None and w is not None
+    return (w, a), ((0, 1, torch.ones_like(a)),) if both else ()
 
 
 @register_rule("TrilinearBackward0", linear=True, layer=True)
