@@ -7,18 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from hesrl.curvature.arming.store import is_armed
-from hesrl.curvature.coefficients import adjoint
+from hesrl.curvature.exactness import EXACT, exactness_of
 from hesrl.curvature.graph import Graph, node_of
 from hesrl.curvature.method import Method, check_method
 from hesrl.curvature.parameter_names import names_of
 from hesrl.curvature.plan import Plan, plan_for
 from hesrl.curvature.rule_registry import Local, Pointwise
 
-_EXACT, _DIAGONAL = "exact", "drops off-diagonals"
 _PARAMETER, _FORK = "parameter", "drops cross terms"
 Row: TypeAlias = tuple[str, ...]
 
@@ -105,7 +103,7 @@ def _summary(rows: Sequence[Row], diamonds: int) -> Iterator[str]:
     yield f"{_count(len(operations), 'operation')}, {params}:"
     for exactness, count in Counter(row[4] for row in operations).most_common():
         which = Counter(row[0] for row in operations if row[4] == exactness)
-        yield f"  {count} {exactness}" + ("" if exactness == _EXACT else f" ({_listed(which)})")
+        yield f"  {count} {exactness}" + ("" if exactness == EXACT else f" ({_listed(which)})")
     if diamonds:
         yield f"  {_count(diamonds, 'diamond')}, whose operations are handled as one"
     forks = Counter(row[0] for row in rows if row[5])
@@ -138,9 +136,17 @@ def _crossing_forks(plan: Plan) -> set[int]:
     for entry, uses in facts.uses.items():
         diamond = facts.diamond_at.get(entry)
         members = diamond.members if diamond is not None else frozenset()
-        seen = sum(1 << node for node in members)
+        seen = 0
         for node in members:
-            seen |= above[node]
+            outside = 0
+            for consumer in consumers.get(node, ()):
+                if consumer not in members:
+                    outside |= above[consumer]
+            if seen & outside:
+                forks.add(entry[0])
+            seen |= outside
+        for node in members:
+            seen |= above[node] | 1 << node
         for consumer, _ in uses:
             if consumer not in members:
                 if seen & above[consumer]:
@@ -168,32 +174,9 @@ def _describe(graph: Graph, plan: Plan, node: int) -> tuple[str, str, str]:
     if diamonds:
         handler += f" (in {_count(diamonds, 'diamond')})"
     second = "none" if not has_second else "dropped" if node in plan.facts.dropped else "kept"
-    exactness = "drops second derivatives" if second == "dropped" else _exactness(graph, plan, node)
-    return handler, second, exactness
-
-
-def _exactness(graph: Graph, plan: Plan, node: int) -> str:
-    rule = plan.rules[node]
-    if node in plan.facts.forced:
-        return "as if elementwise"
-    # A node that hands no curvature on is there for its diamonds only.
-    if isinstance(rule, Pointwise) or node not in plan.facts.nonzero or not plan.targets[node]:
-        return _EXACT
-    if isinstance(rule, Local):
-        one_entry = _shape(graph, node) == "()"
-        return _EXACT if rule.separate or one_entry else _DIAGONAL
-    return _EXACT if _is_separate(graph.nodes[node]) else _DIAGONAL
-
-
-def _is_separate(node: Any) -> bool:
-    """Whether a linear map with coefficients 0 and 1 takes every entry to one output at most."""
-    ones = tuple(
-        torch.ones(tuple(output.shape), dtype=output.dtype, device=output.device)
-        for output in node._input_metadata
-    )
-    counts = adjoint(node, ones)
-    counts = counts if isinstance(counts, tuple) else (counts,)
-    return all(bool((count <= 1).all()) for count in counts if count is not None)
+    if second == "dropped":
+        return handler, second, "drops second derivatives"
+    return handler, second, exactness_of(graph, plan, node)
 
 
 def _name(rule: Callable[..., Any]) -> str:

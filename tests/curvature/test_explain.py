@@ -96,14 +96,28 @@ def test_ppo(capsys):
 
 
 def test_a_gaussian_whose_parts_are_summed_apart(capsys):
-    """Expansions and sums within a diamond drop nothing."""
+    """Expansions and sums in a diamond drop nothing; where it ends, each row has a copy of s."""
     mean, s = torch.zeros(5, 3, requires_grad=True), torch.zeros(3, requires_grad=True)
     distance = (torch.ones(5, 3) - mean) / s.exp().expand_as(mean)
     explain((-0.5 * distance.square().sum(1) - s.sum()).exp().mean(), [mean, s])
-    *_, count, exact, diamonds = capsys.readouterr().out.splitlines()
+    *_, count, exact, dropped, diamonds = capsys.readouterr().out.splitlines()
     assert count.startswith("11 operations, 2 parameters:")
-    assert exact == "  11 exact"
+    assert exact == "  10 exact"
+    assert dropped == "  1 drops off-diagonals (1 SubBackward0)"
     assert diamonds == "  1 diamond, whose operations are handled as one"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s: (s * torch.ones(5, 3)).mean().sin(),
+        lambda s: torch.where(s.exp() > 0, s.sin() * s, s.expand(5, 3)).mean().sin(),
+    ],
+)
+def test_copies_by_broadcasting_drop_off_diagonals(capsys, function):
+    s = torch.ones(3, requires_grad=True)
+    explain(function(s), [s])
+    assert "  1 drops off-diagonals" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("stride", "pooling"), [(2, "exact"), (1, "drops off-diagonals")])
@@ -134,6 +148,15 @@ def test_a_residual_connection_drops_cross_terms(capsys):
     ]
     assert [line.split()[:3] for line in forks] == [["TanhBackward0", "(5,", "8)"]]
     assert summary == "  drops cross terms at 1 fork (1 TanhBackward0)"
+
+
+def test_paths_that_leave_a_region_apart_and_meet_again_drop_cross_terms(capsys):
+    x = torch.ones(4, 2, requires_grad=True)
+    y = x * x.exp()
+    explain((y * x).flatten() @ (y + x.sin()).flatten(), [x])
+    *_, forks = capsys.readouterr().out.splitlines()
+    assert forks.startswith("  drops cross terms at ")
+    assert "1 parameter" in forks
 
 
 def test_the_summary(capsys):

@@ -144,6 +144,10 @@ class Layout:
             axis = self._same_as[axis]
         return axis
 
+    def has_copies(self, node: int) -> bool:
+        """Whether the output of a node has several copies of an entry."""
+        return any(a is not None and self._root(a) >= self._own for a in self.axes[node, 0])
+
     def lift(self, f: Any, axes: Axes) -> Any:
         """Return a coefficient with its dimensions along the axes of the index space.
 
