@@ -141,6 +141,14 @@ def test_only_floating_point_leaves_are_armed(tensor, message):
         arm([tensor])
 
 
+def test_a_lazy_module_is_called_first():
+    layer = torch.nn.LazyLinear(2)
+    with pytest.raises(ValueError, match="call the module once"):
+        arm(layer.parameters())
+    layer(torch.ones(1, 3))
+    arm(layer.parameters())
+
+
 def test_arming_is_all_or_nothing():
     good, bad = nn.Parameter(torch.ones(2)), torch.ones(2, dtype=torch.int64)
     with pytest.raises(ValueError, match="curvature is for floating-point leaf tensors"):

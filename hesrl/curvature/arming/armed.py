@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from hesrl.curvature.arming.store import add_mark, is_armed, key_of, lock, mark_of, store_curvature
 from hesrl.curvature.arming.torch_patches import install
@@ -65,6 +66,11 @@ def _keep_freed_memory() -> None:
 
 
 def _check(param: Tensor, method: Method) -> None:
+    if is_lazy(param):
+        raise ValueError(
+            "a parameter of a lazy module has no shape yet: call the module once, then arm it or "
+            "make the optimizer"
+        )
     shape = tuple(param.shape)
     if not param.is_leaf or not param.is_floating_point():
         raise ValueError(

@@ -78,8 +78,8 @@ class Layout:
                 return False
             self.terms[node] = self.axes[node, 0] = placed
             if reduces:
-                axes = (self._root(axis) for axis in placed if axis is not None)
-                self.copies[node] = tuple(axis for axis in axes if axis >= self._own)
+                roots = (self._root(axis) for axis in placed if axis is not None)
+                self.copies[node] = tuple(axis for axis in roots if axis >= self._own)
         else:
             if fit.kept is None:
                 return False

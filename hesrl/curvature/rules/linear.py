@@ -176,8 +176,7 @@ def vdot(node: Any) -> Partials:
 
 
 def _dot(a: Tensor | None, w: Tensor | None) -> Partials:
-    both = a is not None and w is not None
-    return (w, a), ((0, 1, torch.ones_like(a)),) if both else ()
+    return (w, a), () if a is None or w is None else ((0, 1, torch.ones_like(a)),)
 
 
 @register_rule("TrilinearBackward0", linear=True, layer=True)
