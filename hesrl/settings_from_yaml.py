@@ -72,7 +72,7 @@ def typed_settings(args_class: type, given: Mapping[str, Any], where: str) -> di
     for name, value in given.items():
         try:
             settings[name] = _typed(value, hints[name])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{where}: {name}: {one_line(repr(value))} is not {_in_words(hints[name])}"
             ) from error
@@ -83,7 +83,7 @@ def _typed(value: Any, hint: Any) -> Any:
     """Return a value in a type.
 
     Raises:
-        TypeError, ValueError: It has another type.
+        TypeError, ValueError, OverflowError: It has another type.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):

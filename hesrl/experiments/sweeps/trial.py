@@ -6,20 +6,19 @@ import dataclasses
 import hashlib
 import importlib
 import json
-import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from hesrl.cli import given_by, parsed, unknown_option
 from hesrl.commands import COMMANDS
 from hesrl.errors import UserError
 from hesrl.presets import preset, tuned
 from hesrl.settings import flag
+from hesrl.settings_from_yaml import typed_settings
 
 TRAIN = "train "
 AGENTS = tuple(name.removeprefix(TRAIN) for name in COMMANDS if name.startswith(TRAIN))
@@ -170,65 +169,7 @@ def converted(agent: str, name: str, value: Any) -> Any:
     Raises:
         UserError: It has another type.
     """
-    kind = _types(agent)[name]
-    try:
-        return _convert(kind, value)
-    except ValueError as error:
-        raise UserError(f"settings: {name}: {value!r} is not {error}") from error
-
-
-def _convert(kind: Any, value: Any) -> Any:
-    """Return ``value`` as ``kind``; the ValueError of another value says what it should be."""
-    if typing.get_origin(kind) in (Union, types.UnionType):
-        (some,) = (k for k in typing.get_args(kind) if k is not type(None))
-        return None if value is None else _convert(some, value)
-    if typing.get_origin(kind) is tuple:
-        kinds = typing.get_args(kind)
-        if not isinstance(value, list | tuple):
-            raise ValueError("a list; several lists are several values")
-        if kinds[-1] is Ellipsis:
-            kinds = (kinds[0],) * len(value)
-        if len(value) != len(kinds):
-            raise ValueError(f"a list of {len(kinds)}")
-        return tuple(_convert(k, v) for k, v in zip(kinds, value, strict=True))
-    convert, what = _PLAIN[kind]
-    try:
-        return convert(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(what) from error
-
-
-def _exactly(kind: type) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise TypeError
-        return value
-
-    return convert
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or int(float(value)) != float(value):
-        raise ValueError
-    return value if isinstance(value, int) else int(float(value))
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError
-    return float(value)  # also of text: YAML takes 1e-4 for text
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"  # YAML takes on and off for booleans
-    return str(_exactly(str)(value))
-
-
-_PLAIN: dict[Any, tuple[Callable[[Any], Any], str]] = {
-    bool: (_exactly(bool), "true or false"),
-    int: (_integer, "a whole number"),
-    float: (_number, "a number"),
-    str: (_word, "text"),
-    Path: (_word, "text"),
-}
+    hint = _types(agent)[name]
+    if isinstance(value, bool) and hint in (str, str | None):
+        value = "on" if value else "off"  # YAML takes on and off for booleans
+    return typed_settings(module_of(agent).Args, {name: value}, "settings")[name]

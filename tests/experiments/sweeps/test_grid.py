@@ -132,6 +132,7 @@ def test_the_tuning_seeds_choose_per_task_and_for_all_environments():
         (small(settings={"num_steps": "many"}), "num_steps: 'many' is not a whole number"),
         (small(settings={"num_steps": 2.5}), "num_steps: 2.5 is not a whole number"),
         (small(settings={"gamma": True}), "gamma: True is not a number"),
+        (small(settings={"gamma": 10**400}), "00 is not a number"),
         (small(settings={"anneal_lr": 1}), "anneal_lr: 1 is not true or false"),
         (small(settings={"env_id": 3}), "env_id: 3 is not text"),
         (small(settings={"hidden_sizes": [8, 8]}), "one value of it is a list: write [[8, 8]], or"),
