@@ -10,23 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from hesrl.runs.atomic import cannot_write, write_atomically
 
-CONFIDENCE = 0.95
+UPPER_END = 0.975
+"""Of a 95 % interval."""
 
 
-def mean_and_margin(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of n seeds and half of its 95 % interval, t₀.₉₇₅(n − 1) s/√n.
+def mean_and_margin(values: ArrayLike) -> tuple[Any, Any]:
+    """Return the mean of n seeds (n, …) and half of its 95 % interval, t₀.₉₇₅(n − 1) s/√n.
 
     The margin of a single seed is NaN; both are NaN if a value is.
     """
-    n = len(values)
-    if n < 2:
-        return values[0], math.nan
-    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return float(np.mean(values)), quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
+    values = np.asarray(values)
+    n, mean = len(values), np.mean(values, axis=0)
+    spread = np.std(values, axis=0, ddof=1) if n > 1 else np.full_like(mean, np.nan)
+    return mean, stdtrit(n - 1, UPPER_END) * spread / np.sqrt(n)
 
 
 def mean_cell(values: Sequence[float], form: str) -> str:

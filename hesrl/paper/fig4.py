@@ -12,7 +12,7 @@ from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim, Report
 from hesrl.measuring.tables import markdown_table, mean_cell
 from hesrl.paper.cifar_runs import CifarArgs, Runs, describe, make_page
-from hesrl.paper.verdicts import Array, all_of, difference, in_words, verdict
+from hesrl.paper.verdicts import Array, all_of, difference
 from hesrl.runs.figures import legend_below, new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def find_claims(runs: Runs) -> Iterator[Claim]:
 
 def _above(text: str, pairs: dict[str, tuple[Array, Array]]) -> Claim:
     gains = {name: difference(*pair) for name, pair in pairs.items()}
-    numbers = (f"{name} {in_words(gain, '+.1%')}" for name, gain in gains.items())
-    return Claim(text, all_of(map(verdict, gains.values())), "; ".join(numbers))
+    numbers = (f"{name} {gain.text('+.1%')}" for name, gain in gains.items())
+    return Claim(text, all_of(gain.is_above() for gain in gains.values()), "; ".join(numbers))
 
 
 def _table(runs: Runs) -> str:

@@ -22,7 +22,7 @@ from hesrl.paper.rl_command import (
     points,
 )
 from hesrl.paper.rl_results import Array, Chosen, Results, Task
-from hesrl.paper.verdicts import all_of, difference, in_words, verdict
+from hesrl.paper.verdicts import all_of, difference
 from hesrl.runs.figures import label_steps, legend_below, new_figure, optimizer_color, style_axes
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def find_claims(results: Results, found: Found) -> Iterator[Claim]:
             continue
         gains = {"Adam": difference(ours, adam), "AdaHessian": difference(ours, hessian)}
         if task.agent == "ppo":
-            better.append(verdict(gains["AdaHessian"]))
+            better.append(gains["AdaHessian"].is_above())
             yield _similar(task, gains["Adam"], float(np.mean(adam)))
         elif task.env_id in FASTER:
             yield Claim(
                 f"{task.label}: AdaHesScale learns more than Adam and AdaHessian",
-                all_of(verdict(gain) for gain in gains.values()),
-                "; ".join(f"{in_words(gain)} against {name}" for name, gain in gains.items()),
+                all_of(gain.is_above() for gain in gains.values()),
+                "; ".join(f"{gain.text('+,.0f')} against {name}" for name, gain in gains.items()),
             )
     if better:
         above, below = better.count(True), better.count(False)
@@ -121,7 +121,7 @@ def _similar(task: Task, gain: Any, adam: float) -> Claim:
     return Claim(
         f"{task.label}: AdaHesScale learns as much as Adam",
         True if inside else False if outside else None,
-        f"{in_words(gain)} against Adam's {adam:,.0f} (similar: up to {SIMILAR:.0%} of it)",
+        f"{gain.text('+,.0f')} against Adam's {adam:,.0f} (similar: up to {SIMILAR:.0%} of it)",
     )
 
 

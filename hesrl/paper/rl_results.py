@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hesrl.experiments.sweeps.choice import Candidate, mean_scores, score_of
+from hesrl.experiments.sweeps.run_results import filled
 from hesrl.experiments.sweeps.store import Record
 
 Array = NDArray[np.float64]
@@ -186,10 +187,7 @@ def _whole_curve(record: Record, lowest: float) -> Array:
     """
     returns = np.full(100, math.nan)
     returns[: len(record.curve)] = record.curve[:, 2]
-    known = np.flatnonzero(~np.isnan(returns))
-    if known.size:
-        before = np.searchsorted(known, np.arange(100), side="right") - 1
-        returns = returns[known[np.maximum(before, 0)]]
+    returns = filled(returns)
     if record.status == "diverged":
         returns[len(record.curve) :] = lowest
     return np.where(np.isnan(returns), lowest, returns)

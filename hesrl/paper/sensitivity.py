@@ -21,7 +21,7 @@ from hesrl.paper.rl_command import (
     points,
 )
 from hesrl.paper.rl_results import Array, Results, Task
-from hesrl.paper.verdicts import difference, in_words, verdict
+from hesrl.paper.verdicts import difference
 from hesrl.runs.figures import legend_below, line_styles, new_figure, style_axes
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def find_claims(normalized: dict[Task, dict[str, Array]]) -> Iterator[Claim]:
         others = [name for name in values if name != ADAM and ADAM in values]
         for name in others:
             gain = difference(spread(values[ADAM]), spread(values[name]))
-            less = verdict(gain)
+            less = gain.is_above()
             helps = task.env_id not in NOT_HELPED
             yield Claim(
                 f"{task.label}: {name} depends less on the step size than Adam"
@@ -84,7 +84,7 @@ def find_claims(normalized: dict[Task, dict[str, Array]]) -> Iterator[Claim]:
                 else f"{task.label}: {name} does not help against the step size",
                 less if helps or less is None else not less,
                 f"spreads {np.mean(spread(values[name])):.2f} and "
-                f"{np.mean(spread(values[ADAM])):.2f}, {in_words(gain, '+.2f')} less",
+                f"{np.mean(spread(values[ADAM])):.2f}, {gain.text('+.2f')} less",
             )
 
 

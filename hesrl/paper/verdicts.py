@@ -19,19 +19,6 @@ def difference(x: Array, y: Array) -> Interval:
     )
 
 
-def in_words(interval: Interval, form: str = "+,.0f") -> str:
-    """Return ``value (low to high)``; the value alone where there is no interval."""
-    value, low, high = (float(x) for x in interval)
-    return f"{value:{form}}" if np.isnan(low) else f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def verdict(interval: Interval, *, above: float = 0.0) -> bool | None:
-    """Return whether an interval is above or below a bound; None if the bound lies in it."""
-    if interval.low > above:
-        return True
-    return False if interval.high < above else None
-
-
 def all_of(verdicts: Iterable[bool | None]) -> bool | None:
     """Return whether all hold; False if one does not, None if one is open."""
     found = list(verdicts)

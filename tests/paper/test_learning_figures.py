@@ -18,7 +18,7 @@ from hesrl.experiments.sweeps.trial import Trial
 from hesrl.paper import fig5, learning_curves, sensitivity
 from hesrl.paper.rl_grid import figure_grid
 from hesrl.paper.rl_results import Results, Task
-from hesrl.paper.verdicts import difference, in_words, verdict
+from hesrl.paper.verdicts import difference
 
 KINDS = {
     "fig5": "curves", "fig6": "sensitivity", "fig10": "curves", "fig11": "sensitivity",
@@ -117,14 +117,14 @@ def test_returns_are_normalized_over_the_optimizers_of_an_environment():
 
 
 def test_a_verdict_needs_an_interval_that_leaves_no_doubt():
-    assert verdict(Interval(1, 0.5, 1.5)) is True
-    assert verdict(Interval(-1, -1.5, -0.5)) is False
-    assert verdict(Interval(1, -0.5, 2.5)) is None
-    assert verdict(Interval(1, math.nan, math.nan)) is None
+    assert Interval(1, 0.5, 1.5).is_above() is True
+    assert Interval(-1, -1.5, -0.5).is_above() is False
+    assert Interval(1, -0.5, 2.5).is_above() is None
+    assert Interval(1, math.nan, math.nan).is_above() is None
     gain = difference(np.array([3.0, 4, 5]), np.array([1.0, 1, 1]))
     assert gain.value == 3 and gain.low < 3 < gain.high
-    assert in_words(Interval(1234.5, 1000, 2000)) == "+1,234 (+1,000 to +2,000)"
-    assert in_words(Interval(2, math.nan, math.nan)) == "+2"
+    assert Interval(1234.5, 1000, 2000).text("+,.0f") == "+1,234 (+1,000 to +2,000)"
+    assert Interval(2, math.nan, math.nan).text("+,.0f") == "+2"
 
 
 def claims_of_curves(adahesscale: float, adam: float, hessian: float, agent: str, spread: float):

@@ -16,8 +16,7 @@ from rich.console import Console
 from hesrl.errors import UserError
 from hesrl.experiments.reports.curves_plot import plot_curves
 from hesrl.experiments.reports.learning_runs import RETURN, LearningRun, binned, find_runs
-from hesrl.experiments.reports.statistics import mean_interval
-from hesrl.measuring.tables import to_csv
+from hesrl.measuring.tables import mean_and_margin, to_csv
 from hesrl.runs.atomic import write_atomically
 from hesrl.runs.figures import check_format, write_figure
 from hesrl.settings import require_positive
@@ -134,8 +133,8 @@ def _points(group: Sequence[LearningRun], points: int) -> list[Point]:
     edges = edges[edges <= min(run.end for run in group)]
     if not edges.size:
         return []
-    found = mean_interval(np.array([binned(run.steps, run.values, edges) for run in group]))
-    columns = zip(edges, found.value, found.high - found.value, strict=True)
+    found = mean_and_margin([binned(run.steps, run.values, edges) for run in group])
+    columns = zip(edges, *found, strict=True)
     return [Point(round(step), float(mean), float(margin)) for step, mean, margin in columns]
 
 

@@ -10,9 +10,9 @@ from html import escape
 import numpy as np
 
 from hesrl.experiments.reports.comparisons import Comparison
-from hesrl.experiments.reports.report_words import interval_text, number, verdict
+from hesrl.experiments.reports.report_words import verdict
 from hesrl.experiments.reports.scores import SCORES, Method, Scores
-from hesrl.experiments.reports.statistics import Interval, mean_interval
+from hesrl.experiments.reports.statistics import Interval, mean_interval, number
 from hesrl.runs.figures import SCALED
 
 STYLE = """
@@ -176,7 +176,7 @@ def _named(scores: Scores, method: Method) -> str:
 
 def _cell(interval: Interval, form: str = "") -> str:
     """Return a value with its interval in small print."""
-    value, bracket, ends = interval_text(interval, form).partition(" (")
+    value, bracket, ends = interval.text(form).partition(" (")
     return f"{value} <small>({ends}</small>" if bracket else value
 
 

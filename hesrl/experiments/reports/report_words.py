@@ -19,19 +19,6 @@ LISTED = 20
 """Most lines of failed runs on the page."""
 
 
-def number(value: float) -> str:
-    """Return a number as people read it: 4,210 or 0.0312."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def interval_text(interval: Interval, form: str = "") -> str:
-    """Return ``value (low to high)``; the value alone where there is no interval."""
-    if math.isnan(interval.value):
-        return "no score"
-    value, low, high = (f"{x:{form}}" if form else number(float(x)) for x in interval)
-    return value if math.isnan(interval.low) else f"{value} ({low} to {high})"
-
-
 def facts(scores: Scores, records: Sequence[Record]) -> dict[str, str]:
     """Return what was run, by its name."""
     finished = [record for record in records if record.status in FINISHED]
@@ -63,9 +50,7 @@ def caption_of(known: dict[str, str]) -> str:
 
 def verdict(interval: Interval) -> str:
     """Return what a probability of improvement says: better, worse, or undecided."""
-    if interval.low > 0.5:
-        return "better"
-    return "worse" if interval.high < 0.5 else "undecided"
+    return {True: "better", False: "worse", None: "undecided"}[interval.is_above(0.5)]
 
 
 def summary(scores: Scores, several: Sequence[Comparison]) -> dict[str, list[str]]:
@@ -83,7 +68,7 @@ def summary(scores: Scores, several: Sequence[Comparison]) -> dict[str, list[str
         if best in comparison.improvements:
             against[comparison.improvements[best][0]] = None
         said[comparison.title] = [
-            f"{best.label} has the largest IQM, {interval_text(value, '.2f')}.",
+            f"{best.label} has the largest IQM, {value.text('.2f')}.",
             *(_improves(comparison, best, other) for other in against),
         ]
     return said
@@ -97,7 +82,7 @@ def _alone(scores: Scores, comparison: Comparison) -> list[str]:
             values = scores.by_seed(candidate, env_id, scores.shown) if candidate else {}
             if values:
                 found = mean_interval(np.array(list(values.values())))
-                score = f"{scores.score} score in {env_id}: {interval_text(found)}."
+                score = f"{scores.score} score in {env_id}: {found.text()}."
                 sentences.append(f"{method.label}, {score}")
     return sentences
 
@@ -107,7 +92,7 @@ def _improves(comparison: Comparison, method: Method, other: Method) -> str:
     word = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
     return (
         f"It is {word[verdict(chance)]} {other.label}: a run scores higher with probability "
-        f"{interval_text(chance, '.2f')}."
+        f"{chance.text('.2f')}."
     )
 
 

@@ -22,11 +22,8 @@ from numpy.typing import NDArray
 
 from hesrl.experiments.sweeps.choice import Candidate, score_of
 from hesrl.experiments.sweeps.store import Record
-from hesrl.experiments.sweeps.trial import Trial
+from hesrl.experiments.sweeps.trial import Trial, step_size_name
 from hesrl.runs.figures import OPTIMIZER_COLORS, SCALED, line_styles
-
-STEP_SIZES = {"stream-ac": "eta_policy"}
-"""The setting that is the step size of an agent, if it is not ``learning_rate``."""
 
 SCORES = ("final", "area", "evaluation")
 FINISHED = ("done", "diverged")
@@ -159,7 +156,7 @@ def value_of(record: Record, score: str) -> float:
 
 def step_size(candidate: Candidate) -> float | None:
     """Return the step size of a configuration, None for the agent's default."""
-    value = dict(candidate.settings).get(STEP_SIZES.get(candidate.agent, "learning_rate"))
+    value = dict(candidate.settings).get(step_size_name(candidate.agent))
     return None if value is None else float(value)
 
 

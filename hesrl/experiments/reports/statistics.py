@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
+from hesrl.measuring.tables import UPPER_END, mean_and_margin
+
 Array = NDArray[np.float64]
 Statistic = Callable[..., Array]
-LEVEL = 0.975  # the upper end of a 95 % interval
 RESAMPLES = 2000
 PARTS = 200  # resamples of one task alone, for the degrees of freedom
 
@@ -38,6 +39,28 @@ class Interval(NamedTuple):
     value: Any
     low: Any
     high: Any
+
+    def is_above(self, bound: float = 0.0) -> bool | None:
+        """Return whether the interval is above or below a bound; None if the bound lies in it."""
+        if self.low > bound:
+            return True
+        return False if self.high < bound else None
+
+    def text(self, form: str = "") -> str:
+        """Return ``value (low to high)``; the value alone where there is no interval.
+
+        Args:
+            form: Format of the numbers; without one, `number` writes them.
+        """
+        if np.isnan(self.value):
+            return "no score"
+        value, low, high = (f"{float(x):{form}}" if form else number(float(x)) for x in self)
+        return value if np.isnan(self.low) else f"{value} ({low} to {high})"
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: 4,210 or 0.0312."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def mean(scores: Array) -> Array:
@@ -82,9 +105,7 @@ def mean_interval(values: Array) -> Interval:
 
     The bootstrap's interval becomes this one for many resamples.
     """
-    n, centre = len(values), np.mean(values, axis=0)
-    spread = np.std(values, axis=0, ddof=1) if n > 1 else np.full_like(centre, np.nan)
-    margin = stdtrit(n - 1, LEVEL) * spread / np.sqrt(n)
+    centre, margin = mean_and_margin(values)
     return Interval(centre, centre - margin, centre + margin)
 
 
@@ -97,7 +118,7 @@ def bootstrap_interval(statistic: Statistic, *scores: Array) -> Interval:
     """
     value = statistic(*scores)
     variance, freedom = _variance(statistic, scores)
-    margin = stdtrit(freedom, LEVEL) * np.sqrt(variance)
+    margin = stdtrit(freedom, UPPER_END) * np.sqrt(variance)
     return Interval(value, value - margin, value + margin)
 
 
@@ -115,7 +136,7 @@ def share_interval(statistic: Statistic, *scores: Array) -> Interval:
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.fmin(share * (1 - share) / variance, runs)
     n = np.where(np.isnan(variance), np.nan, n)
-    z2 = ndtri(LEVEL) ** 2
+    z2 = ndtri(UPPER_END) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     margin = np.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2) / (1 + z2 / n)
     return Interval(share, centre - margin, centre + margin)

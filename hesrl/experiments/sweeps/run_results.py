@@ -90,8 +90,14 @@ def _curve(
 
 def _area(means: NDArray[np.float64]) -> float:
     """Return the mean over the run of a curve that keeps its value until the next one."""
-    known = np.flatnonzero(~np.isnan(means))
+    return float(filled(means).mean())
+
+
+def filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values (n,) of which each NaN is the one before, at the beginning the first one."""
+    known = np.flatnonzero(~np.isnan(values))
     if not known.size:
-        return math.nan
-    before = np.searchsorted(known, np.arange(len(means)), side="right") - 1
-    return float(means[known[np.maximum(before, 0)]].mean())
+        return values
+    before = np.searchsorted(known, np.arange(len(values)), side="right") - 1
+    kept: NDArray[np.float64] = values[known[np.maximum(before, 0)]]
+    return kept

@@ -10,8 +10,7 @@ from hesrl.cli import given_by
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import Grid, make_grid
 from hesrl.experiments.sweeps.sweep import Running, run_and_report
-from hesrl.experiments.sweeps.sweep_table import STEP_SIZE
-from hesrl.experiments.sweeps.trial import AGENTS, settings_of
+from hesrl.experiments.sweeps.trial import AGENTS, settings_of, step_size_name
 from hesrl.settings import flag
 
 INSTEAD = {
@@ -22,7 +21,7 @@ INSTEAD = {
     "runs_dir": "give --out",
     "seed": "give --seeds and --first-seed",
     "total_timesteps": "give --total-timesteps to the sweep",
-    **dict.fromkeys(("learning_rate", *STEP_SIZE.values()), "give --learning-rates"),
+    **dict.fromkeys(map(step_size_name, AGENTS), "give --learning-rates"),
 }
 """What stands for an option of a run that the sweep decides."""
 
@@ -78,7 +77,7 @@ def grid_of(args: Args) -> Grid:
             "total_timesteps": args.total_timesteps,
         }
         if args.learning_rates:
-            settings[STEP_SIZE.get(agent, "learning_rate")] = list(args.learning_rates)
+            settings[step_size_name(agent)] = list(args.learning_rates)
         if agent in AGENTS and args.options:
             changed = settings_of(agent, args.options).items()
             settings |= {n: [v] if isinstance(v, tuple) else v for n, v in changed}

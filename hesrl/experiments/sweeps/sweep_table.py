@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hesrl.experiments.sweeps.store import Record
-from hesrl.experiments.sweeps.trial import shared_settings
+from hesrl.experiments.sweeps.trial import shared_settings, step_size_name
 from hesrl.measuring.tables import markdown_table, mean_cell, to_csv
 from hesrl.runs.atomic import write_atomically
 
-STEP_SIZE = {"stream-ac": "eta_policy"}
-"""The setting that is the step size of an agent, if it is not ``learning_rate``."""
 NAMES = ("env_id", "optimizer")
 """Settings with a column of their own."""
 COLUMNS = (
@@ -61,7 +59,7 @@ def returns_table(records: Sequence[Record]) -> str:
     cells: dict[tuple[str, ...], dict[float | None, list[Record]]]
     cells = defaultdict(lambda: defaultdict(list))
     for record in records:
-        step_size = STEP_SIZE.get(record.trial.agent, "learning_rate")
+        step_size = step_size_name(record.trial.agent)
         same = [step_size, *(name for name, _ in shared)]
         agent = " ".join((record.trial.agent, *_others(record, same)))
         names = agent, *(record.trial[name] for name in NAMES), record.trial.role

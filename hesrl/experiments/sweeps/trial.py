@@ -133,6 +133,11 @@ def settings_of(agent: str, options: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(args, name) for name in given_by(options)}
 
 
+def step_size_name(agent: str) -> str:
+    """Return the name of the setting that is the step size of an agent."""
+    return "eta_policy" if agent == "stream-ac" else "learning_rate"
+
+
 @cache
 def _types(agent: str) -> dict[str, Any]:
     args_class = module_of(agent).Args

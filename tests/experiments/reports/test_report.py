@@ -11,7 +11,7 @@ import pytest
 from hesrl.errors import UserError
 from hesrl.experiments.reports.comparisons import comparisons
 from hesrl.experiments.reports.report import Args, main
-from hesrl.experiments.reports.report_words import interval_text, verdict
+from hesrl.experiments.reports.report_words import verdict
 from hesrl.experiments.reports.scores import collect
 from hesrl.experiments.reports.statistics import Interval
 from hesrl.experiments.sweeps.store import Store
@@ -100,7 +100,7 @@ def test_the_numbers_of_the_tables_are_those_of_the_statistics(tmp_path):
     best = comparisons(scores)[0]
     (method,) = (m for m in scores.methods if m.optimizer == "adahesscale")
     row = next(row for row in page.rows if row[:1] == ["adahesscale"] and len(row) == 5)
-    values = [interval_text(column[method], ".2f") for column in best.aggregates.values()]
+    values = [column[method].text(".2f") for column in best.aggregates.values()]
     assert row == ["adahesscale", *values]
     chosen = scores.best(method, "Ant-v5")
     final = [record.final for record in scores.runs[chosen, "Ant-v5", "test"].values()]
