@@ -1,22 +1,6 @@
 """Figure 6: return against step size, see `hesrl.paper.sensitivity`."""
 
-from __future__ import annotations
+from hesrl.paper.rl_command import command
+from hesrl.paper.sensitivity import STEP_SIZES
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from hesrl.paper.rl_command import FigureArgs
-from hesrl.paper.sensitivity import make_figure
-
-
-@dataclass
-class Args(FigureArgs):
-    """Train with and without scaled steps, by many step sizes (Figure 6 of the paper)."""
-
-    out: Path = Path("results/paper/fig6")
-    """where figure, data and report go"""
-
-
-def main(args: Args) -> int:
-    """Run what the store lacks and write the page."""
-    return make_figure("fig6", args)
+Args, main = command("fig6", STEP_SIZES, "Train with and without scaled steps, by many step sizes")

@@ -14,13 +14,7 @@ import numpy as np
 from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim
 from hesrl.measuring.tables import markdown_table, mean_cell
-from hesrl.paper.rl_command import (
-    FigureArgs,
-    Page,
-    Point,
-    make_page,
-    points,
-)
+from hesrl.paper.rl_command import Kind, Page, Point, points
 from hesrl.paper.rl_results import Array, Chosen, Results, Task
 from hesrl.paper.verdicts import all_of, difference
 from hesrl.runs.figures import label_steps, legend_below, new_figure, optimizer_color, style_axes
@@ -37,15 +31,6 @@ WAYS = {"reported": "seeds that chose", "fresh": "fresh seeds"}
 
 Found = Mapping[tuple[Task, str], Mapping[str, Chosen]]
 """Chosen runs by task and optimizer, and by way."""
-
-
-def make_figure(name: str, args: FigureArgs) -> int:
-    """Run what the store lacks and write the page; return the exit status.
-
-    Raises:
-        UserError: A setting is impossible, or no run is there to draw.
-    """
-    return make_page(name, "curves", "learning curves of A2C and PPO", args, draw)
 
 
 def draw(results: Results) -> Page:
@@ -186,3 +171,6 @@ def _draw(ax: Axes, optimizer: str, runs: Chosen, steps: Array) -> None:
     color, curve = optimizer_color(optimizer), mean_interval(runs.curves)
     ax.plot(steps, curve.value, color=color, linewidth=1.6, label=optimizer)
     ax.fill_between(steps, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
+
+
+CURVES = Kind("curves", "learning curves of A2C and PPO", draw)

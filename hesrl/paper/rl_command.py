@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ from hesrl.experiments.sweeps.sweep import run_grid
 from hesrl.measuring.collect import Collected
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import write_csv
-from hesrl.paper.rl_grid import Kind, figure_grid
+from hesrl.paper.rl_grid import figure_grid
 from hesrl.paper.rl_results import Results, Task
 from hesrl.runs.atomic import cannot_write
 from hesrl.settings import Scale
@@ -71,17 +72,37 @@ class Page(NamedTuple):
     figure: Figure
 
 
-def make_page(
-    name: str, kind: Kind, title: str, args: FigureArgs, draw: Callable[[Results], Page]
-) -> int:
-    """Run what the store lacks and write the page of a figure; return the exit status.
+class Kind(NamedTuple):
+    """What several figures show, each of other environments."""
+
+    name: str
+    """Which runs it has, a key in ``configs/paper-rl.yaml``."""
+    title: str
+    draw: Callable[[Results], Page]
+
+
+def command(
+    name: str, kind: Kind, summary: str
+) -> tuple[type[FigureArgs], Callable[[FigureArgs], int]]:
+    """Return the settings and the main function of a figure's command.
 
     Args:
         name: Of the figure, such as ``"fig5"``.
-        kind: Which runs it has.
-        title: What it shows.
-        args: The settings.
-        draw: Makes the page.
+        kind: What it shows.
+        summary: What the command does.
+    """
+
+    @dataclass
+    class Args(FigureArgs):
+        out: Path = Path("results/paper", name)
+        """where figure, data and report go"""
+
+    Args.__doc__ = f"{summary} (Figure {name.removeprefix('fig')} of the paper)."
+    return Args, partial(_main, name, kind)
+
+
+def _main(name: str, kind: Kind, args: FigureArgs) -> int:
+    """Run what the store lacks and write the page of a figure; return the exit status.
 
     Raises:
         UserError: A setting is impossible, or no run is there to draw.
@@ -90,7 +111,7 @@ def make_page(
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(args.out, error) from error
-    grid = figure_grid(name, kind, args.scale)
+    grid = figure_grid(name, kind.name, args.scale)
     folder = args.store if args.store is not None else Path("runs") / f"paper-{args.scale}"
     if args.draw_only:
         records = _stored(grid, folder)
@@ -100,10 +121,10 @@ def make_page(
     rows = results.rows()
     if not rows:
         raise UserError(f"no run of {name} in {folder} is finished yet: wait, or run hesrl paper")
-    page = draw(results)
+    page = kind.draw(results)
     report = Report(
         name,
-        f"Figure {name.removeprefix('fig')}: {title}",
+        f"Figure {name.removeprefix('fig')}: {kind.title}",
         f"{page.text} {_describe(records)}",
         page.claims,
         page.tables,

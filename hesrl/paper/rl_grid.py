@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -12,11 +12,8 @@ from hesrl.errors import UserError
 from hesrl.experiments.sweeps.grid import Grid, make_grid
 from hesrl.settings import Scale
 
-Kind = Literal["curves", "sensitivity"]
-"""Of a figure: learning curves at the best step size, or returns at all step sizes."""
 
-
-def figure_grid(figure: str, kind: Kind, scale: Scale) -> Grid:
+def figure_grid(figure: str, kind: str, scale: Scale) -> Grid:
     """Return the training runs of a figure.
 
     Learning curves have test seeds for the settings that the tuning seeds choose; what depends on
@@ -24,7 +21,7 @@ def figure_grid(figure: str, kind: Kind, scale: Scale) -> Grid:
 
     Args:
         figure: Name of the figure, such as ``"fig5"``.
-        kind: What the figure shows.
+        kind: What it shows: ``curves`` at the best step sizes, or ``sensitivity`` to them.
         scale: How much of it.
 
     Raises:
@@ -45,7 +42,7 @@ def figure_grid(figure: str, kind: Kind, scale: Scale) -> Grid:
 
 
 def _parts(
-    content: dict[str, Any], figure: str, kind: Kind, scale: Scale
+    content: dict[str, Any], figure: str, kind: str, scale: Scale
 ) -> Iterator[dict[str, Any]]:
     """Yield one grid for each agent and length of runs."""
     of_figure, of_scale = content["figures"][figure], content["scales"][scale]

@@ -13,13 +13,7 @@ import numpy as np
 from hesrl.experiments.reports.statistics import mean_interval
 from hesrl.measuring.report import Claim
 from hesrl.measuring.tables import markdown_table
-from hesrl.paper.rl_command import (
-    FigureArgs,
-    Page,
-    Point,
-    make_page,
-    points,
-)
+from hesrl.paper.rl_command import Kind, Page, Point, points
 from hesrl.paper.rl_results import Array, Results, Task
 from hesrl.paper.verdicts import difference
 from hesrl.runs.figures import legend_below, line_styles, new_figure, style_axes
@@ -30,15 +24,6 @@ if TYPE_CHECKING:
 ADAM = "adam"
 NOT_HELPED = ("Humanoid-v5",)
 """Where scaling is said not to help."""
-
-
-def make_figure(name: str, args: FigureArgs) -> int:
-    """Run what the store lacks and write the page; return the exit status.
-
-    Raises:
-        UserError: A setting is impossible, or no run is there to draw.
-    """
-    return make_page(name, "sensitivity", "return against step size", args, draw)
 
 
 def draw(results: Results) -> Page:
@@ -134,3 +119,6 @@ def _plot(results: Results, normalized: dict[Task, dict[str, Array]]) -> Figure:
         row[0].set_ylabel("normalized return", fontsize=10)
     legend_below(figure, panels[0, 0], columns=4)
     return figure
+
+
+STEP_SIZES = Kind("sensitivity", "return against step size", draw)
