@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -32,12 +31,11 @@ from hesrl.bench.agent_parts import Parts, speed_of, timed_parts
 from hesrl.bench.agent_tables import Row, parts_table, speed_rows, speed_table
 from hesrl.bench.startup import measure_startup
 from hesrl.bench.stream_agent import ROW, SOURCES, measure_authors, measure_sizes, measure_stream
+from hesrl.bench.turns import begin
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import cores
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
 from hesrl.settings import MAX_STEPS, flag, require_between, require_positive
 
 AGENTS: dict[str, Any] = {"ppo": ppo, "a2c": a2c, "stream-ac": stream_ac}
@@ -195,7 +193,7 @@ def main(args: Args) -> int:
         if getattr(args, name) and "stream-ac" not in args.agents:
             raise UserError(f"{flag(name)} goes with --agents stream-ac only")
     make_env(args.env_id).close()
-    require_writable(args.out)
+    console = begin(args.out)
     torch.set_num_threads(1)
     contenders: dict[str, Callable[[int], tuple[float, Parts | None]]] = {}
     for agent in args.agents:
@@ -219,8 +217,6 @@ def main(args: Args) -> int:
             )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     parts: dict[str, Parts] = {}
-    console = Console()
-    console.print(describe_machine(), highlight=False)
     for number in range(args.rounds):
         for name, measure in contenders.items():
             speed, parts_of_turn = measure(number + 1)

@@ -18,15 +18,14 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from hesrl import optim
+from hesrl.bench.turns import begin
 from hesrl.bench.update_tasks import TASKS
 from hesrl.errors import UserError, one_line
+from hesrl.measuring.updates import recorded_update
 from hesrl.rl.threads import limit_threads
-from hesrl.runs.machine import describe_machine
-from hesrl.train_step import TrainStep
 
 OPTIMIZERS = ("Adam", "AdaHesScale")
 
@@ -50,8 +49,7 @@ def main(args: Args) -> int:
     unknown = [task for task in args.tasks if task not in TASKS]
     if unknown or not args.tasks or args.rounds < 1:
         raise UserError(f"--tasks must be among {', '.join(TASKS)} and --rounds at least 1")
-    console = Console()
-    console.print(describe_machine(), highlight=False)
+    console = begin()
     title = f"seconds of the processor for a compiled step, median of {args.rounds}"
     table = Table("task", "optimizer", "cold", "of it the compiler", "warm", title=title)
     contenders = [(task, name) for task in args.tasks for name in OPTIMIZERS]
@@ -91,17 +89,11 @@ def compile_once(task: str, optimizer: str) -> tuple[float, float]:
     limit_threads(1)
     torch.manual_seed(0)
     model, loss = TASKS[task]()
-    step = TrainStep(
-        lambda: (loss(), ()),
-        getattr(optim, optimizer)(model.parameters()),
-        max_grad_norm=0.5,
-        compile="on",
-        report=_refuse,
-    )
-    no_indices = torch.empty(0, dtype=torch.int64)
-    step((), no_indices)
+    optimizer_class = getattr(optim, optimizer)
+    step = recorded_update(optimizer_class(model.parameters()), loss, "on", "", max_grad_norm=0.5)
+    step()
     before = [_spent(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    step((), no_indices)
+    step()
     after = [_spent(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return after[0] - before[0], after[1] - before[1]
 
@@ -109,10 +101,6 @@ def compile_once(task: str, optimizer: str) -> tuple[float, float]:
 def _spent(who: int) -> float:
     usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime
-
-
-def _refuse(line: str) -> None:
-    raise UserError(line)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 
 from hesrl.bench.convergence_problems import PROBLEMS
+from hesrl.measuring.updates import eager_update
 from hesrl.optim import get
 
 OPTIMIZERS = {
@@ -135,6 +136,7 @@ class Training:
         if self.optimizer != "torch-adam":
             make = get(self.optimizer.removesuffix("-unbounded"))
         method = make(instance.params, lr=step_size, **self.options)
+        update = eager_update(method, instance.training_loss)
         looks = range(0, self.steps + 1, task.every)
         kept = _spread_out(looks)
         run: Run = []
@@ -142,9 +144,7 @@ class Training:
         for step in range(self.steps + 1):
             if step > 0:
                 start = time.perf_counter()
-                method.zero_grad()
-                instance.training_loss().backward()
-                method.step()
+                update()
                 seconds += time.perf_counter() - start
             if step not in looks:
                 continue

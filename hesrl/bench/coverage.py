@@ -23,65 +23,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from hesrl.bench import coverage_diffusers, coverage_graphs, coverage_transformers, coverage_vision
-from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Build, Row, examine
+from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Library, Row, examine
+from hesrl.bench.turns import begin
 from hesrl.errors import UserError
 from hesrl.measuring.tables import read_csv, write_csv
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
-
-
-@dataclass(frozen=True)
-class Library:
-    """Where families come from."""
-
-    package: str
-    """What pip installs, with the same name to import."""
-    preload: tuple[str, ...]
-    """Modules that are imported once, before the families' processes are forked."""
-    families: Callable[[], Iterable[str]]
-    find: Callable[[str], Iterable[Build]]
-    """Yields what builds a family, in the order to try; called in the family's own process."""
-
+from hesrl.settings import require_between, require_positive
 
 LIBRARIES = {
     library.package: library
     for library in (
-        Library(
-            "torchvision",
-            ("torchvision.models",),
-            coverage_vision.torchvision_families,
-            coverage_vision.find_torchvision,
-        ),
-        Library(
-            "timm",
-            ("timm.models",),
-            coverage_vision.timm_families,
-            coverage_vision.find_timm,
-        ),
-        Library(
-            "transformers",
-            ("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
-            coverage_transformers.families,
-            coverage_transformers.find,
-        ),
-        Library(
-            "diffusers",
-            ("diffusers.models.transformers", "diffusers.models.unets"),
-            coverage_diffusers.families,
-            coverage_diffusers.find,
-        ),
-        Library(
-            "torch_geometric",
-            ("torch_geometric.nn",),
-            coverage_graphs.families,
-            coverage_graphs.find,
-        ),
+        coverage_vision.TORCHVISION, coverage_vision.TIMM, coverage_transformers.TRANSFORMERS,
+        coverage_diffusers.DIFFUSERS, coverage_graphs.GEOMETRIC,
     )
-}
+}  # fmt: skip
 
 
 @dataclass
@@ -108,36 +65,40 @@ def main(args: Args) -> int:
     Raises:
         UserError: A setting is impossible.
     """
-    unknown = [name for name in args.libraries if name not in LIBRARIES]
-    if unknown or args.rounds < 0 or not args.timeout > 0:
-        raise UserError(
-            f"--libraries must be among {', '.join(LIBRARIES)}, --rounds at least 0 and --timeout "
-            "above 0"
-        )
-    require_writable(args.out)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    installed = []
-    for name in args.libraries:
-        if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed and left out: pip install {name}")
-        else:
-            installed.append(LIBRARIES[name])
-    known = {family for library in installed for family in library.families()}
+    require_between(args, "rounds", 0, float("inf"))
+    require_positive(args, "timeout")
+    libraries = installed(args.libraries)
+    known = {family for library in libraries for family in library.families()}
     for family in args.families:
         if family not in known:
             near = get_close_matches(family, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "another library may have it"
             raise UserError(f"there is no family {family}: {hint}")
-    console = Console()
-    console.print(describe_machine(), highlight=False)
+    console = begin(args.out)
     rows = read_rows(args.out) if args.resume and args.out.exists() else []
-    for row in run_families(installed, args, rows):
+    for row in run_families(libraries, args, rows):
         line = f"{row.library} {row.family}: {row.result} {row.missing or row.detail}"
         print(line, flush=True)
         rows.append(row)
     for table in summary(rows):
         console.print(table)
     return 0
+
+
+def installed(names: Iterable[str]) -> list[Library]:
+    """Return the libraries that are there, which download nothing from now on; name the others.
+
+    Raises:
+        UserError: There is no library of a name.
+    """
+    if unknown := [name for name in names if name not in LIBRARIES]:
+        raise UserError(f"--libraries {unknown[0]}: must be among {', '.join(LIBRARIES)}")
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    there = {name: importlib.util.find_spec(name) is not None for name in names}
+    for name in names:
+        if not there[name]:
+            print(f"{name} is not installed and left out: pip install {name}")
+    return [LIBRARIES[name] for name in names if there[name]]
 
 
 def run_families(libraries: Iterable[Library], args: Args, done: list[Row]) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 
-from hesrl.bench.coverage_examine import Build, Case
+from hesrl.bench.coverage_examine import Build, Case, Library
 from hesrl.bench.coverage_inputs import case_of
 
 _MAKERS: dict[str, Callable[[list[int]], torch.Tensor]] = {
@@ -64,3 +64,8 @@ def _made(value: Any) -> Any:
         ((kind, shape),) = value.items()
         return _MAKERS[kind](shape)
     return value
+
+
+DIFFUSERS = Library(
+    "diffusers", ("diffusers.models.transformers", "diffusers.models.unets"), families, find
+)

@@ -42,6 +42,19 @@ class Case:
 
 Build = Callable[[], Case]
 
+
+class Library(NamedTuple):
+    """Where families come from."""
+
+    package: str
+    """What pip installs, with the same name to import."""
+    preload: tuple[str, ...]
+    """Modules that are imported once, before the families' processes are forked."""
+    families: Callable[[], Iterable[str]]
+    find: Callable[[str], Iterable[Build]]
+    """Yields what builds a family, in the order to try; called in the family's own process."""
+
+
 _NAMED = re.compile(r"(?:no curvature rule|nor) for (?:\d+ × )?([\w:]+)")
 """The operation that an error names: one in place on a view has a rule for some cases only."""
 

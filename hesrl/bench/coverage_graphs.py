@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hesrl.bench.coverage_examine import Build, Case
+from hesrl.bench.coverage_examine import Build, Case, Library
 from hesrl.bench.coverage_inputs import case_of
 from hesrl.measuring.networks import dense_network
 
@@ -158,3 +158,6 @@ def _case(family: str, optional: tuple[str, ...]) -> Case:
     network = _Network(family, data, optional)
     network()  # the last layer takes its size
     return case_of(family, network)
+
+
+GEOMETRIC = Library("torch_geometric", ("torch_geometric.nn",), families, find)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from hesrl.bench.coverage_examine import Build, Case
+from hesrl.bench.coverage_examine import Build, Case, Library
 from hesrl.bench.coverage_inputs import case_of
 
 _SIZES: dict[str, dict[Any, Any]] = yaml.safe_load(
@@ -205,3 +205,11 @@ def _inputs(model: Any, config: Any, how: str) -> dict[str, Any]:
     if not names:
         raise RuntimeError(f"forward takes {', '.join(_parameters(model))}")
     return {name: known[name] for name in names}
+
+
+TRANSFORMERS = Library(
+    "transformers",
+    ("transformers.modeling_utils", "transformers.models.auto.modeling_auto"),
+    families,
+    find,
+)

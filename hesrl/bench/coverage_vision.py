@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hesrl.bench.coverage_examine import Build, Case
-from hesrl.bench.coverage_inputs import case_of, loss_of
+from hesrl.bench.coverage_examine import Build, Case, Library
+from hesrl.bench.coverage_inputs import case_of
 
 _SIZES = (
     "zepto|atto|femto|pico|xxs|xx_small|xxtiny",
@@ -119,10 +119,15 @@ def find_timm(family: str) -> Iterator[Build]:
         model = timm.create_model(name, pretrained=False, num_classes=5, **options)
         channels, *sides = model.default_cfg["input_size"]
         image = torch.rand(2, channels, *([size, size] if size else sides))
-        model.train()
-        return Case(name, model, lambda: loss_of(model(image)))
+        return case_of(name, model, image)
 
     for options in _SMALL:
         yield from (
             partial(make, options, size) for size in ((64,) if options else (64, 128, None))
         )
+
+
+TORCHVISION = Library(
+    "torchvision", ("torchvision.models",), torchvision_families, find_torchvision
+)
+TIMM = Library("timm", ("timm.models",), timm_families, find_timm)

@@ -18,17 +18,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from hesrl.bench.turns import median_ratio, take_turns
+from hesrl.bench.turns import begin, median_ratio, take_turns
 from hesrl.envs.batched_envs import BatchedEnvs, why_not_batched
 from hesrl.envs.mujoco import make_env
 from hesrl.envs.mujoco_tasks import COMPILED_TASKS
 from hesrl.envs.numpy_tasks import NUMPY_TASKS
 from hesrl.errors import UserError
 from hesrl.rl.threads import cores
-from hesrl.runs.machine import describe_machine
 from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 ENV_IDS = tuple(
@@ -157,7 +155,7 @@ def main(args: Args) -> int:
     table.columns[0].overflow = "fold"
     table.add_column(f"{threads} threads")
     table.add_column(f"{threads} processes")
-    status = 0
+    status, console = 0, begin()
     with multiprocessing.get_context("spawn").Pool(threads) as pool:
         for env_id in args.env_ids:
             differences, _ = compare(env_id, args.compared_steps)
@@ -176,7 +174,5 @@ def main(args: Args) -> int:
                 micro[name] += f" {gain:.2f}"
             name = env_id.removesuffix("-v5")
             table.add_row(name, str(differences), *micro.values())
-    console = Console()
-    console.print(describe_machine(), highlight=False)
     console.print(table)
     return status

@@ -18,18 +18,15 @@ from statistics import median
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hesrl.bench.turns import median_ratio, processor_seconds, take_turns
+from hesrl.bench.turns import begin, median_ratio, processor_seconds, take_turns
 from hesrl.curvature import hess_diag
 from hesrl.errors import UserError
 from hesrl.measuring.networks import dense_network
 from hesrl.measuring.tables import write_csv
 from hesrl.rl.threads import limit_threads
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
 
 INSTALL = "BackPACK is not installed: pip install backpack-for-pytorch==1.7.1"
 EXTENSIONS = {"hessian": "DiagHessian", "ggn": "DiagGGNExact"}
@@ -128,10 +125,8 @@ def compare(name: str, method: str, rounds: int, beside: bool) -> dict[str, Any]
     for ours, theirs in zip(results[0], results[-1], strict=True):
         if (ours - theirs).norm() > 1e-4 * theirs.norm():
             raise RuntimeError(f"{name}, {method}: hesrl and BackPACK give other diagonals")
-    for way in ways.values():
-        processor_seconds(way)
     turns = {key: partial(processor_seconds, way) for key, way in ways.items()}
-    seconds = take_turns(turns, rounds)
+    seconds = take_turns(turns, rounds, warm_up=True)
     entries = sum(p.numel() for p in problem[0].parameters())
     row = {"model": name, "parameters": entries, "method": method}
     row |= {f"{key}_ms": f"{1e3 * median(times):.2f}" for key, times in seconds.items()}
@@ -148,10 +143,8 @@ def main(args: Args) -> int:
     """
     if args.rounds < 1:
         raise UserError("--rounds must be at least 1")
-    require_writable(args.out)
+    console = begin(args.out)
     limit_threads(1)
-    console = Console()
-    console.print(describe_machine(), highlight=False)
     # A word of PyTorch's on BackPACK's hooks.
     warnings.filterwarnings("ignore", "Full backward hook is firing")
     beside = importlib.util.find_spec("backpack") is not None

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
+from hesrl.bench.turns import begin
 from hesrl.bench.update import BASELINE, CONTENDERS
 from hesrl.bench.update_tasks import image_classifier
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine, peak_memory
+from hesrl.runs.machine import peak_memory
 
 
 @dataclass
@@ -54,16 +53,9 @@ def main(args: Args) -> int:
     """
     if args.batch_size < 1 or args.updates < 1:
         raise UserError("--batch-size and --updates must be at least 1")
-    require_writable(args.out)
-    torch.set_num_threads(1)
-    console = Console()
-    console.print(describe_machine(), highlight=False)
-    table = Table(
-        "optimizer",
-        "peak MiB",
-        "ratio",
-        title=f"ALL-CNN-C, batch of {args.batch_size}: memory of an update",
-    )
+    console = begin(args.out)
+    title = f"ALL-CNN-C, batch of {args.batch_size}: memory of an update"
+    table = Table("optimizer", "peak MiB", "ratio", title=title)
     context = multiprocessing.get_context("spawn")
     peaks: dict[str, float] = {}
     for name in CONTENDERS:

@@ -27,8 +27,8 @@ from hesrl.bench.model_parts import (
     Vit,
 )
 from hesrl.measuring.networks import dense_network
+from hesrl.measuring.updates import Loss
 
-Loss = Callable[[], Tensor]
 Model = tuple[nn.Module, Loss]
 
 
@@ -223,26 +223,9 @@ def text() -> Model:
 MODELS: dict[str, Callable[[], Model]] = {
     make.__name__.replace("_", "-"): make
     for make in (
-        mlp,
-        vgg,
-        resnet,
-        mobilenet,
-        densenet,
-        convnext,
-        unet,
-        transformer_encoder,
-        transformer_decoder,
-        vit,
-        gpt,
-        lstm,
-        gru,
-        mixer,
-        autoencoder,
-        vae,
-        ppo,
-        dqn,
-        graph_network,
+        mlp, vgg, resnet, mobilenet, densenet, convnext, unet, transformer_encoder,
+        transformer_decoder, vit, gpt, lstm, gru, mixer, autoencoder, vae, ppo, dqn, graph_network,
         text,
     )
-}
+}  # fmt: skip
 """What makes each of them, with random weights and data."""

@@ -16,18 +16,16 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from hesrl.bench.model_zoo import MODELS
-from hesrl.bench.turns import Update, median_ratio, peak_allocation, processor_seconds, take_turns
+from hesrl.bench.turns import begin, median_ratio, peak_allocation, processor_seconds, take_turns
 from hesrl.bench.update import BASELINE, step_with
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
+from hesrl.measuring.updates import Update
 from hesrl.optim import AdaHesScale
 from hesrl.rl.threads import limit_threads
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
 
 CONTENDER = "AdaHesScale"
 _LEARNING_RATE = 1e-7
@@ -72,9 +70,7 @@ def compare(model: str, rounds: int) -> Result:
     """Measure one model."""
     base_peak, peak = (peak_allocation(make_update(model, name), count=3) for name in CONTENDERS)
     turns = {name: partial(processor_seconds, make_update(model, name)) for name in CONTENDERS}
-    for turn in turns.values():
-        turn()
-    seconds = take_turns(turns, rounds)
+    seconds = take_turns(turns, rounds, warm_up=True)
     return Result(
         model,
         1e3 * median(seconds[BASELINE]),
@@ -93,11 +89,9 @@ def main(args: Args) -> int:
     unknown = [model for model in args.models if model not in MODELS]
     if unknown or not args.models or args.rounds < 1:
         raise UserError(f"--models must be among {', '.join(MODELS)} and --rounds at least 1")
-    require_writable(args.out)
+    console = begin(args.out)
     limit_threads(1)
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler reports its starts otherwise
-    console = Console()
-    console.print(describe_machine(), highlight=False)
     results = []
     for model in args.models:
         results.append(compare(model, args.rounds))

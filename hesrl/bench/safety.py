@@ -7,9 +7,7 @@ batches. A distance is the largest norm of θ − θ₀ of one parameter over th
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,17 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
 from hesrl import optim
-from hesrl.bench.coverage import LIBRARIES, Library, in_own_process, preload
-from hesrl.bench.coverage_examine import Build, Case, seeded, wanted
+from hesrl.bench.coverage import in_own_process, installed, preload
+from hesrl.bench.coverage_examine import Build, Case, Library, seeded, wanted
 from hesrl.bench.safety_cases import all_cases
+from hesrl.bench.turns import begin
 from hesrl.curvature import MissingRuleError
 from hesrl.errors import UserError, one_line
 from hesrl.measuring.tables import markdown_table, write_csv
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
 from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 FIRST = 5
@@ -82,19 +78,14 @@ def main(args: Args) -> int:
     """
     require_positive(args, "learning_rate adam_bound timeout")
     require_between(args, "steps", 1, MAX_STEPS)
-    unknown = [name for name in args.libraries if name not in LIBRARIES]
-    if unknown:
-        raise UserError(f"--libraries must be among {', '.join(LIBRARIES)}")
-    make = _maker(args)
-    require_writable(args.out)
+    make, libraries = _maker(args), installed(args.libraries)
+    begin(args.out)
     torch.set_num_threads(1)
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     rows: list[Row] = []
-    for row in _rows(args, make):
+    for row in _rows(args, make, libraries):
         rows.append(row)
         print(*row, flush=True)
         write_csv(args.out, Row._fields, rows)
-    Console().print(describe_machine(), highlight=False)
     print(largest(rows), *unsafe(rows), sep="\n")
     return 0
 
@@ -111,18 +102,16 @@ def _maker(args: Args) -> Callable[..., torch.optim.Optimizer]:
     return partial(cls, **settings)
 
 
-def _rows(args: Args, make: Callable[..., torch.optim.Optimizer]) -> Iterator[Row]:
+def _rows(
+    args: Args, make: Callable[..., torch.optim.Optimizer], libraries: Iterable[Library]
+) -> Iterator[Row]:
     for (network, loss), build in all_cases().items():
         yield compare(Row("hesrl", network, loss), [build], make, args.learning_rate, args.steps)
-    for name in args.libraries:
-        if importlib.util.find_spec(name) is None:
-            print(f"{name} is not installed and left out: pip install {name}")
-            continue
-        library = LIBRARIES[name]
+    for library in libraries:
         preload(library)
         for family in library.families():
             job = partial(_compare_family, library, family, make, args.learning_rate, args.steps)
-            yield in_own_process(job, Row(name, family), args.timeout)
+            yield in_own_process(job, Row(library.package, family), args.timeout)
 
 
 def _compare_family(library: Library, family: str, *rest: Any) -> Row:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hesrl.bench.coverage_examine import Build, Case
+from hesrl.measuring.networks import dense_network
 
 CLASSES = 10
 """Outputs of every network, too."""
@@ -25,11 +25,7 @@ Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def _dense(activation: type[nn.Module], *, width: int = 32, depth: int = 2) -> nn.Module:
-    sizes = [CLASSES, *[width] * depth]
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), activation()]
-    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+    return dense_network([CLASSES, *[width] * depth, CLASSES], activation)
 
 
 def _normalized(norm: type[nn.Module], activation: type[nn.Module]) -> nn.Module:

@@ -17,15 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import A2C, PPO
 
 from hesrl import optim
-from hesrl.bench.turns import median_ratio, take_turns
+from hesrl.bench.turns import begin, median_ratio, take_turns
 from hesrl.envs.mujoco import make_env
 from hesrl.errors import UserError
-from hesrl.runs.machine import describe_machine
 
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "a2c": A2C}
 
@@ -105,8 +103,7 @@ def main(args: Args) -> int:
             raise UserError(f"--agents {algorithm}: choose from {', '.join(ALGORITHMS)}")
     make_env(args.env_id).close()
     torch.set_num_threads(1)
-    console = Console()
-    console.print(describe_machine(), highlight=False)
+    console = begin()
     for algorithm in args.agents:
         turns: dict[str, Callable[[], float]] = {}
         with contextlib.ExitStack() as stack:

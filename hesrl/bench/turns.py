@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
+from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
 
-Update = Callable[[], object]
+from hesrl.measuring.updates import Update
+from hesrl.runs.atomic import require_writable
+from hesrl.runs.machine import describe_machine
 
 TURN = 0.1
 """Shortest time that a turn takes (s)."""
+
+
+def begin(out: Path | None = None) -> Console:
+    """Return where to print, after a line on the machine.
+
+    Args:
+        out: File that the results are to go to.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    require_writable(out)
+    console = Console()
+    console.print(describe_machine(), highlight=False)
+    return console
 
 
 def processor_seconds(update: Update) -> float:
@@ -26,21 +45,24 @@ def processor_seconds(update: Update) -> float:
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], float]], rounds: int
+    contenders: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: bool = False
 ) -> dict[str, list[float]]:
     """Measure every contender once in each round, so that all meet a change of the machine's speed.
 
     Args:
         contenders: What measures each contender, by name.
         rounds: How many rounds.
+        warm_up: Whether a round that does not count comes first.
 
     Returns:
         The measurements of each contender, one for each round.
     """
     found: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
+    for number in range(-warm_up, rounds):
         for name, measure in contenders.items():
-            found[name].append(measure())
+            value = measure()
+            if number >= 0:
+                found[name].append(value)
     return found
 
 

@@ -15,44 +15,34 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from hesrl.bench.turns import Update, median_ratio, processor_seconds, ratios, take_turns
-from hesrl.bench.update_tasks import TASKS, Loss
+from hesrl.bench.turns import begin, median_ratio, processor_seconds, ratios, take_turns
+from hesrl.bench.update_tasks import TASKS
 from hesrl.curvature import disarm, give_curvature, patch_torch
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
+from hesrl.measuring.updates import Loss, Update, eager_update, recorded_update
 from hesrl.optim import AdaHesScale, AdaHessian, Adam
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.rl.threads import limit_threads
-from hesrl.runs.atomic import require_writable
-from hesrl.runs.machine import describe_machine
-from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
 COMPILED_BASELINE = "compiled Adam"
 COMPILED_CONTENDER = "compiled AdaHesScale"
 _LEARNING_RATE = 1e-4
+COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
+"""Tasks with compiled contenders, each of which takes 2 to 3 s to compile for the first time."""
 
 
-def step_with(
-    make: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
-) -> Callable[[nn.Module, Loss], Update]:
-    """Return what makes an update of a model and its loss, given an optimizer's constructor."""
+MakeUpdate = Callable[[nn.Module, Loss], Update]
+"""Makes the update of a model, given its loss."""
 
-    def make_update(model: nn.Module, loss: Loss) -> Update:
-        optimizer = make(model.parameters())
 
-        def update() -> None:
-            optimizer.zero_grad()
-            loss().backward()
-            optimizer.step()
-
-        return update
-
-    return make_update
+def step_with(make: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]) -> MakeUpdate:
+    """Return what makes an eager update, given an optimizer's constructor."""
+    return lambda model, loss: eager_update(make(model.parameters()), loss)
 
 
 def adahessian_update(model: nn.Module, loss: Loss) -> Update:
@@ -74,29 +64,15 @@ def adahessian_update(model: nn.Module, loss: Loss) -> Update:
     return update
 
 
-def _recorded_with(
-    optimizer_class: Callable[..., CurvatureOptimizer], compile: str
-) -> Callable[[nn.Module, Loss], Update]:
+def _recorded_with(make: Callable[..., CurvatureOptimizer], compile: str) -> MakeUpdate:
     """Return what makes an update that is replayed ("auto") or compiled ("on") as a whole."""
-
-    def make_update(model: nn.Module, loss: Loss) -> Update:
-        optimizer = optimizer_class(model.parameters(), lr=_LEARNING_RATE)
-        step = TrainStep(lambda: (loss(), ()), optimizer, compile=compile, report=_refuse)
-        no_indices = torch.empty(0, dtype=torch.int64)
-
-        def update() -> None:
-            step((), no_indices)
-
-        return update
-
-    return make_update
+    remedy = f"; leave out --tasks {' '.join(COMPILED_TASKS)}"
+    return lambda model, loss: recorded_update(
+        make(model.parameters(), lr=_LEARNING_RATE), loss, compile, remedy
+    )
 
 
-def _refuse(line: str) -> None:
-    raise UserError(f"{line}; leave out --tasks {' '.join(COMPILED_TASKS)}")
-
-
-CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
+CONTENDERS: dict[str, MakeUpdate] = {
     BASELINE: step_with(lambda params: torch.optim.Adam(params, lr=_LEARNING_RATE)),
     "hesrl Adam": step_with(lambda params: Adam(params, lr=_LEARNING_RATE)),
     "AdaHesScale": step_with(lambda params: AdaHesScale(params, lr=_LEARNING_RATE)),
@@ -105,18 +81,16 @@ CONTENDERS: dict[str, Callable[[nn.Module, Loss], Update]] = {
 BESIDE = "unarmed Adam"
 """torch's Adam on a model that is not armed while others are; the baseline runs in a PyTorch that
 hesrl has not changed."""
-COMPILED: dict[str, Callable[[nn.Module, Loss], Update]] = {
+COMPILED: dict[str, MakeUpdate] = {
     "replayed Adam": _recorded_with(Adam, "auto"),
     "replayed AdaHesScale": _recorded_with(AdaHesScale, "auto"),
     COMPILED_BASELINE: _recorded_with(Adam, "on"),
     COMPILED_CONTENDER: _recorded_with(AdaHesScale, "on"),
     "compiled AdaHessian": _recorded_with(AdaHessian, "on"),
 }
-COMPILED_TASKS = ("ppo-minibatch", "wide", "wide-1")
-"""Tasks with compiled contenders, each of which takes 2 to 3 s to compile for the first time."""
 
 
-def contenders(task: str) -> dict[str, Callable[[nn.Module, Loss], Update]]:
+def contenders(task: str) -> dict[str, MakeUpdate]:
     """Return the contenders of a task."""
     found = {BASELINE: CONTENDERS[BASELINE], BESIDE: CONTENDERS[BASELINE], **CONTENDERS}
     return found | COMPILED if task in COMPILED_TASKS else found
@@ -161,10 +135,8 @@ def main(args: Args) -> int:
     unknown = [task for task in args.tasks if task not in TASKS]
     if unknown or not args.tasks or args.rounds < 1:
         raise UserError(f"--tasks must be among {', '.join(TASKS)} and --rounds at least 1")
-    require_writable(args.out)
+    console = begin(args.out)
     limit_threads(1)
-    console = Console()
-    console.print(describe_machine(), highlight=False)
     rows: list[Row] = []
     for task in args.tasks:
         of_task = _rows(task, measure(task, args.rounds))
@@ -181,9 +153,7 @@ def measure(task: str, rounds: int) -> dict[str, list[float]]:
     for name, make_update in contenders(task).items():
         torch.manual_seed(0)
         turns[name] = partial(_turn, name, make_update(*TASKS[task]()))
-    for turn in turns.values():
-        turn()
-    return take_turns(turns, rounds)
+    return take_turns(turns, rounds, warm_up=True)
 
 
 def _turn(name: str, update: Update) -> float:

@@ -11,8 +11,7 @@ from torch.distributions import Normal
 
 from hesrl.losses import GaussianSurrogateLoss, ValueLoss
 from hesrl.measuring.networks import all_cnn_c, dense_network
-
-Loss = Callable[[], Tensor]
+from hesrl.measuring.updates import Loss
 
 
 class ActorCritic(nn.Module):

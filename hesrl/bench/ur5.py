@@ -11,8 +11,8 @@ from statistics import median
 
 import numpy as np
 
+from hesrl.bench.turns import begin
 from hesrl.envs.ur5.simulation import UR5ReacherSim
-from hesrl.runs.machine import describe_machine
 from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 
@@ -47,7 +47,7 @@ def main(args: Args) -> int:
     """
     require_positive(args, "rounds")
     require_between(args, "total_timesteps", 1, MAX_STEPS)
-    print(describe_machine())
+    console = begin()
     speed = median(measure_speed(args.total_timesteps) for _ in range(args.rounds))
-    print(f"UR5 Reacher: {speed:,.0f} steps/s on one core")
+    console.print(f"UR5 Reacher: {speed:,.0f} steps/s on one core", highlight=False)
     return 0

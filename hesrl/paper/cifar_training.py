@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hesrl import optim
 from hesrl.measuring.cifar import CLASSES, Images, load_cifar100
 from hesrl.measuring.networks import all_cnn_c, three_c_three_d, xavier_init
+from hesrl.optim import CurvatureOptimizer
+from hesrl.paper.training import unbounded
 
 MEAN = (0.50707516, 0.48654887, 0.44091784)
 DEVIATION = (0.26733429, 0.25643846, 0.27615047)
@@ -111,11 +112,9 @@ def train_run(
     model = problem.make(CLASSES, channels)
     xavier_init(model, problem.bias)
     model.to(device)
-    settings: dict[str, Any] = {"lr": learning_rate, "weight_decay": problem.weight_decay}
-    make = optim.get(optimizer)
-    if issubclass(make, optim.AdaptiveByCurvature):
-        settings["adam_bound"] = math.inf
-    steps = make(model.parameters(), **settings)
+    steps = unbounded(optimizer)(
+        model.parameters(), lr=learning_rate, weight_decay=problem.weight_decay
+    )
     rows: list[Row] = []
     seconds = 0.0
     for epoch in range(1, epochs + 1):
@@ -135,7 +134,7 @@ def train_run(
 
 
 def _train_epoch(
-    model: nn.Module, optimizer: optim.CurvatureOptimizer, images: Images, batch_size: int
+    model: nn.Module, optimizer: CurvatureOptimizer, images: Images, batch_size: int
 ) -> float:
     model.train()
     losses = []

@@ -7,7 +7,6 @@ meets all of them.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,13 +24,12 @@ from hesrl.measuring.collect import collect
 from hesrl.measuring.networks import dense_network
 from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import markdown_table
-from hesrl.optim import AdaptiveByCurvature, get
-from hesrl.optim.base import CurvatureOptimizer
+from hesrl.measuring.updates import eager_update, recorded_update
 from hesrl.paper.fig8_plot import plot_times
 from hesrl.paper.fig8_times import BASELINE, PAPER_RATIOS, PARTS, Row, Times
+from hesrl.paper.training import unbounded
 from hesrl.runs.machine import describe_machine
 from hesrl.settings import Scale, require_between
-from hesrl.train_step import TrainStep
 
 _LEARNING_RATE = 1e-4
 _TURN = 5
@@ -170,7 +168,7 @@ def measure(args: Args, size: str) -> list[Row]:
 
 def update_with(
     name: str, model: nn.Module, x: torch.Tensor, target: torch.Tensor
-) -> Callable[[], None]:
+) -> Callable[[], object]:
     """Return a function that makes one update of a model.
 
     Args:
@@ -182,38 +180,20 @@ def update_with(
     Raises:
         UserError: It is a compiled one, and it could not be compiled.
     """
-    make: type[torch.optim.Optimizer] = torch.optim.Adam
-    if name != "torch-adam":
-        make = get(name.removesuffix("-compiled"))
-    options: dict[str, Any] = {"lr": _LEARNING_RATE}
-    if issubclass(make, AdaptiveByCurvature):
-        options["adam_bound"] = math.inf
-    optimizer = make(model.parameters(), **options)
-    if isinstance(optimizer, CurvatureOptimizer) and name.endswith("-compiled"):
-        step = TrainStep(
-            lambda x, target: (F.cross_entropy(model(x), target), ()),
-            optimizer,
-            compile="on",
-            report=_refuse_eager,
-        )
-        everything = torch.arange(len(x))
 
-        def compiled_update() -> None:
-            step((x, target), everything)
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(model(x), target)
 
-        compiled_update()  # the first step of an optimizer is eager
-        return compiled_update
-
-    def update() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), target).backward()
-        optimizer.step()
-
+    if name == "torch-adam":
+        adam = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
+        return eager_update(adam, loss)
+    optimizer = unbounded(name.removesuffix("-compiled"))(model.parameters(), lr=_LEARNING_RATE)
+    if not name.endswith("-compiled"):
+        return eager_update(optimizer, loss)
+    remedy = "; leave names that end in -compiled out of --optimizers"
+    update = recorded_update(optimizer, loss, "on", remedy)
+    update()  # the first step of an optimizer is eager
     return update
-
-
-def _refuse_eager(line: str) -> None:
-    raise UserError(f"{line}; leave names that end in -compiled out of --optimizers")
 
 
 def find_claims(times: Times) -> Iterator[Claim]:

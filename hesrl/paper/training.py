@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from hesrl.errors import UserError
 from hesrl.measuring.digits import Digits, load_digits
 from hesrl.measuring.networks import dense_network
+from hesrl.optim import AdaptiveByCurvature, get
+from hesrl.optim.base import CurvatureOptimizer
 from hesrl.settings import MAX_STEPS, Scale, require_between, require_positive
 
 
@@ -82,6 +86,12 @@ class TrainingArgs:
             f"{self.batch_size} drawn at random; {self.examples} of the images one by one, in "
             f"float64; {self.seeds} seeds"
         )
+
+
+def unbounded(name: str) -> Callable[..., CurvatureOptimizer]:
+    """Return the constructor of an optimizer as the paper has it, without a bound of its steps."""
+    make = get(name)
+    return partial(make, adam_bound=math.inf) if issubclass(make, AdaptiveByCurvature) else make
 
 
 class Stage(NamedTuple):

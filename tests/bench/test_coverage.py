@@ -145,9 +145,9 @@ def test_the_summary_counts_what_runs(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"libraries": ("torchvison",)}, "--libraries must be among torchvision"),
-        ({"rounds": -1}, "--rounds at least 0"),
-        ({"timeout": 0.0}, "--timeout above 0"),
+        ({"libraries": ("torchvison",)}, "--libraries torchvison: must be among torchvision"),
+        ({"rounds": -1}, "--rounds -1: must be at least 0"),
+        ({"timeout": 0.0}, "--timeout 0.0: must be greater than zero"),
         ({"libraries": ("local",), "families": ("goad",)}, "no family goad"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hesrl.bench import safety
-from hesrl.bench.coverage import Library
+from hesrl.bench.coverage import LIBRARIES, Library
 from hesrl.bench.safety import Args, Row, compare, distances, main, unsafe
 from hesrl.bench.safety_cases import all_cases
 from hesrl.errors import UserError
@@ -47,7 +47,7 @@ def test_a_step_without_a_bound_is_far():
 
 def test_families_of_libraries_are_rows(monkeypatch, tmp_path):
     local = Library("torch", ("torch",), four, small_models.find)
-    monkeypatch.setattr(safety, "LIBRARIES", {"torch": local})
+    monkeypatch.setitem(LIBRARIES, "torch", local)
     monkeypatch.setattr(safety, "all_cases", dict)
     args = Args(steps=2, libraries=("torch",), timeout=60.0, out=tmp_path / "safety.csv")
     main(args)
@@ -85,7 +85,7 @@ def test_a_distance_is_the_largest_on_the_way():
         ({"optimizer": "adaggnmc"}, "--optimizer adaggnmc: choose one of"),
         ({"steps": 0}, "--steps 0: must be from 1"),
         ({"adam_bound": -1.0}, r"--adam-bound -1.0: must be greater than zero"),
-        ({"libraries": ("numpy",)}, "--libraries must be among torchvision"),
+        ({"libraries": ("numpy",)}, "--libraries numpy: must be among torchvision"),
     ],
 )
 def test_bad_settings_are_refused(given, message, tmp_path):
