@@ -19,7 +19,7 @@ from rich.console import Console
 
 from hesrl.errors import UserError
 from hesrl.measuring.tables import read_csv, to_csv
-from hesrl.runs.atomic import cannot_write, write_atomically
+from hesrl.runs.atomic import make_folder, write_atomically
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 PieceT = TypeVar("PieceT", int, str)
@@ -63,10 +63,7 @@ def collect(
             or a process died.
     """
     parts = folder / "parts"
-    try:
-        parts.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(parts, error) from error
+    make_folder(parts)
     _check_settings(folder / "settings.json", settings)
     files = {piece: parts / f"{piece}.csv" for piece in pieces}
     missing = [piece for piece in pieces if not files[piece].exists()]

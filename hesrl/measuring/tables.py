@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from hesrl.runs.atomic import cannot_write, write_atomically
+from hesrl.runs.atomic import make_folder, write_atomically
 
 UPPER_END = 0.975
 """Of a 95 % interval."""
@@ -69,10 +69,7 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Any]])
     Raises:
         UserError: The file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    make_folder(path.parent)
     write_atomically(path, to_csv(columns, rows))
 
 

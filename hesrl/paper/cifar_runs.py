@@ -19,6 +19,7 @@ from hesrl.measuring.report import Report, write_report
 from hesrl.optim import known
 from hesrl.paper.cifar_training import PROBLEMS, Row, split, train_run
 from hesrl.paper.verdicts import Array
+from hesrl.runs.atomic import make_folder
 from hesrl.settings import Scale, require_device, require_positive
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run_all(args: CifarArgs) -> Collected[Row]:
     archive, official = args.cifar100, not args.cifar100_unofficial
     if archive is None:
         archive, official = store / "small.tar.gz", False
-        store.mkdir(parents=True, exist_ok=True)
+        make_folder(store)
         write_small_archive(archive, train=80, test=40)
     split(archive, official, 1, "cpu")
     runs = [
@@ -137,7 +138,7 @@ def make_page(
     """
     collected = run_all(args)
     runs = Runs(collected.rows)
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     write_report(report(runs), args, collected, plot(runs))
     return 0
 

@@ -46,43 +46,24 @@ class Curve:
         seed: Seed of the run.
         steps: Environment steps (n − `SMOOTHED` + 1,).
         returns: Means of the last `SMOOTHED` returns, likewise.
+        peak: The largest of them.
+        peak_step: Environment steps to it.
+        final: The last of them.
+        drop: How far the last one is below the largest.
+        deteriorates: Whether that is more than chance.
+        steps_to_good: Environment steps until one is at least `GOOD`; None if none ever is.
     """
 
     def __init__(self, seed: int, steps: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
         self.seed = seed
         self.steps = steps[SMOOTHED - 1 :]
         self.returns = np.convolve(returns, np.full(SMOOTHED, 1 / SMOOTHED), mode="valid")
-
-    @property
-    def peak(self) -> float:
-        """Its largest value."""
-        return float(self.returns.max())
-
-    @property
-    def peak_step(self) -> int:
-        """Environment steps to its largest value."""
-        return int(self.steps[self.returns.argmax()])
-
-    @property
-    def final(self) -> float:
-        """Its last value."""
-        return float(self.returns[-1])
-
-    @property
-    def drop(self) -> float:
-        """How far the last value is below the largest."""
-        return self.peak - self.final
-
-    @property
-    def deteriorates(self) -> bool:
-        """Whether that is more than chance."""
-        return self.drop > DETERIORATED
-
-    @property
-    def steps_to_good(self) -> int | None:
-        """Environment steps until it is at least `GOOD`; None if it never is."""
-        good = np.flatnonzero(self.returns >= GOOD)
-        return int(self.steps[good[0]]) if good.size else None
+        best, good = self.returns.argmax(), np.flatnonzero(self.returns >= GOOD)
+        self.peak, self.peak_step = float(self.returns[best]), int(self.steps[best])
+        self.final = float(self.returns[-1])
+        self.drop = self.peak - self.final
+        self.deteriorates = self.drop > DETERIORATED
+        self.steps_to_good = int(self.steps[good[0]]) if good.size else None
 
 
 def means(returns: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -94,17 +75,11 @@ def means(returns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def curves(rows: Iterable[Row]) -> dict[str, list[Curve]]:
     """Return the curves of all runs by optimizer, in the order of the rows."""
-    runs: dict[str, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    runs: dict[tuple[str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        runs[row.optimizer][row.seed].append(row)
-    return {
-        optimizer: [
-            Curve(
-                seed,
-                np.array([row.step for row in run]),
-                np.array([row.mean_return for row in run]),
-            )
-            for seed, run in seeds.items()
-        ]
-        for optimizer, seeds in runs.items()
-    }
+        runs[row.optimizer, row.seed].append(row)
+    found: dict[str, list[Curve]] = defaultdict(list)
+    for (optimizer, seed), run in runs.items():
+        steps, returns = (np.array(column) for column in list(zip(*run, strict=True))[2:])
+        found[optimizer].append(Curve(seed, steps, returns))
+    return found

@@ -20,7 +20,7 @@ from hesrl.measuring.report import Claim, Report, write_report
 from hesrl.measuring.tables import write_csv
 from hesrl.paper.rl_grid import figure_grid
 from hesrl.paper.rl_results import Results, Task
-from hesrl.runs.atomic import cannot_write
+from hesrl.runs.atomic import make_folder
 from hesrl.settings import Scale
 
 if TYPE_CHECKING:
@@ -107,10 +107,7 @@ def _main(name: str, kind: Kind, args: FigureArgs) -> int:
     Raises:
         UserError: A setting is impossible, or no run is there to draw.
     """
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(args.out, error) from error
+    make_folder(args.out)
     grid = figure_grid(name, kind.name, args.scale)
     folder = args.store if args.store is not None else Path("runs") / f"paper-{args.scale}"
     if args.draw_only:

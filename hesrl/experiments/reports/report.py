@@ -17,7 +17,7 @@ from hesrl.experiments.reports.report_page import page
 from hesrl.experiments.reports.report_words import caption_of, facts, summary, warnings
 from hesrl.experiments.reports.scores import FINISHED, collect
 from hesrl.experiments.sweeps.store import Record, Store
-from hesrl.runs.atomic import cannot_write, write_atomically
+from hesrl.runs.atomic import make_folder, write_atomically
 from hesrl.runs.figures import FORMATS, picture
 from hesrl.safe_yaml import load_yaml
 
@@ -59,10 +59,7 @@ def main(args: Args) -> int:
     title = f"Report on {args.store.resolve().name}"
     text = page(title, known, sentences, warned, scores, several, pictures)
     out = args.out or args.store / "report"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    make_folder(out)
     write_atomically(out / "report.html", text.encode())
     if args.figures:
         for name, (_, figure) in drawn.items():

@@ -7,12 +7,13 @@ from collections import Counter, deque
 from pathlib import Path
 
 from hesrl.errors import UserError
-from hesrl.experiments.sweeps.executors import Executor
+from hesrl.experiments.sweeps.executors import LocalProcesses
 from hesrl.experiments.sweeps.grid import Grid
+from hesrl.experiments.sweeps.ray_cluster import RayCluster
 from hesrl.experiments.sweeps.store import Record, Store
 from hesrl.experiments.sweeps.sweep_display import Display
 from hesrl.experiments.sweeps.trial import Trial, shared_settings
-from hesrl.runs.atomic import cannot_write
+from hesrl.runs.atomic import make_folder
 from hesrl.runs.interrupts import StopRequest
 
 LIVES = 3
@@ -42,7 +43,7 @@ class SweepLoop:
         grid: Grid,
         folder: Path,
         store: Store,
-        pool: Executor,
+        pool: LocalProcesses | RayCluster,
         display: Display,
         retry_failed: bool = False,
     ) -> None:
@@ -107,10 +108,7 @@ class SweepLoop:
         retry = trial.id in self._retried
         try:
             self._store.write(Record(trial, "running"))
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise cannot_write(folder, error) from error
+            make_folder(folder)
         except UserError as error:
             self._take(Record(trial, "failed", str(error)))
             return
