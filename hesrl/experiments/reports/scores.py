@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hesrl.experiments.sweeps.choice import Candidate, score_of
+from hesrl.experiments.sweeps.choice import Candidate, best_for_all, score_of
 from hesrl.experiments.sweeps.store import Record
 from hesrl.experiments.sweeps.trial import Trial, step_size_name
 from hesrl.runs.figures import OPTIMIZER_COLORS, SCALED, line_styles
@@ -97,18 +97,8 @@ class Scores:
         return max(means, key=means.__getitem__, default=None)
 
     def best_for_all(self, method: Method) -> Candidate | None:
-        """Return the configuration with the best mean over the environments.
-
-        In each environment the lowest mean of the method is 0 and the highest 1.
-        """
-        shares: dict[Candidate, list[float]] = defaultdict(list)
-        found = [means for e in self.env_ids if (means := self._means(method, e))]
-        for means in found:
-            low, high = min(means.values()), max(means.values())
-            for candidate, mean in means.items():
-                shares[candidate].append((mean - low) / (high - low) if high > low else 1.0)
-        common = {c: float(np.mean(s)) for c, s in shares.items() if len(s) == len(found)}
-        return max(common, key=common.__getitem__, default=None)
+        """Return the configuration of a method with the best mean over the environments."""
+        return best_for_all([means for e in self.env_ids if (means := self._means(method, e))])
 
     def _means(self, method: Method, env_id: str) -> dict[Candidate, float]:
         """Return the means of the configurations with as many finished runs as any has."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -56,7 +56,8 @@ def chosen(
             if all(c in means for c in several):
                 best.add(max(several, key=means.__getitem__))
         if len(envs) > 1 and all(c in means for several in envs.values() for c in several):
-            best |= _best_for_all(envs, means)
+            one = best_for_all([{c.in_env(""): means[c] for c in cs} for cs in envs.values()])
+            best |= {c for several in envs.values() for c in several if c.in_env("") == one}
     return [candidate for candidate in candidates if candidate in best]
 
 
@@ -91,18 +92,18 @@ def score_of(record: Record) -> float:
     return last_value(record.curve)
 
 
-def _best_for_all(
-    envs: dict[str, list[Candidate]], means: dict[Candidate, float]
-) -> set[Candidate]:
-    """Return the best of the settings that are there in every environment, in each of them."""
+def best_for_all(envs: Sequence[Mapping[Candidate, float]]) -> Candidate | None:
+    """Return which settings are best over environments, of those that are there in every one.
+
+    In each environment the lowest mean is 0 and the highest 1.
+
+    Args:
+        envs: Mean scores in each environment, by the settings without it.
+    """
     normalized: dict[Candidate, list[float]] = defaultdict(list)
-    for several in envs.values():
-        low, high = min(map(means.__getitem__, several)), max(map(means.__getitem__, several))
-        for candidate in several:
-            share = (means[candidate] - low) / (high - low) if high > low else 1.0
-            normalized[candidate.in_env("")].append(share)
+    for means in envs:
+        low, high = min(means.values()), max(means.values())
+        for candidate, mean in means.items():
+            normalized[candidate].append((mean - low) / (high - low) if high > low else 1.0)
     common = {c: fmean(shares) for c, shares in normalized.items() if len(shares) == len(envs)}
-    if not common:
-        return set()
-    best = max(common, key=common.__getitem__)
-    return {c for several in envs.values() for c in several if c.in_env("") == best}
+    return max(common, key=common.__getitem__, default=None)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from hesrl.errors import one_line
 from hesrl.experiments.sweeps.store import Record
@@ -30,31 +30,6 @@ PRELOADED = [
     "matplotlib.figure",
 ]
 """What the processes of trials share in memory."""
-
-
-class Executor(Protocol):
-    """Runs trials, each in a process of its own."""
-
-    def slots(self) -> int:
-        """Return how many trials can run at the same time."""
-
-    def submit(self, trial: Trial, folder: Path, retry: bool) -> None:
-        """Start a trial in its folder."""
-
-    def wait(self, seconds: float) -> list[Record]:
-        """Return the records of trials that have ended, after some seconds at the latest.
-
-        The status of a trial that was stopped or killed is ``pending``, with a line that says how.
-
-        Raises:
-            UserError: Nothing can run any more.
-        """
-
-    def stop(self) -> None:
-        """Ask all trials to save themselves and end."""
-
-    def close(self) -> None:
-        """End what still runs, at once."""
 
 
 class _Running(NamedTuple):
@@ -95,7 +70,10 @@ class LocalProcesses:
         self._running.append(_Running(trial, folder, process, receiver))
 
     def wait(self, seconds: float) -> list[Record]:
-        """Return the records of trials that have ended, after some seconds at the latest."""
+        """Return the records of trials that have ended, after some seconds at the latest.
+
+        The status of a trial that was stopped or killed is ``pending``, with a line that says how.
+        """
         # A record that is longer than the pipe has to be read before its process can end.
         ready = wait([running.results for running in self._running], seconds)
         ended = [running for running in self._running if running.results in ready]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,9 @@ from rich.console import Console
 
 from hesrl.errors import UserError
 from hesrl.experiments.sweeps.dry_run import estimate
-from hesrl.experiments.sweeps.executors import Executor, LocalProcesses
+from hesrl.experiments.sweeps.executors import LocalProcesses
 from hesrl.experiments.sweeps.grid import Grid, load_grid
+from hesrl.experiments.sweeps.ray_cluster import RayCluster
 from hesrl.experiments.sweeps.store import Record, Store
 from hesrl.experiments.sweeps.sweep_display import Display, outcome, say
 from hesrl.experiments.sweeps.sweep_loop import SweepLoop
@@ -65,7 +65,7 @@ def main(args: Args) -> int:
 
 
 def run_and_report(grid: Grid, folder: Path, args: Running) -> int:
-    """Run a grid, or measure how long it would take, and print the results."""
+    """Run a grid, or measure how long it would take; print the results and what has failed."""
     console = Console()
     if args.dry_run:
         check(args.executor, args.jobs, args.address)
@@ -81,11 +81,6 @@ def run_and_report(grid: Grid, folder: Path, args: Running) -> int:
         console=console,
     )
     console.print(write_tables(folder, records), markup=False, highlight=False, soft_wrap=True)
-    return report_failures(records, console)
-
-
-def report_failures(records: list[Record], console: Console) -> int:
-    """List the runs that have failed; return the exit status, 1 if there are any."""
     failed = [record for record in records if record.status == "failed"]
     shared = shared_settings(record.trial for record in records)
     for record in failed:
@@ -127,7 +122,11 @@ def run_grid(
         store = stack.enter_context(Store.open(folder))
         stack.callback(os.close, lock_folder(folder))
         stack.callback(store.interrupt)  # whatever ends the sweep, and what a killed one has left
-        pool = _executor(executor, jobs, address, folder, partial(say, console))
+        pool: LocalProcesses | RayCluster
+        if executor == "local":
+            pool = LocalProcesses(jobs)
+        else:
+            pool = RayCluster(jobs, address, folder, partial(say, console))
         stack.callback(pool.close)
         display = stack.enter_context(Display(console))
         stop = stack.enter_context(StopRequest())
@@ -151,13 +150,3 @@ def check(executor: str, jobs: int | None, address: str | None) -> None:
         raise UserError(f"--jobs {jobs}: must be at least 1")
     if address is not None and executor != "ray":
         raise UserError("--address goes with --executor ray only")
-
-
-def _executor(
-    name: str, jobs: int | None, address: str | None, folder: Path, tell: Callable[[str], object]
-) -> Executor:
-    if name == "local":
-        return LocalProcesses(jobs)
-    from hesrl.experiments.sweeps.ray_cluster import RayCluster
-
-    return RayCluster(jobs, address, folder, tell)
