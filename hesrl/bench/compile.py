@@ -22,9 +22,9 @@ from rich.table import Table
 
 from hesrl import optim
 from hesrl.bench.turns import begin
+from hesrl.bench.update import recorded_update
 from hesrl.bench.update_tasks import TASKS
 from hesrl.errors import UserError, one_line
-from hesrl.measuring.updates import recorded_update
 from hesrl.rl.threads import limit_threads
 
 OPTIMIZERS = ("Adam", "AdaHesScale")

@@ -7,6 +7,7 @@ time counts, without waits for other programs. Subnormal numbers are zero, as in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,11 @@ from hesrl.bench.update_tasks import TASKS
 from hesrl.curvature import disarm, give_curvature, patch_torch
 from hesrl.errors import UserError
 from hesrl.measuring.tables import write_csv
-from hesrl.measuring.updates import Loss, Update, eager_update, recorded_update
+from hesrl.measuring.updates import Loss, Update, eager_update
 from hesrl.optim import AdaHesScale, AdaHessian, Adam
 from hesrl.optim.base import CurvatureOptimizer
 from hesrl.rl.threads import limit_threads
+from hesrl.train_step import TrainStep
 
 BASELINE = "torch Adam"
 COMPILED_BASELINE = "compiled Adam"
@@ -62,6 +64,37 @@ def adahessian_update(model: nn.Module, loss: Loss) -> Update:
         disarm(params)
 
     return update
+
+
+def recorded_update(
+    optimizer: CurvatureOptimizer,
+    loss: Loss,
+    compile: str,
+    remedy: str,
+    max_grad_norm: float = math.inf,
+) -> Update:
+    """Return an update in one call, of which the first one is eager.
+
+    Args:
+        optimizer: What steps.
+        loss: The loss, on the same data at each call.
+        compile: ``"auto"`` to replay what was recorded, ``"on"`` to compile it.
+        remedy: What to do where it cannot be compiled, the end of the error's line.
+        max_grad_norm: Norm to clip the gradient to.
+    """
+
+    def refuse(line: str) -> None:
+        raise UserError(f"{line}{remedy}")
+
+    step = TrainStep(
+        lambda: (loss(), ()),
+        optimizer,
+        max_grad_norm=max_grad_norm,
+        compile=compile,
+        report=refuse,
+    )
+    no_indices = torch.empty(0, dtype=torch.int64)
+    return lambda: step((), no_indices)
 
 
 def _recorded_with(make: Callable[..., CurvatureOptimizer], compile: str) -> MakeUpdate:

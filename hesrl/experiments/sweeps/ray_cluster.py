@@ -111,7 +111,8 @@ class RayCluster:
             return []
         # Not `ray.wait`, which hangs for some seconds if Ray's process here ends meanwhile.
         ready, _ = wait(self._running, seconds, FIRST_COMPLETED)
-        ended = [self._record(future, self._running.pop(future)) for future in ready]
+        in_order = [future for future in self._running if future in ready]
+        ended = [self._record(future, self._running.pop(future)) for future in in_order]
         return [record for record in ended if record is not None]
 
     def stop(self) -> None:

@@ -211,7 +211,7 @@ def test_nothing_runs_after_an_error_or_ctrl_c(error, tmp_path, monkeypatch):
         def close(self):
             self.running.clear()
 
-    monkeypatch.setattr(sweep, "_executor", lambda *_: Broken())
+    monkeypatch.setattr(sweep, "LocalProcesses", lambda _: Broken())
     with pytest.raises(error, match=r"^of any kind$"):
         run_grid(tiny(), tmp_path)
     with Store.open(tmp_path, read_only=True) as store:
