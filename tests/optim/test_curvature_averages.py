@@ -65,7 +65,7 @@ def assert_steps_of_the_equations(params, optimizer, count, given, anew_every=No
     [{}, {"curvature_every": 3}, {"capturable": True}, {"maximize": True, "foreach": False}],
     ids=str,
 )
-def test_50_steps_are_those_of_the_equations(cls, average, damping, options):
+def test_20_steps_are_those_of_the_equations(cls, average, damping, options):
     given = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, "adam_bound": 0.7, **options}
     given |= {"curvature_average": average, "damping": damping}
     if cls is AdaHessian:
@@ -74,7 +74,7 @@ def test_50_steps_are_those_of_the_equations(cls, average, damping, options):
         given["delta"] = 1e-3
     params = parameters()
     optimizer = cls(params, **given)
-    assert_steps_of_the_equations(params, optimizer, 50, given)
+    assert_steps_of_the_equations(params, optimizer, 20, given)
 
 
 @pytest.mark.parametrize("average", OTHERS)

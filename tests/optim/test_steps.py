@@ -52,7 +52,7 @@ def settings_of(name, choice, **options):
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "maximize": True}], ids=str)
 @pytest.mark.parametrize("name", TABLE)
-def test_100_steps_are_those_of_the_equations(name, options):
+def test_40_steps_are_those_of_the_equations(name, options):
     cls = optim.get(name)
     if options and cls.curvature:
         options = {**options, "curvature_every": 3}
@@ -64,7 +64,7 @@ def test_100_steps_are_those_of_the_equations(name, options):
     )
     thetas = [[p.detach().clone() for p in layer.parameters()] for layer in layers]
     states = [[{} for _ in part] for part in thetas]
-    for step in range(100):
+    for step in range(40):
         optimizer.zero_grad()
         torch.manual_seed(step)
         loss_of(model, step).backward()
