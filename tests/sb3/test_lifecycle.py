@@ -89,8 +89,9 @@ def test_set_parameters_takes_over_a_model_in_place(tmp_path):
 
 def test_state_of_another_optimizer_is_refused():
     model = make(PPO).learn(32)
-    adam = PPO("MlpPolicy", Toy(), policy_kwargs=NETWORKS["MlpPolicy"], device="cpu")
-    parameters = adam.learn(2048).get_parameters()
+    settings = {**PPO_SETTINGS, "policy_kwargs": NETWORKS["MlpPolicy"]}
+    adam = PPO("MlpPolicy", Toy(), device="cpu", **settings)
+    parameters = adam.learn(32).get_parameters()
     with pytest.raises(ValueError, match="cannot load the state of another optimizer"):
         model.set_parameters(parameters)
 
@@ -181,7 +182,7 @@ def count_tensors():
 def test_no_tensor_stays_behind(algorithm):
     model = make(algorithm).learn(32)
     before = count_tensors()
-    for _ in range(50):
+    for _ in range(10):
         model.learn(32)
     assert count_tensors() <= before
 

@@ -33,7 +33,7 @@ def train(algorithm: Any, *args: str, steps: int, **settings: Any) -> Any:
 @pytest.mark.parametrize("policy", NETWORKS)
 @pytest.mark.parametrize("algorithm", [sb3.PPO, sb3.A2C])
 def test_on_policy(algorithm, policy, actions):
-    train(algorithm, policy, actions, steps=200, ent_coef=0.01)
+    train(algorithm, policy, actions, steps=64, ent_coef=0.01)
 
 
 @pytest.mark.parametrize("policy", NETWORKS)
@@ -42,8 +42,7 @@ def test_on_policy(algorithm, policy, actions):
     [(sb3.SAC, "box"), (sb3.TD3, "box"), (sb3.DDPG, "box"), (sb3.DQN, "discrete")],
 )
 def test_off_policy(algorithm, policy, actions):
-    steps = 200 if policy == "MlpPolicy" else 60
-    train(algorithm, policy, actions, steps=steps, **OFF_POLICY_SETTINGS)
+    train(algorithm, policy, actions, steps=40, **OFF_POLICY_SETTINGS)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.ELU])
