@@ -26,7 +26,7 @@ ONE_AT_A_TIME = {
     "clock": ("envs/ur5", "envs/test_real_time.py", "runs/test_interrupts.py"),
     "compiler": ("curvature/test_compile.py", "losses/test_compile.py"),
     "wheel": ("test_packaging.py",),
-    "export": ("rl/test_export_run.py",),
+    "export": ("rl/test_export_run.py", "sb3/test_recurrent_export.py"),
 }
 """Tests that listen to a clock, keep a core busy for long or share runs, by folder or file.
 

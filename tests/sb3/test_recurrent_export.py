@@ -19,6 +19,7 @@ from tests.sb3.test_spaces import RECURRENT, train
 pytest.importorskip("sb3_contrib", reason="sb3-contrib is not installed")
 ONNX = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs hesrl[export]")
 SPACES = [("vector", "unbounded"), ("dict", "choices"), ("images", "bits")]
+VECTORS = pytest.mark.parametrize("trained", SPACES[:1], ids="-".join, indirect=True)
 
 
 def in_sequence(run, obs, units=6):
@@ -44,13 +45,20 @@ def of_torch(file):
 def of_onnx(file):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options)
     names = [output.name for output in session.get_outputs()]
     assert names == ["action", "next_hidden", "next_cell"]
     return lambda inputs: session.run(None, inputs)
 
 
-@pytest.mark.parametrize(("observations", "actions"), SPACES)
+@pytest.fixture(scope="module", params=SPACES, ids="-".join)
+def trained(request, tmp_path_factory):
+    """A run with an LSTM, which the forms of the export share."""
+    return train(tmp_path_factory.mktemp("runs"), "sb3-ppo", *request.param, **RECURRENT)
+
+
 @pytest.mark.parametrize(
     ("form", "file", "load"),
     [
@@ -58,27 +66,24 @@ def of_onnx(file):
         pytest.param("onnx", "policy.onnx", of_onnx, marks=ONNX),
     ],
 )
-def test_episodes_side_by_side_are_those_of_the_agent(
-    tmp_path, capsys, form, file, load, observations, actions
-):
-    run = train(tmp_path, "sb3-ppo", observations, actions, **RECURRENT)
-    assert main(Args(run=run.path, formats=(form,))) == 0
+def test_episodes_side_by_side_are_those_of_the_agent(trained, tmp_path, capsys, form, file, load):
+    assert main(Args(run=trained.path, formats=(form,), out=tmp_path)) == 0
     assert f"{form}: differs from the agent by" in capsys.readouterr().out
-    exported = load(run.path / "export" / file)
-    with saved_policy(PlayingSettings(run.path)) as saved:
+    exported = load(tmp_path / file)
+    with saved_policy(PlayingSettings(trained.path)) as saved:
         space = saved.spaces[0]
         obs = some_observations(space, {}, 3 * 40).astype(space.dtype).reshape(40, 3, *space.shape)
         for_env = actions_for(saved.env_id, saved.spaces[1])
         saved.act.begin_episode()
         expected = np.array([for_env(saved.act(row)) for row in obs])
     np.testing.assert_allclose(in_sequence(exported, obs), expected, atol=1e-5)
-    described = json.loads((run.path / "export" / "policy.json").read_text())
+    described = json.loads((tmp_path / "policy.json").read_text())
     for name in ("hidden", "cell"):
         assert described[name] == {"shape": [1, "batch", 6], "dtype": "float32"}
 
 
-def test_a_policy_that_forgets_is_refused(tmp_path, monkeypatch):
-    run = train(tmp_path, "sb3-ppo", "vector", "unbounded", **RECURRENT)
+@VECTORS
+def test_a_policy_that_forgets_is_refused(trained, tmp_path, monkeypatch):
     forward = RecurrentPolicy.forward
 
     def forgetful(self, obs, hidden, cell):
@@ -86,11 +91,11 @@ def test_a_policy_that_forgets_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(RecurrentPolicy, "forward", forgetful)
     with pytest.raises(FloatingPointError, match=r"differs from the agent by .*; no file is left$"):
-        main(Args(run=run.path, formats=("torch",)))
-    assert list((run.path / "export").iterdir()) == []
+        main(Args(run=trained.path, formats=("torch",), out=tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_stable_baselines3_has_no_lstm(tmp_path):
-    run = train(tmp_path, "sb3-ppo", "vector", "unbounded", **RECURRENT)
+@VECTORS
+def test_stable_baselines3_has_no_lstm(trained):
     with pytest.raises(UserError, match=r"^--formats sb3: .* has an LSTM, which Stable-Baselines3"):
-        main(Args(run=run.path, formats=("sb3",)))
+        main(Args(run=trained.path, formats=("sb3",)))
