@@ -131,8 +131,9 @@ class Communicator(URCommunicator):
 
     def run(self) -> None:
         """Read packets and send commands until a fault, SIGTERM or the end of the agent."""
-        # Ctrl-C goes to the agent as well, which ends this process.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C and the end of a terminal go to the agent as well, which ends this process.
+        for signum in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
         super().run()
 
     def _sensor_handler(self) -> None:

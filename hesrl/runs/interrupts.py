@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a request to stop after the update, or at once where something moves."""
+"""Signals: a request to stop after the update, or at once where something moves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 STOP_MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
-HALT_MESSAGE = "stopped what was moving; what was learned since the last checkpoint is lost"
+HALT_MESSAGE = "interrupted: what moves is stopped"
 END_MESSAGE = "stopping"
 
 
@@ -33,6 +33,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._signum: int | None = None
+        self._signals = [signal.SIGINT, signal.SIGTERM]
         self._previous: dict[int, Any] = {}
 
     @property
@@ -42,7 +43,7 @@ class StopRequest:
 
     @property
     def signal_name(self) -> str | None:
-        """``SIGINT`` or ``SIGTERM``, whichever came first; None if none has."""
+        """Name of the signal that came first, such as ``SIGINT``; None if none has."""
         return None if self._signum is None else signal.Signals(self._signum).name
 
     @property
@@ -53,7 +54,7 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in self._signals:
                 self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
@@ -79,7 +80,10 @@ class StopRequest:
 
 
 class HaltRequest(StopRequest):
-    """Brings to rest what moves on SIGINT or SIGTERM, and raises `SystemExit` where the program is.
+    """Brings to rest what moves on a signal, and raises `SystemExit` where the program is.
+
+    The signals are SIGINT, SIGTERM and, where something moves, SIGHUP: a terminal that is closed,
+    or a connection to it that is lost. SIGHUP stays ignored where it is, as after ``nohup``.
 
     Args:
         halt: Brings to rest what moves; it may be called while any other code runs. None where
@@ -89,6 +93,9 @@ class HaltRequest(StopRequest):
     def __init__(self, halt: Callable[[], None] | None) -> None:
         super().__init__()
         self._halt = halt
+        hangup = getattr(signal, "SIGHUP", None)  # which Windows has not
+        if halt is not None and hangup and signal.getsignal(hangup) != signal.SIG_IGN:
+            self._signals.append(hangup)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._halt is not None:

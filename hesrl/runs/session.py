@@ -158,7 +158,7 @@ class Session:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether SIGINT or SIGTERM asked for an end."""
+        """Whether a signal asked for an end."""
         return self._stop.requested
 
     @property

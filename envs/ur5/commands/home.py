@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from hesrl.envs.ur5.way import POINTS, Way, way_between
 from hesrl.envs.ur5.way_picture import write_picture
 from hesrl.errors import EnvironmentFault
 from hesrl.runs.figures import check_format
+from hesrl.runs.interrupts import HaltRequest
 
 FASTEST = 0.3
 """Largest speed limit that can be asked for (rad/s)."""
@@ -62,8 +63,8 @@ def main(args: Args) -> int:
     check("speed_limit", args.speed_limit, high=FASTEST)
     check_format("--picture", args.picture)
     settings = ReacherSettings(arm_model=args.arm_model)
-    driver = args.driver(Limits(args.speed_limit, settings.acceleration))
-    try:
+    limits = Limits(args.speed_limit, settings.acceleration)
+    with closing(args.driver(limits)) as driver, HaltRequest(driver.close):
         check_ready(driver)
         way = way_between(driver.state.q_actual, settings.q_ref, settings)
         print(describe(way, args.speed_limit))
@@ -77,11 +78,6 @@ def main(args: Args) -> int:
         check_ready(driver)
         stop(driver)
         state = go(driver, way, args.speed_limit)
-    except KeyboardInterrupt:
-        print("interrupted: the arm gets a stop", file=sys.stderr)
-        return 130
-    finally:
-        driver.close()
     off = float(np.abs(state.q_actual - settings.q_ref).max())
     print(f"{'arrived':12} within {off:.4f} rad of the start")
     return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from hesrl.envs.real_time import confirm
@@ -17,6 +17,7 @@ from hesrl.envs.ur5.protocol import State
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.start import PATIENCE, check_ready, stop
 from hesrl.errors import EnvironmentFault, UserError
+from hesrl.runs.interrupts import HaltRequest
 
 FASTEST = 0.1
 """Largest speed of a joint that can be asked for (rad/s)."""
@@ -105,8 +106,8 @@ def main(args: Args) -> int:
                 f"--{name} {angle}: must be from {-most:.3f} to {most:.3f} rad, the width of the "
                 "joint's range"
             )
-    driver = args.driver(Limits(FASTEST, max(DECELERATIONS)))
-    try:
+    limits = Limits(FASTEST, max(DECELERATIONS))
+    with closing(args.driver(limits)) as driver, HaltRequest(driver.close):
         check_ready(driver)
         _goal(driver, settings, args)
         confirm(
@@ -117,11 +118,6 @@ def main(args: Args) -> int:
         # From where the arm is now: it may have been moved before the answer came.
         goal = _goal(driver, settings, args)
         state = move_by(driver, settings, goal, args.speed)
-    except KeyboardInterrupt:
-        print("interrupted: the arm gets a stop", file=sys.stderr)
-        return 130
-    finally:
-        driver.close()
     x, y, z = in_base_frame(args.model.forward(state.q_actual))
     print(f"joints {', '.join(f'{q:.4f}' for q in state.q_actual)} rad")
     print(f"tool x {x:.4f}, y {y:.4f}, z {z:.4f} m in the base frame")

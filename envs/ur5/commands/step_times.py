@@ -24,6 +24,7 @@ from hesrl.envs.ur5.rtde import RTDE_PORT
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.measuring.tables import write_csv
 from hesrl.runs.atomic import require_writable
+from hesrl.runs.interrupts import HaltRequest
 from hesrl.runs.machine import describe_machine
 
 
@@ -182,10 +183,16 @@ def main(args: Args) -> int:
         raise UserError("--backend: name driver, rtde or senseact")
     require_writable(args.out)
     players = [Player(backend, args) for backend in args.backend]
-    confirm(f"at random {players[0].arm.motion}")
-    for _ in range(args.episodes):
+
+    def halt() -> None:
         for player in players:
-            player.play()
+            player.arm.halt()
+
+    confirm(f"at random {players[0].arm.motion}")
+    with HaltRequest(halt):
+        for _ in range(args.episodes):
+            for player in players:
+                player.play()
     machine, found = describe_machine(), [player.times() for player in players]
     print(f"{machine}\ncontroller at {args.host}")
     for times in found:

@@ -6,8 +6,8 @@ a person has confirmed: the elbow turns by a few degrees at up to 0.1 rad/s, and
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from hesrl.envs.real_time import confirm
@@ -19,6 +19,7 @@ from hesrl.envs.ur5.link import FIRST_PACKET
 from hesrl.envs.ur5.protocol import CYCLE
 from hesrl.envs.ur5.rtde_wire import RtdeWire
 from hesrl.errors import EnvironmentFault, UserError
+from hesrl.runs.interrupts import HaltRequest
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 RATES = 125.0, 500.0
@@ -169,11 +170,7 @@ def main(args: Args) -> int:
         for name in MOTIONS:
             table.row(NOT_RUN, name, "because of what failed before")
     else:
-        try:
-            _move(args, table)
-        except KeyboardInterrupt:
-            print("interrupted: the arm gets a stop", file=sys.stderr)
-            return 130
+        _move(args, table)
     print("all checks passed" if not table.not_passed else f"{table.not_passed} not passed")
     return 1 if table.not_passed else 0
 
@@ -184,12 +181,9 @@ def _move(args: Args, table: Table) -> None:
         print(f"moving {what}")
     else:
         confirm(what)
-    trial = Trial(args)
-    try:
+    with closing(Trial(args)) as trial, HaltRequest(trial.close):
         for name, motion in MOTIONS.items():
             if trial.is_over:
                 table.row(NOT_RUN, name, "because of what failed before")
             elif not table.check(name, lambda: motion(trial)):  # noqa: B023
                 trial.is_over = True
-    finally:
-        trial.close()

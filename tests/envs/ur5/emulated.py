@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -190,6 +191,19 @@ def when_sent(emulator, name, *lines, movement=0):
 
     # Our program on the controller moves the arm so as well.
     emulator.controller._move = control_and_move
+
+
+def send_when(emulator, name, signum):
+    """Let a signal come to this process once the arm obeys a command."""
+    move = emulator.controller._move
+
+    def move_and_send(line):
+        move(line)
+        if line.startswith(name):
+            emulator.controller._move = move
+            os.kill(os.getpid(), signum)
+
+    emulator.controller._move = move_and_send
 
 
 def play(env, steps):

@@ -167,19 +167,6 @@ def test_jog_refuses_an_arm_in_another_plane(run, emulator, answers):
     assert status == 2 and "joint 0 is 0.1" in printed and "hesrl ur5 home first" in printed
 
 
-def test_jog_stops_when_it_is_interrupted(run, emulator, answers, monkeypatch):
-    answers("move")
-
-    def interrupted(driver, settings, goal, speed):
-        driver.movej(SETTINGS.q_ref, 1.0, 1.0, 60.0)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(jog, "move_by", interrupted)
-    status, printed = run(jog, "--elbow", "0.1")
-    assert status == 130 and "interrupted: the arm gets a stop" in printed
-    assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
-
-
 def test_jog_ends_when_the_arm_is_stopped(run, emulator, monkeypatch):
     def stop_then_confirm(prompt):
         emulator.control("protective_stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
@@ -14,7 +15,7 @@ from hesrl.envs.ur5.driver import Driver
 from hesrl.envs.ur5.kinematics import UR5E
 from hesrl.envs.ur5.obedience import Watch
 from hesrl.errors import EnvironmentFault
-from tests.envs.ur5.emulated import commands, emulate, eventually, ports_of
+from tests.envs.ur5.emulated import commands, emulate, eventually, ports_of, rests, send_when
 
 ALL = ["connection", *verify.LISTENING]
 
@@ -103,6 +104,15 @@ def test_all_checks_pass_with_a_ur5e(run, emulator):
     emulator.controller.model = UR5E
     status, _, printed = run("--yes", "--arm-model", "ur5e")
     assert status == 0, printed
+
+
+def test_a_signal_stops_the_arm_and_nothing_follows(run, emulator):
+    send_when(emulator, "speedj", signal.SIGINT)
+    with pytest.raises(SystemExit) as end:
+        run("--yes")
+    assert end.value.code == 128 + signal.SIGINT
+    assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
+    assert rests(emulator)
 
 
 LISTENING = {

@@ -44,6 +44,16 @@ def test_a_communicator_that_dies_or_hangs_is_a_fault(served, signum):
     env.close()
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_to_all_processes_is_left_to_the_agent(served, signum):
+    env = reacher(served, "senseact", stale_after=1.0)
+    env.reset(seed=0)
+    play(env, 5)
+    os.kill(env._link.reacher.communicator.pid, signum)
+    assert not any("fault" in step[4] for step in play(env, 10))
+    env.close()
+
+
 def test_a_communicator_that_was_halted_sends_no_speed_any_more(served):
     env = reacher(served, "senseact", stale_after=1.0)
     env.reset(seed=0)
