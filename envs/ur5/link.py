@@ -52,10 +52,11 @@ def connect(host: str, port: int, timeout: float = FIRST_PACKET) -> socket.socke
     check("port", port)
     try:
         connection = socket.create_connection((host, port), timeout)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # A ValueError is of a text that no address can be.
+        cause = getattr(error, "strerror", None) or error
         raise EnvironmentFault(
-            f"{address(host, port)} cannot be reached: {error.strerror or error}; is it on, and is "
-            "the address right?"
+            f"{address(host, port)} cannot be reached: {cause}; is it on, and is the address right?"
         ) from error
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection

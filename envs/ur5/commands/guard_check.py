@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hesrl.envs.ur5.kinematics import Command, Pair
 from hesrl.envs.ur5.simulation import UR5ReacherSim
 from hesrl.errors import UserError
+from hesrl.settings import MAX_SEED, require_between
 
 ALLOWED = 0.01
 """How far outside the box the tool may get (m)."""
@@ -63,6 +64,7 @@ def main(args: Args) -> int:
     """
     if args.episodes < 1:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
+    require_between(args, "seed", 0, MAX_SEED)
     env = _Watched(
         speed_limit=args.speed_limit, acceleration=args.acceleration, arm_model=args.arm_model
     )

@@ -18,6 +18,7 @@ from hesrl.envs.ur5.start import check_ready, go, stop
 from hesrl.envs.ur5.way import POINTS, Way, way_between
 from hesrl.envs.ur5.way_picture import write_picture
 from hesrl.errors import EnvironmentFault
+from hesrl.runs.atomic import require_writable
 from hesrl.runs.figures import check_format
 from hesrl.runs.interrupts import HaltRequest
 
@@ -30,7 +31,7 @@ class Args(Connection):
     """Show the way of the arm to the start of the task, and go it after a confirmation."""
 
     speed_limit: float = 0.1
-    """largest speed of a joint (rad/s), at most 0.3"""
+    """largest speed of a joint (rad/s), from 0.01 to 0.3"""
     picture: Path = Path("ur5-home.png")
     """file for the picture of the way"""
 
@@ -62,6 +63,7 @@ def main(args: Args) -> int:
     """
     check("speed_limit", args.speed_limit, high=FASTEST)
     check_format("--picture", args.picture)
+    require_writable(args.picture)
     settings = ReacherSettings(arm_model=args.arm_model)
     limits = Limits(args.speed_limit, settings.acceleration)
     with closing(args.driver(limits)) as driver, HaltRequest(driver.close):

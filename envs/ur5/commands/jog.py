@@ -19,8 +19,8 @@ from hesrl.envs.ur5.start import PATIENCE, check_ready, stop
 from hesrl.errors import EnvironmentFault, UserError
 from hesrl.runs.interrupts import HaltRequest
 
-FASTEST = 0.1
-"""Largest speed of a joint that can be asked for (rad/s)."""
+SLOWEST, FASTEST = 0.01, 0.1
+"""Speeds of a joint that can be asked for (rad/s)."""
 _IN_PLANE = 0.02
 """How far the other joints may be from the start for the box to be where it is said (rad)."""
 _GAIN = 5.0
@@ -38,7 +38,7 @@ class Args(Connection):
     elbow: float = 0.0
     """by which angle to turn the elbow (rad)"""
     speed: float = 0.05
-    """largest speed of a joint (rad/s), at most 0.1"""
+    """largest speed of a joint (rad/s), from 0.01 to 0.1"""
 
 
 def move_by(driver: Driver, settings: ReacherSettings, goal: Pair, speed: float) -> State:
@@ -93,8 +93,8 @@ def main(args: Args) -> int:
         EnvironmentFault: As `move_by` does.
         UserError: A setting is impossible, the goal is not allowed, or there is no confirmation.
     """
-    if not 0 < args.speed <= FASTEST:
-        raise UserError(f"--speed {args.speed}: must be above 0 and at most {FASTEST} rad/s")
+    if not SLOWEST <= args.speed <= FASTEST:
+        raise UserError(f"--speed {args.speed}: must be from {SLOWEST} to {FASTEST} rad/s")
     if not (args.shoulder or args.elbow):
         raise UserError("give --shoulder or --elbow with an angle (rad)")
     settings = ReacherSettings(arm_model=args.arm_model)

@@ -26,6 +26,7 @@ from hesrl.measuring.tables import write_csv
 from hesrl.runs.atomic import require_writable
 from hesrl.runs.interrupts import HaltRequest
 from hesrl.runs.machine import describe_machine
+from hesrl.settings import MAX_SEED, require_between
 
 
 @dataclass
@@ -181,6 +182,7 @@ def main(args: Args) -> int:
         raise UserError(f"--episodes {args.episodes}: must be at least 1")
     if not args.backend:
         raise UserError("--backend: name driver, rtde or senseact")
+    require_between(args, "seed", 0, MAX_SEED)
     require_writable(args.out)
     players = [Player(backend, args) for backend in args.backend]
 

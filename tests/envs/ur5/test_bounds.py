@@ -12,7 +12,7 @@ import pytest
 from hesrl.agents import stream_ac
 from hesrl.cli import run_command
 from hesrl.envs.ur5.bounds import BOUNDS
-from hesrl.envs.ur5.commands import check, step_times, verify
+from hesrl.envs.ur5.commands import check, guard_check, home, jog, step_times, verify
 from hesrl.envs.ur5.homing import NOBODY_IS_NEAR
 from hesrl.envs.ur5.reacher_settings import ReacherSettings
 from hesrl.envs.ur5.real import UR5ReacherReal
@@ -96,11 +96,20 @@ def test_an_option_beyond_its_bounds_is_one_line(tmp_path, capsys, option):
         (verify, ["--port", "0"], "port is 0; it must be a whole number from 1 to 65535"),
         (verify, ["--script-port", "0"], "script_port is 0; it must be a whole number from 1"),
         (verify, ["--seconds", "0"], "--seconds 0.0: must be from 1 to 3600"),
+        (home, ["--speed-limit", "0.5"], "speed_limit is 0.5; it must be a number from 0.01"),
+        (home, ["--picture", "/proc/way.png"], "cannot write /proc/way.png"),
+        (jog, ["--elbow", "0.1", "--speed", "0"], "--speed 0.0: must be from 0.01 to 0.1 rad/s"),
+        (jog, ["--elbow", "5"], "--elbow 5.0: must be from -4.363 to 4.363 rad"),
+        (step_times, ["--seed", "-1"], "--seed -1: must be"),
+        (step_times, ["--out", "/proc/times.csv"], "cannot write /proc/times.csv"),
+        (guard_check, ["--seed", "-1"], "--seed -1: must be"),
     ],
 )
 def test_the_commands_refuse_alike(capsys, command, options, message):
-    assert run_command(command.Args, command.main, ["--host", "127.0.0.1", *options]) == 2
-    assert message in capsys.readouterr().err
+    host = [] if command is guard_check else ["--host", "127.0.0.1"]
+    assert run_command(command.Args, command.main, [*host, *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", sorted(BOUNDS))

@@ -93,6 +93,13 @@ def test_check_names_what_is_wrong_in_one_line(run, emulator, line, message):
     assert message in printed
 
 
+@pytest.mark.parametrize("host", ["x" * 300, "a\0b"])
+def test_check_of_what_is_no_address_is_an_error(capsys, host):
+    assert run_command(check.Args, check.main, ["--host", host]) == 1
+    printed = capsys.readouterr().err
+    assert "cannot be reached" in printed and printed.count("\n") == 1
+
+
 def test_check_of_nobody_is_an_error(run, emulator):
     emulator.close()
     status, printed = run(check)
@@ -146,7 +153,8 @@ def test_jog_without_a_terminal_moves_nothing(run, emulator, monkeypatch):
     [
         ([], "give --shoulder or --elbow with an angle"),
         (["--elbow", "nan"], "must be from -4.363 to 4.363 rad"),
-        (["--elbow", "0.1", "--speed", "0.2"], "--speed 0.2: must be above 0 and at most 0.1"),
+        (["--elbow", "0.1", "--speed", "0.2"], "--speed 0.2: must be from 0.01 to 0.1 rad/s"),
+        (["--elbow", "0.1", "--speed", "1e-9"], "--speed 1e-09: must be from 0.01 to 0.1 rad/s"),
         (["--shoulder", "1.5"], "this would bring the tool to y, z"),
         (["--elbow", "3"], "this would bring"),
     ],
