@@ -178,16 +178,14 @@ class Watch:
             self._forget()
             return None
         if self._way is not None:
-            return self._on_way(state, *self._way)
+            return self._scaling(state, state.qd_target) or self._on_way(state, *self._way)
         if not self._is_known:
             self._expected[:] = state.qd_target
             self._difference[:] = 0.0
             self._is_known = True
             return None
-        if state.speed_scaling < 0.99 and self._sent and self._sent[-1].qd.any():
-            return (
-                f"speed_scaling is {state.speed_scaling:.2g}: set the speed at the pendant to 100 %"
-            )
+        if self._sent and (fault := self._scaling(state, self._sent[-1].qd)) is not None:
+            return fault
         self._advance(state.time, elapsed)
         weight = 1 - math.exp(-elapsed / SECONDS)
         self._difference += weight * (state.qd_target - self._expected - self._difference)
@@ -207,6 +205,12 @@ class Watch:
             f"it does not do what was sent within {LATEST} s: it asks {asked:.2g} rad/s of joint "
             f"{joint}, and {sent:.2g} is expected"
         )
+
+    def _scaling(self, state: State, qd: NDArray[np.float64]) -> str | None:
+        """Return that the pendant slows speeds (6,), rad/s, down; None if it does not."""
+        if state.speed_scaling >= 0.99 or not qd.any():
+            return None
+        return f"speed_scaling is {state.speed_scaling:.2g}: set the speed at the pendant to 100 %"
 
     def _on_way(
         self, state: State, begin: NDArray[np.float64], end: NDArray[np.float64]

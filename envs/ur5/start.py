@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from hesrl.envs.ur5.dashboard import LOCKED, UNLOCK, UNLOCKED, ask
@@ -136,11 +138,17 @@ def go(link: Link, way: Way, speed: float) -> State:
     def arrived(state: State) -> bool:
         return _rests(state) and bool(np.abs(state.q_actual - way.end).max() < _ARRIVED)
 
-    state = link.wait(
-        lambda state: state.stop is not None or arrived(state),
-        duration + PATIENCE,
-        "the arm to arrive at the start",
-    )
+    try:
+        state = link.wait(
+            lambda state: state.stop is not None or arrived(state),
+            duration + PATIENCE,
+            "the arm to arrive at the start",
+        )
+    except EnvironmentFault:
+        # Over a lost connection nothing can be sent; the link has tried.
+        with contextlib.suppress(EnvironmentFault):
+            link.stop(STOP)
+        raise
     check_ready(link, state, " on the way to the start")
     return state
 

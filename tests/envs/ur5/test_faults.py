@@ -10,6 +10,7 @@ from hesrl.envs.ur5.homing import NOBODY_IS_NEAR
 from hesrl.errors import EnvironmentFault
 from tests.envs.ur5.emulated import (
     emulate,
+    eventually,
     goes_on,
     pause,
     play,
@@ -122,6 +123,17 @@ def test_an_arm_that_does_not_arrive_is_an_error(linked, controller, impatient):
         linked.reset()
     controller.control("clear")
     assert goes_on(linked)
+
+
+def test_an_arm_that_is_too_slow_on_its_way_is_stopped(env, emulator, impatient):
+    env.reset(seed=0)
+    play(env, 10)
+    arm, movej = emulator.controller.arm, emulator.controller.arm.movej
+    arm.movej = lambda q, a, v, t: movej(q, a, v, 10_000)
+    with pytest.raises(EnvironmentFault, match="for the arm to arrive at the start"):
+        env.reset()
+    assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=2.000000000)")
+    assert rests(emulator)
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,21 @@ def test_another_client_is_noticed_while_the_arm_should_rest(joint):
     assert f"somebody else moves it: joint {joint} at 0.1 rad/s, and nothing was sent" in cell.fault
 
 
+def test_a_pendant_that_slows_the_way_to_the_start_is_noticed_while_the_arm_moves():
+    cell = Cell(SLOW)
+    cell.begin()
+    q = cell.controller.arm.q_target
+    cell.rest(1.0)
+    set_fault(cell.controller.faults, "speed_scaling", "0.5")
+    cell.rest(0.5)
+    assert cell.fault is None
+    goal = tuple(np.add(q, [0, 0.1, 0, 0, 0, 0]))
+    cell.watch.sent_way(q, goal)
+    cell.controller.obey(movej(goal, 1.0, 0.3, 2.0).decode())
+    cell.rest(0.5)
+    assert "speed_scaling is 0.5" in cell.fault
+
+
 def test_another_client_is_noticed_on_the_way_to_the_start():
     cell = Cell(SLOW)
     cell.begin()
