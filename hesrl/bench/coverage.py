@@ -30,6 +30,7 @@ from hesrl.bench.coverage_examine import MISSING, NO_MODEL, OK, Library, Row, ex
 from hesrl.bench.turns import begin
 from hesrl.errors import UserError
 from hesrl.measuring.tables import read_csv, write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.settings import require_between, require_positive
 
 LIBRARIES = {
@@ -67,6 +68,7 @@ def main(args: Args) -> int:
     """
     require_between(args, "rounds", 0, float("inf"))
     require_positive(args, "timeout")
+    require_writable(args.out)  # before a word on libraries
     libraries = installed(args.libraries)
     known = {family for library in libraries for family in library.families()}
     for family in args.families:

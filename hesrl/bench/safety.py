@@ -24,6 +24,7 @@ from hesrl.bench.turns import begin
 from hesrl.curvature import MissingRuleError
 from hesrl.errors import UserError, one_line
 from hesrl.measuring.tables import markdown_table, write_csv
+from hesrl.runs.atomic import require_writable
 from hesrl.settings import MAX_STEPS, require_between, require_positive
 
 FIRST = 5
@@ -78,6 +79,7 @@ def main(args: Args) -> int:
     """
     require_positive(args, "learning_rate adam_bound timeout")
     require_between(args, "steps", 1, MAX_STEPS)
+    require_writable(args.out)  # before a word on libraries
     make, libraries = _maker(args), installed(args.libraries)
     begin(args.out)
     torch.set_num_threads(1)
