@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 STOP_MESSAGE = "stopping after this update; press Ctrl-C again to abort at once"
-HALT_MESSAGE = "interrupted: what moves is stopped"
+HALT_MESSAGE = "interrupted: what moves is stopped; what was not saved is lost"
 END_MESSAGE = "stopping"
 
 
