@@ -13,6 +13,7 @@ from hesrl.envs.ur5.real import UR5ReacherReal
 from hesrl.runs import metrics
 from hesrl.runs.checkpoint import load_checkpoint
 from hesrl.runs.directory import RunDirectory
+from hesrl.runs.interrupts import HALT_MESSAGE
 from hesrl.runs.metrics import MetricsLog, read_metric
 from tests.agents.processes import finish, only_run, resume, rows, start, wait_for
 from tests.envs.ur5.emulated import commands, emulate, eventually, when_sent
@@ -158,7 +159,7 @@ def test_a_signal_stops_the_arm_before_anything_else(tmp_path, agent, options, s
         assert eventually(lambda: commands(emulator, "stopj(a=3"))
         assert len(commands(emulator, "movej")) <= movements + 1
         status, out, err = finish(process)
-        assert (status, err) == (128 + signum, "interrupted: what moves is stopped\n")
+        assert (status, err) == (128 + signum, f"{HALT_MESSAGE}\n")
         assert f"--resume {run.relative_to(tmp_path)}" in out
         lines = [line for _, line in emulator.controller.commands]
         assert set(lines[lines.index("stopj(a=3.000000000)") :]) == {"stopj(a=3.000000000)"}

@@ -10,6 +10,7 @@ import pytest
 
 from hesrl.cli import run_command
 from hesrl.envs.ur5.commands import home, jog, step_times
+from hesrl.runs.interrupts import HALT_MESSAGE
 from tests.envs.ur5.emulated import SETTINGS, eventually, put, rests, send_when
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,7 +47,7 @@ def test_a_signal_stops_the_arm(emulator, patient, monkeypatch, capfd, tmp_path,
     with pytest.raises(SystemExit) as end:
         run_command(command.Args, command.main, [*at, *options])
     assert end.value.code == 128 + signum
-    assert "interrupted: what moves is stopped\n" in capfd.readouterr().err
+    assert f"{HALT_MESSAGE}\n" in capfd.readouterr().err
     assert eventually(lambda: emulator.state()["last_command"] == "stopj(a=3.000000000)")
     assert rests(emulator)
     if moves == "movej":
